@@ -1,0 +1,15 @@
+"""Plain `nn.Module`s and their initialisation."""
+
+from cyclestyle.networks.discriminators import PatchDiscriminator, PixelDiscriminator, build_discriminator
+from cyclestyle.networks.generators import ResNetGenerator, UNetGenerator, build_generator
+from cyclestyle.networks.initialisation import initialise
+
+__all__ = [
+    "PatchDiscriminator",
+    "PixelDiscriminator",
+    "ResNetGenerator",
+    "UNetGenerator",
+    "build_discriminator",
+    "build_generator",
+    "initialise",
+]

@@ -1,0 +1,167 @@
+"""The generators of CycleGAN and pix2pix.
+
+Every network is an `nn.Sequential` in the order of the original implementation, so that its `state_dict`
+has the keys of the official checkpoints (`model.1.weight`, `model.10.conv_block.1.weight`, …).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+GeneratorName = Literal["resnet9", "resnet6", "unet256", "unet128"]
+
+
+def build_generator(
+    name: GeneratorName, *, in_channels: int = 3, out_channels: int = 3, ngf: int = 64, dropout: bool = False
+) -> "ResNetGenerator | UNetGenerator":
+    """Build a generator by its name: `resnet9`, `resnet6`, `unet256` or `unet128`.
+
+    Raises:
+        ValueError: the name is not one of these.
+    """
+    match name:
+        case "resnet9" | "resnet6":
+            blocks = 9 if name == "resnet9" else 6
+            return ResNetGenerator(
+                in_channels=in_channels, out_channels=out_channels, ngf=ngf, blocks=blocks, dropout=dropout
+            )
+        case "unet256" | "unet128":
+            depth = 8 if name == "unet256" else 7
+            return UNetGenerator(
+                in_channels=in_channels, out_channels=out_channels, ngf=ngf, depth=depth, dropout=dropout
+            )
+    raise ValueError(f"generator must be resnet9, resnet6, unet256 or unet128, got {name!r}")
+
+
+class ResNetGenerator(nn.Module):
+    """Johnson's residual network with instance norm (Zhu et al. 2017, appendix 7.2).
+
+    In the paper's notation: `c7s1-64, d128, d256, R256 × blocks, u128, u64, c7s1-3`.
+
+    Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1); H and W are
+    multiples of `multiple` (4), and at least 8, which the reflection padding needs.
+    """
+
+    multiple = 4
+    min_size = 8
+
+    def __init__(
+        self, *, in_channels: int = 3, out_channels: int = 3, ngf: int = 64, blocks: int = 9, dropout: bool = False
+    ) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(in_channels, ngf, 7),  # (N, ngf, H, W)
+            nn.InstanceNorm2d(ngf),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(ngf, 2 * ngf, 3, stride=2, padding=1),  # (N, 2 ngf, H/2, W/2)
+            nn.InstanceNorm2d(2 * ngf),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * ngf, 4 * ngf, 3, stride=2, padding=1),  # (N, 4 ngf, H/4, W/4)
+            nn.InstanceNorm2d(4 * ngf),
+            nn.ReLU(inplace=True),
+            *(ResNetBlock(4 * ngf, dropout=dropout) for _ in range(blocks)),
+            nn.ConvTranspose2d(4 * ngf, 2 * ngf, 3, stride=2, padding=1, output_padding=1),  # (N, 2 ngf, H/2, W/2)
+            nn.InstanceNorm2d(2 * ngf),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(2 * ngf, ngf, 3, stride=2, padding=1, output_padding=1),  # (N, ngf, H, W)
+            nn.InstanceNorm2d(ngf),
+            nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(ngf, out_channels, 7),  # (N, out_channels, H, W)
+            nn.Tanh(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Translate a batch of pictures."""
+        return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+class ResNetBlock(nn.Module):
+    """Two 3×3 convolutions, each padded by reflection, whose result is added to the input."""
+
+    def __init__(self, channels: int, *, dropout: bool) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(inplace=True),
+            *([nn.Dropout(0.5)] if dropout else []),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(N, channels, H, W)` → the same shape."""
+        return features + self.conv_block(features)
+
+
+class UNetGenerator(nn.Module):
+    """The U-Net of pix2pix (Isola et al. 2017, appendix 6.1.1), with instance norm.
+
+    Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1); H and W are multiples
+    of `multiple` = 2 ** depth (256 for `unet256`).
+    """
+
+    def __init__(
+        self, *, in_channels: int = 3, out_channels: int = 3, ngf: int = 64, depth: int = 8, dropout: bool = False
+    ) -> None:
+        super().__init__()
+        self.multiple = self.min_size = 2**depth
+        block = UNetBlock(8 * ngf, 8 * ngf, position="innermost")
+        for _ in range(depth - 5):
+            block = UNetBlock(8 * ngf, 8 * ngf, inner=block, dropout=dropout)
+        for outer, inner in ((4, 8), (2, 4), (1, 2)):
+            block = UNetBlock(outer * ngf, inner * ngf, inner=block)
+        self.model = UNetBlock(
+            out_channels, ngf, in_channels=in_channels, inner=block, position="outermost"
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Translate a batch of pictures."""
+        return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+class UNetBlock(nn.Module):
+    """One level of the U-Net: halve, run the level inside, double, and put the input beside the result."""
+
+    def __init__(
+        self,
+        outer: int,
+        inner_channels: int,
+        *,
+        in_channels: int | None = None,
+        inner: "UNetBlock | None" = None,
+        position: Literal["outermost", "middle", "innermost"] = "middle",
+        dropout: bool = False,
+    ) -> None:
+        super().__init__()
+        self.outermost = position == "outermost"
+        down = nn.Conv2d(in_channels or outer, inner_channels, 4, stride=2, padding=1)
+        wide = inner_channels if inner is None else 2 * inner_channels  # the level inside returns input and result
+        up = nn.ConvTranspose2d(wide, outer, 4, stride=2, padding=1)
+        layers: list[nn.Module]
+        if position == "outermost":
+            layers = [down, *_present(inner), nn.ReLU(inplace=True), up, nn.Tanh()]
+        elif position == "innermost":  # no norm: its feature map may be a single pixel
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(inplace=True), up, nn.InstanceNorm2d(outer)]
+        else:
+            layers = [nn.LeakyReLU(0.2), down, nn.InstanceNorm2d(inner_channels), *_present(inner)]
+            layers += [nn.ReLU(inplace=True), up, nn.InstanceNorm2d(outer)]
+            layers += [nn.Dropout(0.5)] if dropout else []
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`(N, outer, H, W)` → `(N, 2 outer, H, W)`; the outermost block returns `(N, outer, H, W)`."""
+        if self.outermost:
+            return self.model(features)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        # The original's LeakyReLU works in place, so what its skip connection carries is the rectified input.
+        rectified = self.model[0](features)
+        return torch.cat([rectified, self.model[1:](rectified)], dim=1)
+
+
+def _present(module: nn.Module | None) -> list[nn.Module]:
+    return [] if module is None else [module]
