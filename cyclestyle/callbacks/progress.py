@@ -1,0 +1,45 @@
+"""The progress bar."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+
+class ProgressBar(TQDMProgressBar):
+    """Losses, speed, and the time left of the epoch; beside them the time left of the whole run.
+
+    Args:
+        refresh_rate: steps between two updates; each reads the losses back from the device.
+    """
+
+    def __init__(self, refresh_rate: int = 10) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        self._start: tuple[float, int] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of the run."""
+        super().on_train_start(trainer, pl_module)
+        self._start = time.monotonic(), trainer.global_step
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """The losses of the bar without the logger's version, and the time left."""
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        named = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
+        left = self._seconds_left(trainer)
+        return named if left is None else {**named, "left": _clock(left)}
+
+    def _seconds_left(self, trainer: pl.Trainer) -> float | None:
+        if self._start is None or not trainer.training:
+            return None
+        total = trainer.estimated_stepping_batches
+        seconds, steps = time.monotonic() - self._start[0], trainer.global_step - self._start[1]
+        return None if steps == 0 or total == float("inf") else seconds / steps * (total - trainer.global_step)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,95 @@
+"""Grids of fixed pictures that show how far training has come."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from cyclestyle.images import to_image, write_image
+
+ROWS = (("real_A", "fake_B", "rec_A"), ("real_B", "fake_A", "rec_B"))
+GAP = 2  # pixels between pictures
+
+
+class SampleGrid(pl.Callback):
+    """Every N steps, a grid of the same test pictures: real, fake and reconstruction, in both directions.
+
+    Written as `<run>/grids/step_00001000.png` and to every logger that takes pictures. The upper block holds
+    A, G_AB(A), G_BA(G_AB(A)) in rows, the lower one B, G_BA(B), G_AB(G_BA(B)). Without a test split the
+    pictures are those of the first training batches.
+
+    Args:
+        every_n_steps: steps between two grids; one is also drawn at the end of training. 0 turns grids off.
+        pictures: how many of each domain.
+    """
+
+    def __init__(self, every_n_steps: int = 500, pictures: int = 4) -> None:
+        if every_n_steps < 0 or pictures < 1:
+            raise ValueError(f"every_n_steps must be 0 or more and pictures 1 or more, got {every_n_steps}, {pictures}")
+        self.every_n_steps = every_n_steps
+        self.pictures = pictures
+        self._samples: list[dict[str, Tensor]] = []
+        self._last_step = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose the pictures."""
+        if trainer.is_global_zero and self.every_n_steps and trainer.val_dataloaders is not None:
+            data = trainer.val_dataloaders.dataset
+            self._samples = [
+                {"A": item[0][None], "B": item[1][None]}
+                for item in (data[index] for index in range(min(self.pictures, len(data))))
+            ]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw a grid when it is time."""
+        if not self.every_n_steps or not trainer.is_global_zero:
+            return
+        if trainer.val_dataloaders is None and len(self._samples) < self.pictures:
+            self._samples.append({"A": batch["A"][:1].cpu(), "B": batch["B"][:1].cpu()})
+        if trainer.global_step % self.every_n_steps == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the last grid."""
+        if self.every_n_steps and trainer.is_global_zero:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if step == self._last_step or not self._samples:  # several batches share a step under accumulation
+            return
+        self._last_step = step
+        grid = to_image(self._grid(pl_module))
+        name = f"step_{step:08d}.png"
+        write_image(grid, Path(trainer.default_root_dir) / "grids" / name)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):  # W&B, MLflow and Neptune share this call
+                logger.log_image(key="samples", images=[grid], step=step, caption=[f"step {step}"])
+
+    def _grid(self, pl_module: pl.LightningModule) -> Tensor:
+        """One picture `(3, height, width)` in [-1, 1]."""
+        was_training = pl_module.training
+        pl_module.eval()
+        try:
+            columns = [self._column(pl_module, sample) for sample in self._samples]
+        finally:
+            pl_module.train(was_training)
+        height = max(column.shape[1] for column in columns)
+        padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]
+        return torch.cat(padded, dim=2)
+
+    def _column(self, pl_module: pl.LightningModule, sample: dict[str, Tensor]) -> Tensor:
+        moved = {name: tensor.to(pl_module.device, pl_module.dtype) for name, tensor in sample.items()}
+        shown = {name: _rgb(pictures[0].float().cpu()) for name, pictures in pl_module.sample(moved).items()}  # type: ignore[operator]  # the task's method
+        cells = [shown[name] for row in ROWS for name in row]
+        width = max(cell.shape[2] for cell in cells)
+        return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[2], 0, GAP), value=1.0) for c in cells], dim=1)
+
+
+def _rgb(picture: Tensor) -> Tensor:
+    """Show 1 or 2 channels as grey, 4 as RGB without alpha."""
+    return picture[:1].expand(3, -1, -1) if len(picture) < 3 else picture[:3]

@@ -1,0 +1,83 @@
+"""Writes the pictures that `predict` makes."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from cyclestyle.errors import ImageError
+from cyclestyle.images import to_image, write_image
+
+MAX_PENDING = 32  # pictures in memory that wait for the disk
+
+
+class PictureWriter(BasePredictionWriter):
+    """Writes each picture under its target's name while the next are translated.
+
+    Attributes:
+        written: number of pictures written, by all processes once prediction ends.
+        failures: what went wrong, by file.
+    """
+
+    def __init__(self, threads: int = 2) -> None:
+        super().__init__(write_interval="batch")
+        self.written = 0
+        self.failures: dict[str, str] = {}
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: list[tuple[str, Future[None]]] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Start the writing threads: encoders release the GIL."""
+        self._pool = ThreadPoolExecutor(self._threads)
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Hand the pictures of a batch `(N, C, H, W)` to the threads."""
+        self.failures |= batch["failures"]
+        for picture, target in zip(prediction.float().cpu(), batch["targets"], strict=True):
+            assert self._pool is not None
+            self._pending.append((target, self._pool.submit(_write, picture, Path(target))))
+        self._collect(MAX_PENDING)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the last pictures, and add up what all processes did."""
+        self._collect(0)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            reports: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(reports, (self.written, self.failures))
+            self.written = sum(written for written, _ in reports)
+            self.failures = {path: text for _, failures in reports for path, text in failures.items()}
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _collect(self, most: int) -> None:
+        while len(self._pending) > most:
+            target, result = self._pending.pop(0)
+            error = result.exception()
+            if error is None:
+                self.written += 1
+            elif isinstance(error, ImageError | ValueError):
+                self.failures[target] = str(error) if isinstance(error, ImageError) else f"{target}: {error}"
+            else:
+                raise error
+
+
+def _write(picture: Tensor, target: Path) -> None:
+    write_image(to_image(picture), target)

@@ -1,0 +1,66 @@
+"""The command line: finds the command, runs it, and turns a user's mistake into one line."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from cyclestyle import __version__
+from cyclestyle.errors import CycleStyleError
+
+# Command: its module below cyclestyle.commands, and what it is for. Imported when called, because torch takes seconds.
+COMMANDS = {
+    "fit": ("training", "train from a config"),
+    "validate": ("training", "measure a checkpoint on the test split, as during training"),
+    "test": ("training", "measure a checkpoint on the test split"),
+    "predict": ("predict", "translate a picture or a folder of pictures"),
+    "sample-data": ("sample_data", "draw the embedded sample domains"),
+    "score": ("score", "compare translations with the true pictures"),
+}
+
+USAGE = "usage: cyclestyle [-h] [--version] COMMAND ..."
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status: 0 done, 1 it failed, 2 it was called wrongly."""
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"cyclestyle {__version__}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        return _fail(f"unknown command {name}; choose from {', '.join(COMMANDS)}", status=2)
+    try:
+        return int(import_module(f"cyclestyle.commands.{COMMANDS[name][0]}").run(name, rest))
+    except CycleStyleError as error:
+        return _fail(str(error), status=1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", status=130)
+
+
+def console() -> NoReturn:
+    """Entry point of the `cyclestyle` program."""
+    sys.exit(main())
+
+
+def _help() -> str:
+    lines = [f"  {name:12} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(
+        [
+            USAGE,
+            "",
+            "Turn photos into paintings, and back, from two folders of unrelated pictures.",
+            "",
+            *lines,
+            "",
+            "`cyclestyle COMMAND --help` lists the options of a command.",
+        ]
+    )
+
+
+def _fail(message: str, *, status: int) -> int:
+    print(f"cyclestyle: error: {message}", file=sys.stderr)
+    return status

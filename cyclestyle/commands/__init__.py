@@ -1,0 +1,1 @@
+"""One thin module a command, each with `run(name, args) -> exit status`."""

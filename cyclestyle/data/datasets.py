@@ -1,0 +1,74 @@
+"""Data sets of unpaired pictures."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cyclestyle.data.sampler import Draw
+from cyclestyle.data.transforms import Preparation
+from cyclestyle.errors import DataError
+from cyclestyle.images import read_image, to_tensor
+
+Item = tuple[Tensor, Tensor, str, str]
+
+
+class UnpairedTrainSet(Dataset[Item]):
+    """Random views of two pictures, as an `UnpairedSampler` draws them."""
+
+    def __init__(
+        self, paths_A: Sequence[Path], paths_B: Sequence[Path], prepare: Preparation, channels: tuple[int, int]
+    ) -> None:
+        self.paths_A, self.paths_B = paths_A, paths_B
+        self.prepare = prepare
+        self.channels = channels
+
+    def __getitem__(self, draw: Draw) -> Item:
+        """Return the two views, `(C, H, W)` in [-1, 1], and the paths of their files."""
+        rng = random.Random(draw.seed)
+        path_A, path_B = self.paths_A[draw.index_A], self.paths_B[draw.index_B]
+        image_A = self.prepare.for_training(read_image(path_A, self.channels[0]), rng)
+        image_B = self.prepare.for_training(read_image(path_B, self.channels[1]), rng)
+        return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
+
+
+class UnpairedTestSet(Dataset[Item]):
+    """Held-out pictures side by side, without chance; the smaller domain starts again where it ends."""
+
+    def __init__(
+        self, paths_A: Sequence[Path], paths_B: Sequence[Path], prepare: Preparation, channels: tuple[int, int]
+    ) -> None:
+        self.paths_A, self.paths_B = paths_A, paths_B
+        self.prepare = prepare
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return max(len(self.paths_A), len(self.paths_B))
+
+    def __getitem__(self, index: int) -> Item:
+        """Return the two pictures, `(C, H, W)` in [-1, 1], and the paths of their files."""
+        path_A, path_B = self.paths_A[index % len(self.paths_A)], self.paths_B[index % len(self.paths_B)]
+        image_A = self.prepare.for_evaluation(read_image(path_A, self.channels[0]))
+        image_B = self.prepare.for_evaluation(read_image(path_B, self.channels[1]))
+        return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
+
+
+def collate(items: Sequence[Item]) -> dict[str, Any]:
+    """Stack items into `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`.
+
+    Raises:
+        DataError: the pictures of one domain differ in size.
+    """
+    images_A, images_B, paths_A, paths_B = (list(column) for column in zip(*items, strict=True))
+    for images, paths in ((images_A, paths_A), (images_B, paths_B)):
+        for image, path in zip(images, paths, strict=True):
+            if image.shape != images[0].shape:
+                raise DataError(
+                    f"{path} and {paths[0]} differ in size and cannot share a batch; "
+                    "set batch_size to 1 or choose a resize that crops"
+                )
+    return {"A": torch.stack(images_A), "B": torch.stack(images_B), "paths_A": paths_A, "paths_B": paths_B}

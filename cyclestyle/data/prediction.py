@@ -1,0 +1,109 @@
+"""The pictures that `predict` translates: any number, of any sizes, in a tree of any depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cyclestyle.data.folders import find_images
+from cyclestyle.errors import DataError, ImageError
+from cyclestyle.images import read_image, read_size, to_tensor
+
+MAX_BATCH_PIXELS = 8 * 512 * 512  # what a batch may hold unless it is a single picture
+
+
+@dataclass(frozen=True)
+class PredictionPlan:
+    """Which pictures to translate, in batches of one size."""
+
+    batches: list[list[tuple[Path, Path]]]
+    """Source and target of each picture."""
+    kept: int = 0
+    """Pictures whose target was there already."""
+    failures: dict[Path, str] = field(default_factory=dict)
+    """What is wrong with each file that is no picture."""
+
+
+def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: bool) -> PredictionPlan:
+    """Plan the translation of a picture or of a folder tree into `output`, name by name.
+
+    Raises:
+        DataError: `source` does not exist or holds no picture, `output` is a file, or the two are the same.
+    """
+    pairs = _pairs(source, output)
+    todo = [(path, target) for path, target in pairs if overwrite or not target.exists()]
+    failures: dict[Path, str] = {}
+    by_size: dict[tuple[int, int], list[tuple[Path, Path]]] = {}
+    for path, target in todo:
+        try:
+            by_size.setdefault(read_size(path), []).append((path, target))
+        except ImageError as error:
+            failures[path] = str(error)
+    batches = []
+    for (width, height), group in by_size.items():
+        count = max(1, min(batch_size, MAX_BATCH_PIXELS // (width * height)))
+        batches += [group[start : start + count] for start in range(0, len(group), count)]
+    return PredictionPlan(batches, kept=len(pairs) - len(todo), failures=failures)
+
+
+class PredictionImages(pl.LightningDataModule):
+    """Batches `{"images": (N, C, H, W), "targets": [...], "failures": {...}}` of a `PredictionPlan`.
+
+    Pictures that cannot be decoded are missing from `images` and named in `failures`. A batch is one item
+    of the data set, so that Lightning's sampler gives each picture to exactly one process.
+    """
+
+    def __init__(self, plan: PredictionPlan, *, channels: int = 3, workers: int = 0) -> None:
+        super().__init__()
+        self.plan = plan
+        self.channels = channels
+        self.workers = workers
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """One item a batch."""
+        batches = _Batches(self.plan.batches, self.channels)
+        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
+
+
+class _Batches(Dataset[dict[str, Any]]):
+    def __init__(self, batches: Sequence[list[tuple[Path, Path]]], channels: int) -> None:
+        self.batches = batches
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        tensors, targets, failures = [], [], {}
+        for path, target in self.batches[index]:
+            try:
+                tensors.append(to_tensor(read_image(path, self.channels)))
+                targets.append(str(target))
+            except ImageError as error:
+                failures[str(path)] = str(error)
+        images = torch.stack(tensors) if tensors else torch.empty(0, self.channels, 4, 4)
+        return {"images": images, "targets": targets, "failures": failures}
+
+
+def _as_is(item: dict[str, Any]) -> dict[str, Any]:
+    return item
+
+
+def _pairs(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{output} is a file; the output must be a folder")
+    here = output.resolve()
+    if source.is_file():
+        if source.resolve().parent == here:
+            raise DataError(f"{source} lies in the output folder and would be replaced; choose another folder")
+        return [(source, output / source.name)]
+    if not source.exists():
+        raise DataError(f"input {source} does not exist; expected a picture or a folder of pictures")
+    if source.resolve() == here:
+        raise DataError(f"input and output are both {source}; choose another folder for the output")
+    found = [path for path in find_images(source) if not path.resolve().is_relative_to(here)]
+    return [(path, output / path.relative_to(source)) for path in found]

@@ -1,0 +1,5 @@
+"""The embedded sample domains: photo-like and painting-like pictures drawn from code and a seed alone."""
+
+from cyclestyle.data.sample.writer import write_samples
+
+__all__ = ["write_samples"]

@@ -1,0 +1,24 @@
+"""The photo-like domain: a scene seen through air, a lens and a sensor."""
+
+import numpy as np
+
+from cyclestyle.data.sample.scene import Array, Scene, fractal_noise
+
+
+def take_photo(scene: Scene, rng: np.random.Generator) -> Array:
+    """Return a photo of the scene, `(H, W, 3)` in [0, 1].
+
+    It has the fine texture of its surfaces, haze, a vignette, the exposure and white balance that the camera
+    happened to choose, and sensor noise.
+    """
+    size = scene.grain.shape[0]
+    texture = fractal_noise(rng, size, slope=0.35)
+    light = scene.colour * (1 + (4.0 * scene.grain * texture)[..., None])
+    haze = rng.uniform(0.15, 0.55) * (1 - np.exp(-2.0 * scene.distance))[..., None]
+    light = light + haze * (np.asarray(scene.haze) - light)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    light = light * (1 - 0.16 * (x**2 + y**2))[..., None]
+    light = light * rng.lognormal(0.0, 0.22) * rng.normal(1.0, 0.05, 3)  # exposure, white balance
+    light = light + rng.normal(0, 0.025, light.shape)
+    grey = light.mean(axis=-1, keepdims=True)
+    return np.asarray(np.clip(0.05 + 0.9 * (grey + 0.85 * (light - grey)), 0, 1))

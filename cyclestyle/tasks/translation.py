@@ -1,0 +1,21 @@
+"""Translating pictures with a network that is trained already."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from cyclestyle.translate import Translator
+
+
+class Translation(pl.LightningModule):
+    """Runs a `Translator` under the Trainer, which brings devices, precision and several processes."""
+
+    def __init__(self, translator: Translator) -> None:
+        super().__init__()
+        self.translator = translator
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Translate `batch["images"]`, `(N, C, H, W)` in [-1, 1]; an empty batch is returned as it is."""
+        images: Tensor = batch["images"]
+        return self.translator.translate(images) if len(images) else images

@@ -1,0 +1,5 @@
+"""From a checkpoint to pictures."""
+
+from cyclestyle.translate.translator import Direction, Translator
+
+__all__ = ["Direction", "Translator"]

@@ -1,0 +1,68 @@
+"""Translates pictures of any size."""
+
+from pathlib import Path
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from cyclestyle import images
+from cyclestyle.translate.checkpoints import Direction, Generator, load_generator
+
+
+class Translator(nn.Module):
+    """A trained generator that takes pictures of any size and gives them back in that size.
+
+        translate = Translator.load("runs/monet2photo/checkpoints/last.ckpt", direction="BtoA")
+        painting = translate(Image.open("photo.jpg"))
+
+    Args:
+        generator: the network, from `(N, in_channels, H, W)` to `(N, out_channels, H, W)` in [-1, 1].
+        in_channels: channels of the pictures that it takes.
+    """
+
+    def __init__(self, generator: Generator, *, in_channels: int = 3) -> None:
+        super().__init__()
+        self.generator = generator.eval().requires_grad_(False)
+        self.in_channels = in_channels
+
+    @classmethod
+    def load(cls, path: str | Path, *, direction: Direction = "AtoB") -> "Translator":
+        """Build a translator from a checkpoint, which knows its own architecture.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another kind.
+            ValueError: `direction` is neither `AtoB` nor `BtoA`.
+        """
+        if direction not in get_args(Direction):
+            raise ValueError(f"direction must be AtoB or BtoA, got {direction!r}")
+        generator, in_channels = load_generator(Path(path), direction)
+        return cls(generator, in_channels=in_channels)
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        """Translate one PIL image of any mode; EXIF orientation is not looked at."""
+        device = next(self.generator.parameters()).device
+        batch = images.to_tensor(images.convert(image, self.in_channels)).unsqueeze(0).to(device)
+        return images.to_image(self.translate(batch)[0])
+
+    @torch.inference_mode()
+    def translate(self, batch: Tensor) -> Tensor:
+        """Translate `(N, in_channels, H, W)` in [-1, 1] to `(N, out_channels, H, W)`, whatever H and W are.
+
+        The picture is continued by reflection, at the right and bottom, to a size that the generator maps
+        onto itself, and the continuation is cut off again.
+        """
+        height, width = batch.shape[-2:]
+        padded = self._pad(batch)  # (N, C, ⌈H⌉, ⌈W⌉)
+        return self.generator(padded)[..., :height, :width]  # type: ignore[no-any-return]  # untyped __call__
+
+    def _pad(self, batch: Tensor) -> Tensor:
+        height, width = batch.shape[-2:]
+        multiple, least = self.generator.multiple, self.generator.min_size
+        bottom, right = (max(-(-size // multiple) * multiple, least) - size for size in (height, width))
+        if not bottom and not right:
+            return batch
+        mode = "reflect" if bottom < height and right < width else "replicate"
+        return F.pad(batch, (0, right, 0, bottom), mode=mode)
