@@ -69,7 +69,7 @@ class WandbLogger(loggers.WandbLogger):
             name=name,
             save_dir=str(folder),
             offline=offline,
-            id=id or _remembered_id(folder / "wandb_run_id.txt"),
+            id=id or _remembered_id(folder / "wandb_run_id.txt") or None,
             project=project,
             log_model=log_model,
             tags=tags,
@@ -86,13 +86,16 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _remembered_id(path: Path) -> str:
-    """The id in the file; only the first process writes it, so that ranks do not race."""
-    if path.exists():
-        return path.read_text().strip()
-    new = uuid4().hex[:8]
-    if rank_zero_only.rank == 0:
-        path.write_text(new + "\n")
-    return new
+    """The id in the file, which is made where it is missing."""
+    if not path.exists():
+        _write_first(path, uuid4().hex[:8])
+    return path.read_text().strip() if path.exists() else ""
+
+
+@rank_zero_only
+def _write_first(path: Path, text: str) -> None:
+    """Only the first process tracks the run, so only it writes."""
+    path.write_text(text + "\n")
 
 
 class SaveConfig(SaveConfigCallback):

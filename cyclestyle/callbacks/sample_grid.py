@@ -83,7 +83,10 @@ class SampleGrid(pl.Callback):
         return torch.cat(padded, dim=2)
 
     def _column(self, pl_module: pl.LightningModule, sample: dict[str, Tensor]) -> Tensor:
-        moved = {name: tensor.to(pl_module.device, pl_module.dtype) for name, tensor in sample.items()}
+        moved = {
+            name: tensor.to(device=pl_module.device, dtype=next(pl_module.parameters()).dtype)
+            for name, tensor in sample.items()
+        }
         shown = {name: _rgb(pictures[0].float().cpu()) for name, pictures in pl_module.sample(moved).items()}  # type: ignore[operator]  # the task's method
         cells = [shown[name] for row in ROWS for name in row]
         width = max(cell.shape[2] for cell in cells)

@@ -1,6 +1,7 @@
 """The learning rate and images per second."""
 
 import time
+from collections import deque
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,30 +10,27 @@ import pytorch_lightning as pl
 class Speed(pl.Callback):
     """Logs `train/lr`, and as `train/images_per_second` how many pairs all processes together train on.
 
-    Measured over the steps between two rows of the log, so that nothing waits for the device in between;
-    time spent in validation is left out.
+    Measured over the latest steps without waiting for the device in between; validation is left out.
+
+    Args:
+        window: steps to average over.
     """
 
-    def __init__(self) -> None:
-        self._images = 0
-        self._seconds = 0.0
+    def __init__(self, window: int = 50) -> None:
+        self._laps: deque[tuple[int, float]] = deque(maxlen=window)  # images and seconds of each step
         self._start: float | None = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; log when the trainer logs."""
+        """Count the batch."""
         now = time.perf_counter()
         if self._start is not None:
-            self._seconds += now - self._start
-            self._images += len(batch["A"]) * trainer.world_size
+            self._laps.append((len(batch["A"]) * trainer.world_size, now - self._start))
+            images, seconds = (sum(column) for column in zip(*self._laps, strict=True))
+            pl_module.log("train/images_per_second", images / seconds, batch_size=1)
         self._start = now
-        if (trainer.global_step % trainer.log_every_n_steps) or not self._seconds:
-            return
-        values = {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
-        values["train/images_per_second"] = self._images / self._seconds
-        self.log_dict(values, batch_size=1)
-        self._images, self._seconds = 0, 0.0
+        pl_module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock anew."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cyclestyle.errors import CycleStyleError
 
@@ -56,5 +56,3 @@ def _without_worker_traceback(message: str) -> str:
     if not message.startswith("Caught "):
         return message
     return re.sub(r"^[\w.]+Error: ", "", message.strip().splitlines()[-1])
-
-

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
 
 from cyclestyle.callbacks import PictureWriter
 from cyclestyle.commands.parser import Parser, one_line_errors, quiet

@@ -98,18 +98,23 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         _ensure_writable(root)
-        fresh = config.ckpt_path is None and not config.trainer.fast_dev_run and not os.environ.get("SLURM_JOB_ID")
-        if fresh and rank_zero_only.rank == 0 and any(Path(_checkpoints(str(root))).glob("*.ckpt")):
-            raise CycleStyleError(
-                f"{root} holds a run already; resume it with --ckpt_path last, "
-                "or choose another folder with --trainer.default_root_dir"
-            )
+        if config.ckpt_path is None and not config.trainer.fast_dev_run and not os.environ.get("SLURM_JOB_ID"):
+            _refuse_second_run(root)
         # Lightning cannot know that this project's sampler resumes inside an epoch by itself.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
 
 def _checkpoints(root: str) -> str:
     return str(Path(root) / "checkpoints")
+
+
+@rank_zero_only
+def _refuse_second_run(root: Path) -> None:
+    if any(Path(_checkpoints(str(root))).glob("*.ckpt")):
+        raise CycleStyleError(
+            f"{root} holds a run already; resume it with --ckpt_path last, "
+            "or choose another folder with --trainer.default_root_dir"
+        )
 
 
 def _ensure_writable(folder: Path) -> None:

@@ -128,10 +128,13 @@ class UnpairedImages(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and how many of its pairs all ranks together have used."""
-        if self.trainer is None or not self.trainer.training and not self.trainer.validating:
+        if self.trainer is None:
             return dict(self._used)
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        epoch, batches = divmod(progress.total.processed, int(self.trainer.num_training_batches))
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        processed = total.processed  # type: ignore[attr-defined]  # Lightning declares its base class
+        if not processed:
+            return dict(self._used)
+        epoch, batches = divmod(processed, int(self.trainer.num_training_batches))
         return {"epoch": epoch, "pairs": batches * self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

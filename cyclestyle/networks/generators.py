@@ -96,7 +96,8 @@ class ResNetBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`(N, channels, H, W)` → the same shape."""
-        return features + self.conv_block(features)
+        result: Tensor = features + self.conv_block(features)
+        return result
 
 
 class UNetGenerator(nn.Module):
@@ -116,9 +117,7 @@ class UNetGenerator(nn.Module):
             block = UNetBlock(8 * ngf, 8 * ngf, inner=block, dropout=dropout)
         for outer, inner in ((4, 8), (2, 4), (1, 2)):
             block = UNetBlock(outer * ngf, inner * ngf, inner=block)
-        self.model = UNetBlock(
-            out_channels, ngf, in_channels=in_channels, inner=block, position="outermost"
-        )
+        self.model = UNetBlock(out_channels, ngf, in_channels=in_channels, inner=block, position="outermost")
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate a batch of pictures."""

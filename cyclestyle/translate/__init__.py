@@ -1,5 +1,6 @@
 """From a checkpoint to pictures."""
 
-from cyclestyle.translate.translator import Direction, Translator
+from cyclestyle.translate.checkpoints import Direction
+from cyclestyle.translate.translator import Translator
 
 __all__ = ["Direction", "Translator"]

@@ -51,4 +51,5 @@ def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 def _power(matrix: Tensor, exponent: float) -> Tensor:
     """A power of a symmetric positive matrix; directions without variance are left at a tiny one."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp(min=1e-8) ** exponent) @ vectors.T
+    power: Tensor = vectors @ torch.diag(values.clamp(min=1e-8) ** exponent) @ vectors.T
+    return power
