@@ -2,12 +2,13 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytorch_lightning as pl
 from pytorch_lightning import loggers
 from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.loggers import csv_logs
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
@@ -24,15 +25,57 @@ class CSVLogger(loggers.CSVLogger):
 
     def __init__(self, save_dir: str | None = None, flush_logs_every_n_steps: int = 1) -> None:
         super().__init__(save_dir or ".", name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
-        self._earlier: list[dict[str, Any]] | None = None
+        self._writer: _ContinuingWriter | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "_ContinuingWriter":
+        """What writes the file."""
+        if self._writer is None:
+            self._writer = _ContinuingWriter(self.log_dir)
+        return self._writer
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Tensor | float], step: int | None = None) -> None:  # type: ignore[override]
-        """Write one row; before the first, keep what an earlier part of the run wrote."""
-        if self._earlier is None and step is not None:
-            self._earlier = [row for row in _read_rows(Path(self.log_dir, "metrics.csv")) if int(row["step"]) < step]
-            self.experiment.metrics.extend(self._earlier)
+        """Write one row."""
+        if step is not None:
+            self.experiment.continue_at(step)
         super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is still in memory."""
+        if self._writer is not None:
+            self.save()
+
+
+class _ContinuingWriter(csv_logs.ExperimentWriter):
+    """Lightning's writer, except that it keeps the file that it finds."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self._path = Path(self.metrics_file_path)
+        self._continued = not self._path.exists()
+        if not self._continued:
+            with self._path.open(newline="") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning deletes the earlier file here."""
+
+    def continue_at(self, step: int) -> None:
+        """Before the first new row, drop the earlier rows from `step` on."""
+        if self._continued:
+            return
+        self._continued = True
+        with self._path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+        shorter = self._path.with_suffix(".tmp")
+        with shorter.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+        shorter.replace(self._path)
 
 
 class WandbLogger(loggers.WandbLogger):
@@ -76,13 +119,6 @@ class WandbLogger(loggers.WandbLogger):
             group=group,
             entity=entity,
         )
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [{key: value for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
 
 
 def _remembered_id(path: Path) -> str:

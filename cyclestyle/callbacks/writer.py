@@ -1,13 +1,11 @@
 """Writes the pictures that `predict` makes."""
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from cyclestyle.errors import ImageError
@@ -16,7 +14,7 @@ from cyclestyle.images import to_image, write_image
 MAX_PENDING = 32  # pictures in memory that wait for the disk
 
 
-class PictureWriter(BasePredictionWriter):
+class PictureWriter(pl.Callback):
     """Writes each picture under its target's name while the next are translated.
 
     Attributes:
@@ -25,7 +23,6 @@ class PictureWriter(BasePredictionWriter):
     """
 
     def __init__(self, threads: int = 2) -> None:
-        super().__init__(write_interval="batch")
         self.written = 0
         self.failures: dict[str, str] = {}
         self._threads = threads
@@ -36,19 +33,18 @@ class PictureWriter(BasePredictionWriter):
         """Start the writing threads: encoders release the GIL."""
         self._pool = ThreadPoolExecutor(self._threads)
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
+        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Hand the pictures of a batch `(N, C, H, W)` to the threads."""
         self.failures |= batch["failures"]
-        for picture, target in zip(prediction.float().cpu(), batch["targets"], strict=True):
+        for picture, target in zip(outputs.float().cpu(), batch["targets"], strict=True):
             assert self._pool is not None
             self._pending.append((target, self._pool.submit(_write, picture, Path(target))))
         self._collect(MAX_PENDING)

@@ -42,6 +42,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     # How many loader workers pay off is said by `data.workers`; its default leaves a core to training.
     warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+    # `--ckpt_path last` is how a run is started and resumed alike.
+    warnings.filterwarnings("ignore", message=r"\.fit\(ckpt_path=.last.\) is set, but there is no last checkpoint")
+    # Lightning 2.6 with PyTorch 2.15 calls a function that is being renamed.
+    warnings.filterwarnings("ignore", message=r".isinstance\(treespec, LeafSpec\). is deprecated")
     # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.
     warnings.filterwarnings("ignore", message="The number of training batches")
 

@@ -68,9 +68,8 @@ def _parser() -> Parser:
     parser = Parser(prog="cyclestyle predict", description="Translate a picture or a folder of pictures.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     parser.add_class_arguments(Prediction)
-    parser.add_class_arguments(
-        pl.Trainer, "trainer", skip={"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
-    )
+    ours = {"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
+    parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=ours)
     parser.set_defaults({"trainer.enable_model_summary": False})
     return parser
 

@@ -11,10 +11,11 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import DataError
-from cyclestyle.images import read_image, to_image, to_tensor
+from cyclestyle.images import read_image, to_image, to_tensor, write_image
 from cyclestyle.metrics import texture_distance
 from cyclestyle.translate.colour import ColourTransfer
 
+Method = Callable[[Tensor], Tensor]
 Scores = tuple[float, float]
 
 
@@ -31,22 +32,32 @@ def run(name: str, args: Sequence[str]) -> int:
     parser.add_argument("--source", type=Path, required=True, help="training pictures of the input's domain")
     parser.add_argument("--target", type=Path, required=True, help="training pictures of the output's domain")
     parser.add_argument("--json", type=Path, help="write the table here too")
+    parser.add_argument("--sheet", type=Path, help="write a PNG: input, domain colour transfer, output, truth")
+    parser.add_argument("--columns", type=int, default=8, help="pictures on the sheet (default %(default)s)")
     options = parser.parse_args(args)
     names = [path.relative_to(options.truth) for path in find_images(options.truth)]
-    transfer = ColourTransfer.fit(_tensors(options.source), _tensors(options.target))
-    to_target = list(_tensors(options.target))
-    rows = {
-        "untouched": _score(names, options.input, options.truth, lambda image: image),
-        "colour transfer, domain": _score(names, options.input, options.truth, transfer),
-        "colour transfer, each picture": _score(
-            names, options.input, options.truth, lambda image: ColourTransfer.fit([image], to_target)(image)
-        ),
-        "cyclestyle": _score(names, options.output, options.truth, lambda image: image),
+    target = list(_tensors(options.target))
+    transfer = ColourTransfer.fit(_tensors(options.source), target)
+    methods: dict[str, tuple[Path, Method]] = {
+        "untouched": (options.input, lambda picture: picture),
+        "colour transfer, domain": (options.input, transfer),
+        "colour transfer, each picture": (options.input, lambda one: ColourTransfer.fit([one], target)(one)),
+        "cyclestyle": (options.output, lambda picture: picture),
     }
+    rows = {row: _score(names, folder, options.truth, method) for row, (folder, method) in methods.items()}
     print(_table(rows, len(names)))
     if options.json:
         table = {row: {"psnr": psnr, "texture_distance": texture} for row, (psnr, texture) in rows.items()}
         options.json.write_text(json.dumps(table, indent=2) + "\n")
+    if options.sheet:
+        folders = (options.input, options.input, options.output, options.truth)
+        shown = (methods["untouched"][1], transfer, methods["cyclestyle"][1], methods["untouched"][1])
+        rows_of_pictures = [
+            [method(to_tensor(read_image(folder / name))) for name in names[: options.columns]]
+            for folder, method in zip(folders, shown, strict=True)
+        ]
+        sheet = torch.cat([torch.cat(row, dim=2) for row in rows_of_pictures], dim=1)
+        write_image(to_image(sheet), options.sheet)
     return 0
 
 
@@ -54,7 +65,7 @@ def _tensors(folder: Path) -> Iterator[Tensor]:
     return (to_tensor(read_image(path)) for path in find_images(folder))
 
 
-def _score(names: Sequence[Path], folder: Path, truth: Path, method: Callable[[Tensor], Tensor]) -> Scores:
+def _score(names: Sequence[Path], folder: Path, truth: Path, method: Method) -> Scores:
     """Mean PSNR and texture distance of a method's results, rounded to 8 bits as files are."""
     psnrs, textures = [], []
     for name in names:

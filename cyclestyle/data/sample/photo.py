@@ -18,7 +18,7 @@ def take_photo(scene: Scene, rng: np.random.Generator) -> Array:
     light = light + haze * (np.asarray(scene.haze) - light)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     light = light * (1 - 0.16 * (x**2 + y**2))[..., None]
-    light = light * rng.lognormal(0.0, 0.22) * rng.normal(1.0, 0.05, 3)  # exposure, white balance
+    light = light * rng.lognormal(0.0, 0.3) * rng.normal(1.0, 0.04, 3)  # exposure, white balance
     light = light + rng.normal(0, 0.025, light.shape)
     grey = light.mean(axis=-1, keepdims=True)
-    return np.asarray(np.clip(0.05 + 0.9 * (grey + 0.85 * (light - grey)), 0, 1))
+    return np.asarray(np.clip(0.08 + 0.82 * (grey + 0.9 * (light - grey)), 0, 1))
