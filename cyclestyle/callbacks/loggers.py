@@ -5,10 +5,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytorch_lightning as pl
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning import loggers
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import csv_logs
-from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 

@@ -17,6 +17,7 @@ from cyclestyle.translate.colour import ColourTransfer
 
 Method = Callable[[Tensor], Tensor]
 Scores = tuple[float, float]
+ON_SHEET = ("untouched", "colour transfer, domain", "cyclestyle")
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -50,15 +51,15 @@ def run(name: str, args: Sequence[str]) -> int:
         table = {row: {"psnr": psnr, "texture_distance": texture} for row, (psnr, texture) in rows.items()}
         options.json.write_text(json.dumps(table, indent=2) + "\n")
     if options.sheet:
-        folders = (options.input, options.input, options.output, options.truth)
-        shown = (methods["untouched"][1], transfer, methods["cyclestyle"][1], methods["untouched"][1])
-        rows_of_pictures = [
-            [method(to_tensor(read_image(folder / name))) for name in names[: options.columns]]
-            for folder, method in zip(folders, shown, strict=True)
-        ]
-        sheet = torch.cat([torch.cat(row, dim=2) for row in rows_of_pictures], dim=1)
-        write_image(to_image(sheet), options.sheet)
+        shown = [*(methods[row] for row in ON_SHEET), (options.truth, methods["untouched"][1])]
+        write_image(to_image(_sheet(names[: options.columns], shown)), options.sheet)
     return 0
+
+
+def _sheet(names: Sequence[Path], shown: Sequence[tuple[Path, Method]]) -> Tensor:
+    """A row a method, a column a picture: `(3, height, width)`; the pictures must be of one size."""
+    rows = [[method(to_tensor(read_image(folder / name))) for name in names] for folder, method in shown]
+    return torch.cat([torch.cat(row, dim=2) for row in rows], dim=1)
 
 
 def _tensors(folder: Path) -> Iterator[Tensor]:

@@ -35,12 +35,12 @@ class ImagePool:
 
     def _exchange(self, image: Tensor) -> Tensor:
         if len(self._images) < self.size:
-            self._images.append(image)
+            self._images.append(image.clone())  # the batch it lies in must not stay in memory
             return image
         if self._random.random() < 0.5:
             return image
         index = self._random.randrange(self.size)
-        stored, self._images[index] = self._images[index], image
+        stored, self._images[index] = self._images[index], image.clone()
         return stored
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""What several tests share: tiny pictures, tiny networks, and where the optional reference data lies."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cyclestyle.cli import main
+from cyclestyle.data.sample import write_samples
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1, "pool_size": 4}
+"""A CycleGAN that takes a step on 32×32 pictures in milliseconds."""
+
+
+@pytest.fixture(autouse=True)
+def _no_seed_from_other_tests(monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory):
+    """The sample domains at 32×32: 7 training and 3 test pictures a domain."""
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, train=7, test=3, size=32, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The folder of reference figures; tests that want it are skipped where it is missing."""
+    folder = SHARED / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"the reference figures are not at {folder}")
+    return folder
+
+
+@pytest.fixture
+def cyclestyle(capsys):
+    """Call the command line in process: `cyclestyle("fit", ...) -> (status, stdout, stderr)`."""
+
+    def call(*words):
+        status = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_fit(samples):
+    """The words of a `fit` that trains for six steps in about a second, into the folder that follows."""
+    return [
+        "fit",
+        "--config=configs/cyclegan.yaml",
+        *(f"--model.{key}={value}" for key, value in TINY.items()),
+        "--model.constant_epochs=1",
+        "--model.decay_epochs=0",
+        f"--data.root={samples}",
+        "--data.load_size=36",
+        "--data.crop_size=32",
+        "--data.workers=0",
+        "--trainer.log_every_n_steps=1",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+        "--grid.every_n_steps=4",
+        "--grid.pictures=2",
+    ]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_fit, tmp_path_factory):
+    """The checkpoint of a tiny training run."""
+    run = tmp_path_factory.mktemp("run")
+    assert main([*tiny_fit, f"--trainer.default_root_dir={run}"]) == 0
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def save_image(tmp_path):
+    """Save a picture below the test's folder: `save_image("a/b.png", size=(8, 8)) -> path`."""
+
+    def save(name, *, size=(8, 8), mode="RGB", colour=0, **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size, colour).save(path, **options)
+        return path
+
+    return save

@@ -1,0 +1,76 @@
+import hashlib
+from itertools import combinations
+
+import pytest
+import torch
+
+from cyclestyle.data.sample import write_samples
+from cyclestyle.data.sample.scene import draw_scene
+from cyclestyle.errors import DataError
+from cyclestyle.images import read_image, to_tensor
+from cyclestyle.metrics import texture_distance
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(read_image(path).tobytes()).hexdigest()
+        for path in sorted(folder.rglob("*.png"))
+    }
+
+
+def test_layout(samples):
+    counts = {d.name: len(list(d.iterdir())) for d in samples.iterdir() if d.is_dir()}
+    assert counts == {"trainA": 7, "trainB": 7, "testA": 3, "testB": 3, "truthB": 3}
+
+
+def test_a_seed_decides_every_pixel_whatever_the_number_of_processes(samples, tmp_path):
+    write_samples(tmp_path / "same", train=7, test=3, size=32, workers=2)
+    write_samples(tmp_path / "other", train=7, test=3, size=32, workers=1, seed=1)
+    assert digests(tmp_path / "same") == digests(samples)
+    assert not set(digests(tmp_path / "other").values()) & set(digests(samples).values())
+
+
+def test_no_scene_is_in_two_splits(samples, monkeypatch, tmp_path):
+    seeds = []
+
+    def watch(rng, size):
+        seeds.append(str(rng.bit_generator.state["state"]["state"]))
+        return draw_scene(rng, size)
+
+    monkeypatch.setattr("cyclestyle.data.sample.writer.draw_scene", watch)
+    write_samples(tmp_path, train=7, test=3, size=32, workers=1)
+    train_A, train_B, test_A, test_B, truth = seeds[:7], seeds[7:14], seeds[14:17], seeds[17:20], seeds[20:]
+    assert truth == test_A
+    for one, other in combinations((train_A, train_B, test_A, test_B), 2):
+        assert not set(one) & set(other)
+
+
+def test_the_truth_shows_the_photo_of_the_same_name(samples):
+    def picture(folder, index):
+        return to_tensor(read_image(samples / folder / f"{index:04d}.png")).mean(dim=0).flatten()
+
+    for index in range(3):
+        photo = picture("testA", index)
+        likeness = [torch.corrcoef(torch.stack([photo, picture("truthB", other)]))[0, 1] for other in range(3)]
+        assert max(range(3), key=likeness.__getitem__) == index
+
+
+def test_paintings_differ_from_photos_in_texture(samples):
+    photo, truth = (to_tensor(read_image(samples / d / "0000.png"))[None] for d in ("testA", "truthB"))
+    assert texture_distance(photo, truth) > 0.2
+
+
+def test_an_interrupted_run_goes_on(samples, tmp_path):
+    write_samples(tmp_path, train=7, test=3, size=32, workers=1)
+    gone = [tmp_path / "trainB" / "0003.png", tmp_path / "truthB" / "0000.png"]
+    for path in gone:
+        path.unlink()
+    assert write_samples(tmp_path, train=7, test=3, size=32, workers=1) == 2
+    assert digests(tmp_path) == digests(samples)
+
+
+def test_settings_are_not_mixed(samples):
+    with pytest.raises(DataError, match="holds samples with other settings than size 32, seed 9"):
+        write_samples(samples, train=7, test=3, size=32, seed=9)
+    with pytest.raises(DataError, match="size must be at least 32, got 8"):
+        write_samples(samples, size=8)

@@ -1,0 +1,66 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclestyle.data.sampler import UnpairedSampler
+
+sizes = st.integers(1, 40)
+
+
+@given(size_A=sizes, size_B=sizes, seed=st.integers(0, 9), epoch=st.integers(0, 5))
+def test_each_picture_of_the_larger_domain_is_used_once(size_A, size_B, seed, epoch):
+    draws = list(UnpairedSampler(size_A, size_B, seed=seed, epoch=epoch))
+    assert len(draws) == max(size_A, size_B)
+    for indices, size in (([d.index_A for d in draws], size_A), ([d.index_B for d in draws], size_B)):
+        counts = Counter(indices)
+        assert set(counts) == set(range(size))
+        assert max(counts.values()) - min(counts.values()) <= 1
+    assert len({draw.seed for draw in draws}) == len(draws)
+
+
+@given(size_A=st.integers(4, 40), size_B=sizes, ranks=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_ranks_share_the_epoch_of_one_process(size_A, size_B, ranks, epoch):
+    whole = list(UnpairedSampler(size_A, size_B, epoch=epoch))
+    shares = [list(UnpairedSampler(size_A, size_B, epoch=epoch, rank=r, num_replicas=ranks)) for r in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    interleaved = [draw for together in zip(*shares, strict=True) for draw in together]
+    assert interleaved == whole[: len(interleaved)]
+    assert len(whole) - len(interleaved) < ranks
+
+
+@given(size=st.integers(1, 40), start=st.integers(0, 40), epoch=st.integers(0, 3))
+def test_a_resumed_epoch_goes_on_where_it_stopped(size, start, epoch):
+    whole = list(UnpairedSampler(size, 7, epoch=epoch))
+    resumed = UnpairedSampler(size, 7, epoch=epoch, start=start)
+    assert len(resumed) == len(whole)  # Lightning counts the batches that are done itself
+    assert list(resumed) == whole[start:]
+    resumed.set_epoch(epoch)  # Lightning announces the epoch that it resumes
+    assert list(resumed) == whole[start:]
+    resumed.set_epoch(epoch + 1)
+    assert list(resumed) == list(UnpairedSampler(size, 7, epoch=epoch + 1))
+
+
+def test_orders_differ_by_epoch_seed_and_domain():
+    def orders(**settings):
+        draws = list(UnpairedSampler(50, 50, **settings))
+        return [d.index_A for d in draws], [d.index_B for d in draws]
+
+    first_A, first_B = orders()
+    assert first_A != first_B
+    assert orders() == (first_A, first_B)
+    for other in (orders(epoch=1), orders(seed=1)):
+        assert first_A != other[0]
+        assert first_B != other[1]
+
+
+def test_paired_keeps_B_in_step_with_A():
+    draws = list(UnpairedSampler(9, 9, paired=True))
+    assert all(draw.index_A == draw.index_B for draw in draws)
+    assert [draw.index_A for draw in draws] != list(range(9))
+
+
+def test_more_processes_than_pictures():
+    with pytest.raises(ValueError, match="4 processes cannot share 3 pictures"):
+        UnpairedSampler(3, 2, num_replicas=4)

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from cyclestyle.networks import PatchDiscriminator, PixelDiscriminator, build_discriminator, initialise
+
+
+@pytest.mark.parametrize(
+    ("name", "n_layers", "expected"),
+    [("basic", 1, (30, 30)), ("n_layers", 3, (30, 30)), ("n_layers", 5, (6, 6)), ("pixel", 3, (256, 256))],
+)
+def test_shapes(name, n_layers, expected):
+    network = build_discriminator(name, in_channels=1, ndf=2, n_layers=n_layers)
+    assert network(torch.zeros(2, 1, 256, 256)).shape == (2, 1, *expected)
+
+
+def test_keys_of_the_official_checkpoints():
+    keys = {f"model.{n}.{p}" for n in (0, 2, 5, 8, 11) for p in ("weight", "bias")}
+    assert set(PatchDiscriminator(ndf=2).state_dict()) == keys
+    assert set(PixelDiscriminator(ndf=2).state_dict()) == {f"net.{n}.{p}" for n in (0, 2, 5) for p in ("weight", "bias")}
+
+
+def test_a_score_sees_70_by_70_pixels():
+    image = torch.zeros(1, 3, 256, 256, requires_grad=True)
+    layers = [layer for layer in PatchDiscriminator(ndf=4).model if not isinstance(layer, torch.nn.InstanceNorm2d)]
+    scores = torch.nn.Sequential(*layers)(image)  # instance norm looks at the whole picture
+    scores[0, 0, 15, 15].backward()
+    seen = image.grad.abs().sum(dim=(0, 1)) > 0
+    assert (seen.any(0).sum(), seen.any(1).sum()) == (70, 70)
+
+
+def test_bad_names_are_refused():
+    with pytest.raises(ValueError, match="discriminator must be basic, n_layers or pixel, got 'huge'"):
+        build_discriminator("huge")
+    with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
+        build_discriminator("n_layers", n_layers=0)
+
+
+@pytest.mark.parametrize("init", ["normal", "xavier", "kaiming", "orthogonal"])
+def test_initialisation(init):
+    torch.manual_seed(0)
+    network = PatchDiscriminator(ndf=32)
+    initialise(network, init, 0.02)
+    assert all(not p.any() for name, p in network.named_parameters() if name.endswith("bias"))
+    weight = network.model[5].weight
+    fan_in, fan_out = weight[0].numel(), weight.shape[0] * 16
+    expected = {
+        "normal": 0.02,
+        "xavier": 0.02 * (2 / (fan_in + fan_out)) ** 0.5,
+        "kaiming": (2 / fan_in) ** 0.5,
+        "orthogonal": 0.02 / fan_in**0.5,
+    }
+    assert weight.std().item() == pytest.approx(expected[init], rel=0.05)
+
+
+def test_unknown_initialisation():
+    with pytest.raises(ValueError, match="init must be normal.*got 'zeros'"):
+        initialise(PatchDiscriminator(ndf=1), "zeros")

@@ -1,0 +1,225 @@
+import copy
+import json
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+from cyclestyle.tasks import CycleGAN
+from cyclestyle.tasks.cyclegan import frozen
+
+TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1}
+OFFICIAL = {"G_AB": "G_A", "G_BA": "G_B", "D_B": "D_A", "D_A": "D_B"}
+
+
+def quiet_trainer(**settings):
+    return pl.Trainer(
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        **settings,
+    )
+
+
+def batches(count, *, size=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [{d: torch.rand(1, 3, size, size, generator=generator) * 2 - 1 for d in "AB"} for _ in range(count)]
+
+
+def loader(data):
+    return DataLoader(data, batch_size=None, shuffle=False)
+
+
+class Record(pl.Callback):
+    """Keeps the logged losses of every step, and the gradients of the first."""
+
+    def __init__(self):
+        self.losses, self.gradients = [], {}
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if not self.gradients:
+            self.gradients = {name: p.grad.clone() for name, p in pl_module.named_parameters()}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append({name: value.item() for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.mark.parametrize("mode", ["lsgan", "vanilla"])
+def test_follows_the_original_implementation(reference, mode):
+    folder = reference / f"cyclegan_{mode}"
+    settings = json.loads((folder / "losses.json").read_text())
+    inputs, expected = load_file(folder / "inputs.safetensors"), load_file(folder / "expected.safetensors")
+    task = CycleGAN(ngf=settings["ngf"], ndf=settings["ndf"], gan_mode=settings["gan_mode"])
+    for ours, theirs in OFFICIAL.items():
+        task.get_submodule(ours).load_state_dict(torch.load(folder / f"latest_net_{theirs}.pth", weights_only=True))
+    data = [{d: inputs[f"step{i}.real_{d}"] for d in "AB"} for i in range(len(settings["losses"]))]
+    record = Record()
+    quiet_trainer(precision="64-true", max_epochs=1, callbacks=[record]).fit(task, loader(data))
+    for losses, reference_losses in zip(record.losses, settings["losses"], strict=True):
+        for name, value in reference_losses.items():
+            assert losses[f"train/{name}"] == pytest.approx(value, rel=1e-9)
+    for ours, theirs in OFFICIAL.items():
+        for name, weight in task.get_submodule(ours).state_dict().items():
+            norm = expected[f"step0.grad_norm.{theirs}.{name}"].item()
+            assert record.gradients[f"{ours}.{name}"].norm().item() == pytest.approx(norm, rel=1e-8, abs=1e-13)
+            final = expected[f"final.{theirs}.{name}"]
+            assert torch.allclose(weight.to(final.dtype), final, rtol=1e-6, atol=1e-7)
+
+
+def test_one_backward_is_the_update_of_two():
+    """Two optimisers and two backward passes, written out as in the paper, follow the same path."""
+    torch.manual_seed(0)
+    task = CycleGAN(**TINY, pool_size=2)
+    other = copy.deepcopy(task).double()
+    data = batches(6)
+    quiet_trainer(precision="64-true", max_epochs=1).fit(task, loader(data))
+
+    G_AB, G_BA, D_A, D_B = other.networks
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    opt_G = torch.optim.Adam([*G_AB.parameters(), *G_BA.parameters()], **adam)
+    opt_D = torch.optim.Adam([*D_A.parameters(), *D_B.parameters()], **adam)
+    other.setup("fit")
+    for batch in data:
+        A, B = batch["A"].double(), batch["B"].double()
+        fake_B, fake_A = G_AB(A), G_BA(B)
+        loss_G = F.mse_loss(D_B(fake_B), torch.ones_like(D_B(fake_B)))
+        loss_G += F.mse_loss(D_A(fake_A), torch.ones_like(D_A(fake_A)))
+        loss_G += 10 * F.l1_loss(G_BA(fake_B), A) + 10 * F.l1_loss(G_AB(fake_A), B)
+        loss_G += 5 * F.l1_loss(G_BA(A), A) + 5 * F.l1_loss(G_AB(B), B)
+        opt_G.zero_grad()
+        loss_G.backward()
+        opt_G.step()
+        opt_D.zero_grad()
+        for D, real, fake, pool in ((D_B, B, fake_B, other.pool_B), (D_A, A, fake_A, other.pool_A)):
+            judged = D(pool.query(fake.detach()))
+            real_loss = F.mse_loss(D(real), torch.ones_like(judged))
+            (0.5 * (real_loss + F.mse_loss(judged, torch.zeros_like(judged)))).backward()
+        opt_D.step()
+    for (name, ours), theirs in zip(task.named_parameters(), other.parameters(), strict=True):
+        assert torch.allclose(ours.double(), theirs, rtol=0, atol=2e-7), name  # Lightning hands float32 weights back
+
+
+def test_frozen_stops_at_the_parameters_and_puts_the_state_back():
+    layer = torch.nn.Linear(2, 1)
+    x = torch.ones(1, 2, requires_grad=True)
+    with frozen(layer):
+        y = layer(x)
+    y.sum().backward()
+    assert layer.weight.grad is None
+    assert x.grad is not None
+    with pytest.raises(RuntimeError), frozen(layer):
+        raise RuntimeError
+    assert layer.weight.requires_grad
+
+
+def test_generators_learn_nothing_from_the_discriminator_loss_and_the_reverse():
+    torch.manual_seed(0)
+    task = CycleGAN(**TINY, lambda_A=0, lambda_B=0, lambda_identity=0)
+    task.log = lambda *args, **kwargs: None
+    task.training_step(batches(1)[0], 0).backward()
+    joint = {name: p.grad.clone() for name, p in task.named_parameters()}
+    task.zero_grad()
+    batch = batches(1)[0]
+    fake_A, fake_B = task.G_BA(batch["B"]), task.G_AB(batch["A"])
+    sum(task._generator_losses(batch["A"], batch["B"], fake_A, fake_B, None, None).values()).backward()
+    for name, parameter in task.named_parameters():
+        if name.startswith("D_"):
+            assert parameter.grad is None
+            assert joint[name].abs().sum() > 0 or name.endswith("bias")
+        else:
+            assert torch.allclose(parameter.grad, joint[name], atol=1e-7)
+
+
+def test_logged_losses_add_up():
+    record = Record()
+    quiet_trainer(max_epochs=1, callbacks=[record]).fit(CycleGAN(**TINY), loader(batches(1)))
+    losses = record.losses[0]
+    names = {"G_A", "G_B", "cycle_A", "cycle_B", "idt_A", "idt_B", "D_A", "D_B", "loss_G", "loss_D"}
+    assert set(losses) == {f"train/{name}" for name in names}
+    assert losses["train/loss_D"] == pytest.approx(losses["train/D_A"] + losses["train/D_B"])
+    generator = sum(losses[f"train/{name}"] for name in ("G_A", "G_B", "cycle_A", "cycle_B", "idt_A", "idt_B"))
+    assert losses["train/loss_G"] == pytest.approx(generator)
+
+
+def test_learning_rate_is_constant_then_falls_linearly():
+    task = CycleGAN(**TINY, lr=1.0, constant_epochs=3, decay_epochs=4)
+    rates = []
+
+    class Rates(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    quiet_trainer(max_epochs=7, limit_train_batches=1, callbacks=[Rates()]).fit(task, loader(batches(1)))
+    assert [rate for rate, _ in rates] == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    assert all(generators == discriminators for generators, discriminators in rates)
+
+
+def test_clipping_keeps_the_players_apart():
+    task = CycleGAN(**TINY)
+    optimizer = task.configure_optimizers()["optimizer"]
+    for group, size in zip(optimizer.param_groups, (100.0, 0.001), strict=True):
+        for parameter in group["params"]:
+            parameter.grad = torch.full_like(parameter, size)
+    task.configure_gradient_clipping(optimizer, 1.0, "norm")
+    norms = [torch.cat([p.grad.flatten() for p in group["params"]]).norm() for group in optimizer.param_groups]
+    assert norms[0].item() == pytest.approx(1.0, rel=1e-4)
+    assert norms[1] < 1.0
+    assert task.D_A.model[0].weight.grad.flatten()[0].item() == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("generator", ["resnet6", "unet128"])
+@pytest.mark.parametrize("gan_mode", ["lsgan", "vanilla", "hinge"])
+def test_a_step_of_every_kind_moves_every_network(generator, gan_mode):
+    torch.manual_seed(0)
+    task = CycleGAN(generator=generator, ngf=2, ndf=2, discriminator="pixel", gan_mode=gan_mode)
+    before = copy.deepcopy(task.state_dict())
+    quiet_trainer(max_epochs=1).fit(task, loader(batches(1, size=128 if generator == "unet128" else 16)))
+    for prefix in ("G_AB", "G_BA", "D_A", "D_B"):
+        assert any(not torch.equal(before[k], v) for k, v in task.state_dict().items() if k.startswith(prefix))
+
+
+def test_domains_of_other_channels_and_other_sizes():
+    task = CycleGAN(**TINY, channels_A=1, channels_B=4, lambda_identity=0)
+    batch = {"A": torch.rand(1, 1, 16, 24), "B": torch.rand(1, 4, 20, 16)}
+    record = Record()
+    quiet_trainer(max_epochs=1, callbacks=[record]).fit(task, loader([batch]))
+    assert "train/idt_A" not in record.losses[0]
+    shown = task.sample(batch)
+    assert shown["fake_B"].shape == (1, 4, 16, 24)
+    assert shown["rec_A"].shape == (1, 1, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gan_mode": "wgan"}, "gan_mode must be one of lsgan, vanilla, hinge, got 'wgan'"),
+        ({"ngf": 0}, "ngf must be above 0, got 0"),
+        ({"lambda_A": -1.0}, "lambda_A must not be below 0, got -1"),
+        ({"channels_A": 5}, "channels_A must be 1 to 4, got 5"),
+        ({"channels_A": 1}, "identity losses need the same channels"),
+        ({"generator": "vit"}, "generator must be"),
+        ({"init": "magic"}, "init must be"),
+    ],
+)
+def test_bad_values_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CycleGAN(**settings)
+
+
+@pytest.mark.slow
+def test_compiled_networks_give_the_same_gradients():
+    torch.manual_seed(0)
+    task = CycleGAN(**TINY, compile=True)
+    eager = copy.deepcopy(task)
+    for each, is_compiled in ((task, True), (eager, False)):
+        each.log = lambda *args, **kwargs: None
+        if is_compiled:
+            each.setup("fit")
+        each.training_step(batches(1, size=32)[0], 0).backward()
+    for (name, ours), theirs in zip(task.named_parameters(), eager.parameters(), strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5), name

@@ -1,0 +1,146 @@
+import os
+import stat
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cyclestyle.errors import ImageError
+from cyclestyle.images import EXTENSIONS, convert, read_image, read_size, to_image, to_tensor, write_image
+
+RED = (200, 30, 40)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@given(values=st.lists(st.integers(0, 255), min_size=24, max_size=24))
+def test_every_eight_bit_value_survives_the_way_to_tensor_and_back(channels, values):
+    pixels = torch.tensor(values, dtype=torch.uint8).reshape(2, 12)[:, :: 12 // 3].repeat(1, channels)
+    image = Image.fromarray(pixels.reshape(2, 3, channels).numpy().squeeze(-1) if channels == 1 else
+                            pixels.reshape(2, 3, channels).numpy())
+    tensor = to_tensor(image)
+    assert tensor.shape == (channels, 2, 3)
+    assert tensor.min() >= -1
+    assert tensor.max() <= 1
+    assert np.array_equal(np.asarray(to_image(tensor)), np.asarray(image))
+
+
+def test_range_of_a_tensor():
+    assert to_tensor(Image.new("RGB", (1, 1), (0, 255, 0))).flatten().tolist() == [-1.0, 1.0, -1.0]
+
+
+def test_values_are_rounded_and_clamped():
+    tensor = torch.tensor([-2.0, 2.0, 0.0]).reshape(3, 1, 1)
+    assert to_image(tensor).getpixel((0, 0)) == (0, 255, 128)
+
+
+def test_nan_never_becomes_a_colour():
+    with pytest.raises(ValueError, match="NaN"):
+        to_image(torch.full((3, 2, 2), torch.nan))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("RGB", RED, RED),
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (*RED, 255), RED),
+        ("RGBA", (*RED, 0), (255, 255, 255)),  # what is transparent lies over white
+        ("LA", (77, 255), (77, 77, 77)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("I;16", 40000, (156, 156, 156)),
+        ("I;16", 65535, (255, 255, 255)),
+        ("I", 40000, (156, 156, 156)),
+        ("F", 0.5, (128, 128, 128)),
+        ("F", float("nan"), (0, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb_by_value(mode, colour, expected):
+    assert convert(Image.new(mode, (2, 2), colour)).getpixel((1, 1)) == expected
+
+
+def test_palette_with_transparency(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, 0, 0, 255])
+    image.putdata([0, 1])
+    image.save(tmp_path / "p.png", transparency=1)
+    loaded = read_image(tmp_path / "p.png")
+    assert [loaded.getpixel((0, 0)), loaded.getpixel((1, 0))] == [RED, (255, 255, 255)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_files(tmp_path, suffix):
+    values = np.array([[0, 257, 40000, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"deep{suffix}")
+    assert np.asarray(read_image(tmp_path / f"deep{suffix}", channels=1)).tolist() == [[0, 1, 156, 255]]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_any_number_of_channels(save_image, channels):
+    assert to_tensor(read_image(save_image("x.png", colour=RED), channels)).shape == (channels, 8, 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(tmp_path, orientation):
+    upright = Image.new("RGB", (6, 4))
+    upright.putpixel((0, 0), (255, 255, 255))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the PIL transposition that a viewer's is the inverse of
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "turned.png", exif=exif)
+    assert read_size(tmp_path / "turned.png") == (6, 4)
+    loaded = read_image(tmp_path / "turned.png")
+    assert loaded.size == (6, 4)
+    assert loaded.getpixel((0, 0)) == (255, 255, 255)
+    assert loaded.getexif().get(0x0112, 1) == 1  # not turned a second time
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_what_is_no_picture_is_named(tmp_path, content):
+    path = tmp_path / "fake.jpg"
+    path.write_bytes(content)
+    for read in (read_image, read_size):
+        with pytest.raises(ImageError, match=r"fake\.jpg"):
+            read(path)
+
+
+def test_missing_and_truncated_files_are_named(tmp_path):
+    with pytest.raises(ImageError, match=r"nowhere\.png: No such file"):
+        read_image(tmp_path / "nowhere.png")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"cut\.jpg.*truncated"):
+        read_image(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize("suffix", sorted(EXTENSIONS | {".JPG", ".PNG"}))
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
+def test_every_format_is_written(tmp_path, suffix, mode):
+    path = tmp_path / "deep" / "er" / f"out{suffix}"
+    write_image(Image.new(mode, (5, 3), 90), path)
+    assert read_image(path).size == (5, 3)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~_umask()
+
+
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "out.png").write_bytes(b"before")
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(ImageError, match=r"out\.png: No space left"):
+        write_image(Image.new("RGB", (2, 2)), tmp_path / "out.png")
+    assert os.listdir(tmp_path) == ["out.png"]
+    assert (tmp_path / "out.png").read_bytes() == b"before"
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
