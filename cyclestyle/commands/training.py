@@ -89,6 +89,8 @@ class TrainingCLI(LightningCLI):
             if settings is not None and "save_dir" in settings and settings.save_dir is None:
                 # What `validate` and `test` log stands beside the training log, not in it.
                 settings.save_dir = root if self.subcommand == "fit" else str(Path(root) / str(self.subcommand))
+        if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
+            config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         schedule = config.model.get("init_args", {})
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1 and "decay_epochs" in schedule:
             config.trainer.max_epochs = schedule["constant_epochs"] + schedule["decay_epochs"]

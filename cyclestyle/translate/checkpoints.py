@@ -10,6 +10,9 @@ import torch
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import ResNetGenerator, UNetGenerator, build_generator
 
+# What torch.load raises for a file that is cut off, is text, or holds random bytes.
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile)
+
 Direction = Literal["AtoB", "BtoA"]
 Generator = ResNetGenerator | UNetGenerator
 
@@ -30,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is no checkpoint of plain tensors and values, and is not loaded: it could run code"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged or no checkpoint; use an earlier one") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint")

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from PIL import Image
+
+import cyclestyle
+from cyclestyle.errors import CheckpointError
+from cyclestyle.images import to_image, to_tensor
+from cyclestyle.networks import ResNetGenerator, UNetGenerator
+from cyclestyle.tasks import CycleGAN
+from cyclestyle.translate import Translator
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 97), (97, 5), (32, 32), (33, 30), (200, 10)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_any_size_and_mode_comes_back_in_its_size(size, mode):
+    torch.manual_seed(0)
+    translate = Translator(ResNetGenerator(ngf=2, blocks=1))
+    result = translate(Image.new(mode, size, 99))
+    assert result.size == size
+    assert result.mode == "RGB"
+
+
+def test_unet_takes_any_size():
+    assert Translator(UNetGenerator(ngf=2, depth=5))(Image.new("RGB", (50, 33))).size == (50, 33)
+
+
+def test_pictures_of_fitting_size_go_through_untouched():
+    torch.manual_seed(0)
+    generator = ResNetGenerator(ngf=2, blocks=1)
+    batch = torch.rand(2, 3, 16, 20) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(Translator(generator).translate(batch), generator(batch))
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_load_finds_the_generator_of_the_direction(checkpoint, direction):
+    task = CycleGAN.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+    image = Image.effect_mandelbrot((32, 32), (-2, -1, 1, 1), 50).convert("RGB")
+    generator = task.G_AB if direction == "AtoB" else task.G_BA
+    with torch.no_grad():
+        expected = to_image(generator(to_tensor(image)[None])[0])
+    assert cyclestyle.Translator.load(checkpoint, direction=direction)(image).tobytes() == expected.tobytes()
+
+
+def test_unknown_direction(checkpoint):
+    with pytest.raises(ValueError, match="direction must be AtoB or BtoA, got 'AB'"):
+        Translator.load(checkpoint, direction="AB")
+
+
+class Attack:
+    def __reduce__(self):
+        return print, ("this code must not run",)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.mkdir(), "is a folder; expected a checkpoint file"),
+        (lambda path: path.write_text("text"), "is no checkpoint of plain tensors|is damaged or no checkpoint"),
+        (lambda path: path.write_bytes(b""), "is damaged or no checkpoint"),
+        (lambda path: torch.save(torch.zeros(1), path), "holds a Tensor, not a checkpoint"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is a checkpoint of another program"),
+        (lambda path: torch.save({"x": Attack()}, path), "it could run code"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path, capsys, make, message):
+    path = tmp_path / "x.ckpt"
+    make(path)
+    with pytest.raises(CheckpointError, match=rf"x\.ckpt.*({message})"):
+        Translator.load(path)
+    assert "must not run" not in capsys.readouterr().out
+
+
+def test_truncated_checkpoints_are_refused(checkpoint, tmp_path):
+    whole = checkpoint.read_bytes()
+    for part in (100, len(whole) // 2, len(whole) - 100):
+        (tmp_path / "cut.ckpt").write_bytes(whole[:part])
+        with pytest.raises(CheckpointError, match=r"cut\.ckpt is damaged"):
+            Translator.load(tmp_path / "cut.ckpt")
+
+
+def test_settings_that_do_not_fit_the_weights_are_refused(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["ngf"] = 5
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(CheckpointError, match=r"odd\.ckpt does not hold the weights"):
+        Translator.load(tmp_path / "odd.ckpt")
