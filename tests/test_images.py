@@ -18,8 +18,9 @@ RED = (200, 30, 40)
 @given(values=st.lists(st.integers(0, 255), min_size=24, max_size=24))
 def test_every_eight_bit_value_survives_the_way_to_tensor_and_back(channels, values):
     pixels = torch.tensor(values, dtype=torch.uint8).reshape(2, 12)[:, :: 12 // 3].repeat(1, channels)
-    image = Image.fromarray(pixels.reshape(2, 3, channels).numpy().squeeze(-1) if channels == 1 else
-                            pixels.reshape(2, 3, channels).numpy())
+    image = Image.fromarray(
+        pixels.reshape(2, 3, channels).numpy().squeeze(-1) if channels == 1 else pixels.reshape(2, 3, channels).numpy()
+    )
     tensor = to_tensor(image)
     assert tensor.shape == (channels, 2, 3)
     assert tensor.min() >= -1

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
-from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
+from jsonargparse import ActionConfigFile, ActionYesNo  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
 
 from cyclestyle.callbacks import PictureWriter
-from cyclestyle.commands.parser import Parser, one_line_errors, quiet
+from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line_errors, quiet
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks import Translation
@@ -43,6 +43,7 @@ class Prediction:
 def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any picture failed."""
     quiet()
+    check_configs(args)
     with one_line_errors():
         parser = _parser()
         config = parser.parse_args(list(args))
@@ -56,6 +57,7 @@ def run(name: str, args: Sequence[str]) -> int:
             batch_size=settings.batch_size,
             overwrite=settings.overwrite,
         )
+        ensure_writable(Path(settings.output))
         writer = PictureWriter()
         trainer = pl.Trainer(**parser.instantiate_classes(config).trainer, callbacks=[writer], logger=False)
         if plan.batches:
@@ -67,7 +69,10 @@ def run(name: str, args: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="cyclestyle predict", description="Translate a picture or a folder of pictures.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
-    parser.add_class_arguments(Prediction)
+    parser.add_class_arguments(Prediction, skip={"overwrite"})
+    parser.add_argument(
+        "--overwrite", action=ActionYesNo, default=False, help="translate pictures again whose result is there already"
+    )
     ours = {"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=ours)
     parser.set_defaults({"trainer.enable_model_summary": False})

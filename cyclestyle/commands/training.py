@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
 from cyclestyle.callbacks import ProgressBar, SampleGrid, SaveConfig, Speed
-from cyclestyle.commands.parser import Parser, one_line_errors, quiet
+from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.translate.checkpoints import read_checkpoint
 
@@ -24,6 +24,7 @@ KEYWORDS = ("last", "best", "hpc")  # what Lightning finds by itself in the run'
 def run(name: str, args: Sequence[str]) -> int:
     """Run `fit`, `validate` or `test`."""
     quiet()
+    check_configs(args)
     with one_line_errors():
         TrainingCLI(
             pl.LightningModule,
@@ -95,11 +96,18 @@ class TrainingCLI(LightningCLI):
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1 and "decay_epochs" in schedule:
             config.trainer.max_epochs = schedule["constant_epochs"] + schedule["decay_epochs"]
 
+    def instantiate_classes(self) -> None:
+        """Build the task, the data and the trainer; what they refuse is a mistake in the config."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise CycleStyleError(one_line(str(error))) from error
+
     def before_fit(self) -> None:
         """Refuse to start a second run in a folder that holds one, before anything in it is touched."""
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
-        _ensure_writable(root)
+        ensure_writable(root)
         if config.ckpt_path is None and not config.trainer.fast_dev_run and not os.environ.get("SLURM_JOB_ID"):
             _refuse_second_run(root)
         # Lightning cannot know that this project's sampler resumes inside an epoch by itself.
@@ -117,13 +125,3 @@ def _refuse_second_run(root: Path) -> None:
             f"{root} holds a run already; resume it with --ckpt_path last, "
             "or choose another folder with --trainer.default_root_dir"
         )
-
-
-def _ensure_writable(folder: Path) -> None:
-    probe = folder / ".writable"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise CycleStyleError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error

@@ -93,14 +93,14 @@ def copy(samples, tmp_path):
 
 
 def test_missing_and_empty_domains_are_named(copy):
-    with pytest.raises(DataError, match="data.root nowhere does not exist"):
+    with pytest.raises(DataError, match=r"data.root nowhere does not exist"):
         UnpairedImages("nowhere").setup("fit")
-    with pytest.raises(DataError, match="no folder for train_A: set data.root"):
+    with pytest.raises(DataError, match=r"no folder for train_A: set data.root"):
         UnpairedImages().setup("fit")
     shutil.rmtree(copy / "testB")
     data = UnpairedImages(str(copy), **SMALL)
     data.setup("fit")
-    with pytest.raises(DataError, match="domain B has no test split: .*testB does not exist.*limit_val_batches 0"):
+    with pytest.raises(DataError, match=r"domain B has no test split: .*testB does not exist.*limit_val_batches 0"):
         data.val_dataloader()
     for path in (copy / "trainA").iterdir():
         path.unlink()

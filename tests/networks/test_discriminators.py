@@ -16,7 +16,9 @@ def test_shapes(name, n_layers, expected):
 def test_keys_of_the_official_checkpoints():
     keys = {f"model.{n}.{p}" for n in (0, 2, 5, 8, 11) for p in ("weight", "bias")}
     assert set(PatchDiscriminator(ndf=2).state_dict()) == keys
-    assert set(PixelDiscriminator(ndf=2).state_dict()) == {f"net.{n}.{p}" for n in (0, 2, 5) for p in ("weight", "bias")}
+    assert set(PixelDiscriminator(ndf=2).state_dict()) == {
+        f"net.{n}.{p}" for n in (0, 2, 5) for p in ("weight", "bias")
+    }
 
 
 def test_a_score_sees_70_by_70_pixels():
@@ -53,5 +55,5 @@ def test_initialisation(init):
 
 
 def test_unknown_initialisation():
-    with pytest.raises(ValueError, match="init must be normal.*got 'zeros'"):
+    with pytest.raises(ValueError, match=r"init must be normal.*got 'zeros'"):
         initialise(PatchDiscriminator(ndf=1), "zeros")

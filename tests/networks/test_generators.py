@@ -57,5 +57,5 @@ def test_unet_skips_carry_the_rectified_input():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="generator must be resnet9.*got 'vit'"):
+    with pytest.raises(ValueError, match=r"generator must be resnet9.*got 'vit'"):
         build_generator("vit")
