@@ -1,0 +1,37 @@
+from types import SimpleNamespace
+
+import pytest
+
+from cyclestyle.callbacks import progress
+from cyclestyle.callbacks.progress import ProgressBar
+from cyclestyle.callbacks.speed import Speed
+
+
+def test_time_left_is_that_of_the_whole_run(monkeypatch):
+    clock = iter([100.0, 160.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    trainer = SimpleNamespace(global_step=50, training=True, estimated_stepping_batches=1000, progress_bar_metrics={})
+    trainer.loggers = []
+    bar = ProgressBar()
+    bar._start = progress.time.monotonic(), 50
+    trainer.global_step = 80  # 30 steps in 60 seconds, 920 to go
+    monkeypatch.setattr(progress.TQDMProgressBar, "get_metrics", lambda *_: {"v_num": 3, "train/loss_G": 1.5})
+    assert bar.get_metrics(trainer, None) == {"loss_G": 1.5, "left": "0:30:40"}
+
+
+def test_images_per_second_counts_all_processes_and_leaves_validation_out(monkeypatch):
+    times = iter([0.0, 2.0, 50.0, 52.0])
+    monkeypatch.setattr("cyclestyle.callbacks.speed.time.perf_counter", lambda: next(times))
+    logged = {}
+    module = SimpleNamespace(log=lambda name, value, **_: logged.__setitem__(name, value))
+    group = {"lr": 0.1}
+    trainer = SimpleNamespace(world_size=3, optimizers=[SimpleNamespace(param_groups=[group])])
+    speed = Speed()
+    batch = {"A": [0, 0]}
+    speed.on_train_batch_end(trainer, module, None, batch, 0)
+    assert "train/images_per_second" not in logged
+    speed.on_train_batch_end(trainer, module, None, batch, 1)
+    speed.on_validation_end(trainer, module)
+    for index in (2, 3):
+        speed.on_train_batch_end(trainer, module, None, batch, index)
+    assert logged == {"train/images_per_second": pytest.approx(3.0), "train/lr": 0.1}
