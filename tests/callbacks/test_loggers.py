@@ -92,8 +92,8 @@ def test_wandb_offline_holds_config_scalars_and_grids_and_goes_on(tiny_fit, tmp_
     steps = [[row["trainer/global_step"] for row in part if "train/loss_G" in row] for part in history]
     assert steps == [list(range(7)), list(range(7, 14))]
     assert any("val/cycle" in row for row in history[0])
-    grids = [row["samples"] for part in history for row in part if "samples" in row]
-    assert grids
+    grids = [row for part in history for row in part if "samples.filenames" in row]
+    assert [row["trainer/global_step"] for row in grids] == [4, 7, 8, 12, 14]
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/samples_*.png"))) == len(grids)
     # the CSV log stands beside it, whole
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
