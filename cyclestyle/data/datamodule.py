@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from cyclestyle.data.datasets import UnpairedTestSet, UnpairedTrainSet, collate
+from cyclestyle.data.datasets import UnpairedSet, UnpairedTestSet, UnpairedTrainSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
@@ -141,7 +141,7 @@ class UnpairedImages(pl.LightningDataModule):
         """Continue where `state_dict` was taken."""
         self._used = {"epoch": int(state_dict["epoch"]), "pairs": int(state_dict["pairs"])}
 
-    def _loader(self, data: Any, sampler: UnpairedSampler | None = None) -> DataLoader[Any]:
+    def _loader(self, data: UnpairedSet, sampler: UnpairedSampler | None = None) -> DataLoader[Any]:
         return DataLoader(
             data,
             batch_size=self.batch_size,

@@ -17,8 +17,8 @@ from cyclestyle.images import read_image, to_tensor
 Item = tuple[Tensor, Tensor, str, str]
 
 
-class UnpairedTrainSet(Dataset[Item]):
-    """Random views of two pictures, as an `UnpairedSampler` draws them."""
+class UnpairedSet(Dataset[Item]):
+    """What the training set and the test set share: two lists of files, and how to prepare and read them."""
 
     def __init__(
         self, paths_A: Sequence[Path], paths_B: Sequence[Path], prepare: Preparation, channels: tuple[int, int]
@@ -26,6 +26,10 @@ class UnpairedTrainSet(Dataset[Item]):
         self.paths_A, self.paths_B = paths_A, paths_B
         self.prepare = prepare
         self.channels = channels
+
+
+class UnpairedTrainSet(UnpairedSet):
+    """Random views of two pictures, as an `UnpairedSampler` draws them."""
 
     def __getitem__(self, draw: Draw) -> Item:
         """Return the two views, `(C, H, W)` in [-1, 1], and the paths of their files."""
@@ -36,15 +40,8 @@ class UnpairedTrainSet(Dataset[Item]):
         return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
 
 
-class UnpairedTestSet(Dataset[Item]):
+class UnpairedTestSet(UnpairedSet):
     """Held-out pictures side by side, without chance; the smaller domain starts again where it ends."""
-
-    def __init__(
-        self, paths_A: Sequence[Path], paths_B: Sequence[Path], prepare: Preparation, channels: tuple[int, int]
-    ) -> None:
-        self.paths_A, self.paths_B = paths_A, paths_B
-        self.prepare = prepare
-        self.channels = channels
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
