@@ -92,6 +92,10 @@ class TrainingCLI(LightningCLI):
                 settings.save_dir = root if self.subcommand == "fit" else str(Path(root) / str(self.subcommand))
         if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
+        for name in ("channels_A", "channels_B"):
+            model, data = (config[part].get("init_args", {}).get(name) for part in ("model", "data"))
+            if model is not None and data is not None and model != data:
+                raise CycleStyleError(f"model.{name} is {model} and data.{name} is {data}; set both to the same number")
         schedule = config.model.get("init_args", {})
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1 and "decay_epochs" in schedule:
             config.trainer.max_epochs = schedule["constant_epochs"] + schedule["decay_epochs"]

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cyclestyle.errors import DataError
+
 GeneratorName = Literal["resnet9", "resnet6", "unet256", "unet128"]
 
 
@@ -105,6 +107,9 @@ class UNetGenerator(nn.Module):
 
     Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1); H and W are multiples
     of `multiple` = 2 ** depth (256 for `unet256`).
+
+    Raises:
+        DataError: the pictures are of another size.
     """
 
     def __init__(
@@ -121,6 +126,12 @@ class UNetGenerator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate a batch of pictures."""
+        height, width = images.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise DataError(
+                f"this U-Net takes widths and heights in multiples of {self.multiple}, got {width}×{height}; "
+                "change data.crop_size, or choose a resnet generator"
+            )
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 

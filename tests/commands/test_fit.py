@@ -100,6 +100,11 @@ def test_without_validation_grids_show_training_pictures(tiny_fit, samples, tmp_
         (["--model.gan_mode=wgan"], "wgan"),
         (["--model.lr=-1"], "lr must be above 0, got -1"),
         (["--data.crop_size=30"], "crop_size must be a positive multiple of 4, got 30"),
+        (
+            ["--model.channels_B=1", "--model.lambda_identity=0"],
+            "model.channels_B is 1 and data.channels_B is 3; set both",
+        ),
+        (["--model.generator=unet128"], "multiples of 128, got 32×32; change data.crop_size"),
         (["--ckpt_path=nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--trainer.default_root_dir=/proc/nowhere"], "cannot write into /proc/nowhere"),
