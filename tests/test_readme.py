@@ -20,7 +20,7 @@ def shell_commands():
                 yield words[words.index("cyclestyle") + 1 :]
 
 
-@pytest.mark.parametrize("words", shell_commands(), ids=" ".join)
+@pytest.mark.parametrize("words", list(shell_commands()), ids=" ".join)
 def test_every_option_that_the_readme_shows_is_known(words, capsys):
     assert words[0] in COMMANDS
     if words[0] == "predict":  # it has no dry run: a missing checkpoint is the first thing that it notices

@@ -62,6 +62,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
     # `--ckpt_path last` is how a run is started and resumed alike.
     warnings.filterwarnings("ignore", message=r"\.fit\(ckpt_path=.last.\) is set, but there is no last checkpoint")
+    # A folder that holds a run is refused unless the run is resumed, and then its files are expected.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     # Lightning 2.6 with PyTorch 2.15 calls a function that is being renamed.
     warnings.filterwarnings("ignore", message=r".isinstance\(treespec, LeafSpec\). is deprecated")
     # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.

@@ -90,6 +90,8 @@ class TrainingCLI(LightningCLI):
             if settings is not None and "save_dir" in settings and settings.save_dir is None:
                 # What `validate` and `test` log stands beside the training log, not in it.
                 settings.save_dir = root if self.subcommand == "fit" else str(Path(root) / str(self.subcommand))
+        if config.trainer.limit_val_batches == 0:
+            config.best.save_top_k = 0  # there is nothing to tell which one is best
         if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         for name in ("channels_A", "channels_B"):
