@@ -25,7 +25,7 @@ def test_every_option_that_the_readme_shows_is_known(words, capsys):
     assert words[0] in COMMANDS
     if words[0] == "predict":  # it has no dry run: a missing checkpoint is the first thing that it notices
         assert main(words) == 1
-        assert "checkpoint runs/mine/checkpoints/last.ckpt does not exist" in capsys.readouterr().err
+        assert f"checkpoint {words[2]} does not exist" in capsys.readouterr().err
     else:
         with pytest.raises(SystemExit, match="0"):
             main([*words, "--print_config"])

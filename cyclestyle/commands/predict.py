@@ -22,7 +22,7 @@ class Prediction:
     """Translate pictures.
 
     Args:
-        ckpt_path: checkpoint of a training run; it knows its own architecture.
+        ckpt_path: checkpoint of a training run, or a generator file of the original implementation.
         input: a picture, or a folder whose tree is translated.
         output: folder for the results, each under its input's relative name, in its input's size.
         direction: AtoB or BtoA.
