@@ -119,6 +119,7 @@ class CycleGAN(pl.LightningModule):
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
         self.lr, self.betas = lr, betas
         self.constant_epochs, self.decay_epochs = constant_epochs, decay_epochs
+        self.compile_networks = compile
 
         def new_generator(inputs: int, outputs: int) -> nn.Module:
             return build_generator(generator, in_channels=inputs, out_channels=outputs, ngf=ngf, dropout=dropout)
@@ -274,7 +275,7 @@ class CycleGAN(pl.LightningModule):
         """Give each rank a pool of its own, and compile the networks if asked to."""
         self.pool_A = ImagePool(self.pool_A.size, seed=2 * self.global_rank)
         self.pool_B = ImagePool(self.pool_B.size, seed=2 * self.global_rank + 1)
-        if self.hparams["compile"]:
+        if self.compile_networks:
             for network in self.networks:
                 network.compile()  # in place: the keys of the state_dict stay
 
