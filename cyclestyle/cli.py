@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": ("training", "measure a checkpoint on the test split, as during training"),
     "test": ("training", "measure a checkpoint on the test split"),
     "predict": ("predict", "translate a picture or a folder of pictures"),
+    "export": ("export", "write a checkpoint as files of the original implementation"),
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "compare translations with the true pictures"),
 }

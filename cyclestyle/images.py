@@ -1,8 +1,6 @@
 """The one door for pixels: file ↔ PIL image ↔ tensor `(C, H, W)` in [-1, 1]."""
 
-import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from cyclestyle.errors import ImageError
+from cyclestyle.files import written_whole
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 
@@ -98,7 +97,7 @@ def to_image(tensor: Tensor) -> Image.Image:
 
 
 def write_image(image: Image.Image, path: Path) -> None:
-    """Write a picture in the format of its name's ending, whole or not at all (temporary name, then rename).
+    """Write a picture in the format of its name's ending, whole or not at all.
 
     Raises:
         ImageError: the folder cannot be written, or the disk is full.
@@ -106,19 +105,11 @@ def write_image(image: Image.Image, path: Path) -> None:
     suffix = path.suffix.lower()
     if image.mode in ("LA", "RGBA") and suffix in (".jpg", ".jpeg", ".bmp"):
         image = convert(image, 3 if image.mode == "RGBA" else 1)  # these formats have no alpha
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=suffix, delete=False) as file:
-            temporary = Path(file.name)
+        with written_whole(path) as file:
             image.save(file, format=Image.registered_extensions()[suffix], **_SAVE_OPTIONS.get(suffix, {}))
-        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; pictures are not
-        temporary.replace(path)
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -137,9 +128,3 @@ def _unreadable(path: Path, error: BaseException) -> ImageError:
     if "cannot identify image file" in reason:
         reason = "its content is no picture in a known format"
     return ImageError(f"cannot read {path}: {reason or type(error).__name__}")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -8,7 +8,8 @@ from PIL import Image
 from cyclestyle.cli import main
 from cyclestyle.data.sample import write_samples
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
 
 TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1, "pool_size": 4}
 """A CycleGAN that takes a step on 32×32 pictures in milliseconds."""

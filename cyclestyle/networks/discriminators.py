@@ -4,6 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from cyclestyle.networks.normalisation import InstanceNorm2d
+
 DiscriminatorName = Literal["basic", "n_layers", "pixel"]
 
 
@@ -44,7 +46,7 @@ class PatchDiscriminator(nn.Module):
             stride = 1 if level == n_layers else 2
             layers += [
                 nn.Conv2d(widths[level - 1], widths[level], 4, stride=stride, padding=1),
-                nn.InstanceNorm2d(widths[level]),
+                InstanceNorm2d(widths[level]),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1))  # (N, 1, H/8 - 2, W/8 - 2) with three layers
@@ -67,7 +69,7 @@ class PixelDiscriminator(nn.Module):
             nn.Conv2d(in_channels, ndf, 1),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(ndf, 2 * ndf, 1),
-            nn.InstanceNorm2d(2 * ndf),
+            InstanceNorm2d(2 * ndf),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(2 * ndf, 1, 1),
         )

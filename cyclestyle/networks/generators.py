@@ -4,36 +4,62 @@ Every network is an `nn.Sequential` in the order of the original implementation,
 has the keys of the official checkpoints (`model.1.weight`, `model.10.conv_block.1.weight`, …).
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cyclestyle.errors import DataError
+from cyclestyle.networks.normalisation import InstanceNorm2d
 
 GeneratorName = Literal["resnet9", "resnet6", "unet256", "unet128"]
+UpsampleName = Literal["transpose", "resize"]
+
+DEPTHS: dict[GeneratorName, int] = {"resnet9": 9, "resnet6": 6, "unet256": 8, "unet128": 7}
+"""Residual blocks of a ResNet, levels of a U-Net."""
 
 
 def build_generator(
-    name: GeneratorName, *, in_channels: int = 3, out_channels: int = 3, ngf: int = 64, dropout: bool = False
+    name: GeneratorName,
+    *,
+    in_channels: int = 3,
+    out_channels: int = 3,
+    ngf: int = 64,
+    dropout: bool = False,
+    depth: int | None = None,
+    upsample: UpsampleName = "transpose",
+    checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
     """Build a generator by its name: `resnet9`, `resnet6`, `unet256` or `unet128`.
 
     Raises:
-        ValueError: the name is not one of these.
+        ValueError: the name is not one of these, `depth` is too small, or `upsample` is not for this generator.
     """
-    match name:
-        case "resnet9" | "resnet6":
-            blocks = 9 if name == "resnet9" else 6
-            return ResNetGenerator(
-                in_channels=in_channels, out_channels=out_channels, ngf=ngf, blocks=blocks, dropout=dropout
-            )
-        case "unet256" | "unet128":
-            depth = 8 if name == "unet256" else 7
-            return UNetGenerator(
-                in_channels=in_channels, out_channels=out_channels, ngf=ngf, depth=depth, dropout=dropout
-            )
-    raise ValueError(f"generator must be resnet9, resnet6, unet256 or unet128, got {name!r}")
+    if name not in DEPTHS:
+        raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
+    depth = DEPTHS[name] if depth is None else depth
+    if name.startswith("resnet"):
+        return ResNetGenerator(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            ngf=ngf,
+            blocks=depth,
+            dropout=dropout,
+            upsample=upsample,
+            checkpoint_activations=checkpoint_activations,
+        )
+    if upsample != "transpose":
+        raise ValueError(f"a U-Net upsamples by transpose, got upsample {upsample!r}; choose a resnet generator")
+    return UNetGenerator(
+        in_channels=in_channels,
+        out_channels=out_channels,
+        ngf=ngf,
+        depth=depth,
+        dropout=dropout,
+        checkpoint_activations=checkpoint_activations,
+    )
 
 
 class ResNetGenerator(nn.Module):
@@ -41,34 +67,51 @@ class ResNetGenerator(nn.Module):
 
     In the paper's notation: `c7s1-64, d128, d256, R256 × blocks, u128, u64, c7s1-3`.
 
+    `upsample` is `transpose` (the original's transposed convolutions) or `resize` (bilinear, then a padded
+    convolution: no checkerboards, Odena et al. 2016).
+
     Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1); H and W are
     multiples of `multiple` (4), and at least 8, which the reflection padding needs.
+
+    Raises:
+        ValueError: `blocks` is below 1, or `upsample` is neither of these.
     """
 
     multiple = 4
     min_size = 8
 
     def __init__(
-        self, *, in_channels: int = 3, out_channels: int = 3, ngf: int = 64, blocks: int = 9, dropout: bool = False
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        ngf: int = 64,
+        blocks: int = 9,
+        dropout: bool = False,
+        upsample: UpsampleName = "transpose",
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
+        if blocks < 1:
+            raise ValueError(f"a ResNet generator needs at least 1 block, got {blocks}")
+        self.checkpoint_activations = checkpoint_activations
         self.model = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, ngf, 7),  # (N, ngf, H, W)
-            nn.InstanceNorm2d(ngf),
+            InstanceNorm2d(ngf),
             nn.ReLU(inplace=True),
             nn.Conv2d(ngf, 2 * ngf, 3, stride=2, padding=1),  # (N, 2 ngf, H/2, W/2)
-            nn.InstanceNorm2d(2 * ngf),
+            InstanceNorm2d(2 * ngf),
             nn.ReLU(inplace=True),
             nn.Conv2d(2 * ngf, 4 * ngf, 3, stride=2, padding=1),  # (N, 4 ngf, H/4, W/4)
-            nn.InstanceNorm2d(4 * ngf),
+            InstanceNorm2d(4 * ngf),
             nn.ReLU(inplace=True),
             *(ResNetBlock(4 * ngf, dropout=dropout) for _ in range(blocks)),
-            nn.ConvTranspose2d(4 * ngf, 2 * ngf, 3, stride=2, padding=1, output_padding=1),  # (N, 2 ngf, H/2, W/2)
-            nn.InstanceNorm2d(2 * ngf),
+            *_upsampling(4 * ngf, 2 * ngf, upsample),  # (N, 2 ngf, H/2, W/2)
+            InstanceNorm2d(2 * ngf),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(2 * ngf, ngf, 3, stride=2, padding=1, output_padding=1),  # (N, ngf, H, W)
-            nn.InstanceNorm2d(ngf),
+            *_upsampling(2 * ngf, ngf, upsample),  # (N, ngf, H, W)
+            InstanceNorm2d(ngf),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(3),
             nn.Conv2d(ngf, out_channels, 7),  # (N, out_channels, H, W)
@@ -77,7 +120,16 @@ class ResNetGenerator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate a batch of pictures."""
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            for stage in self._stages():
+                images = checkpoint(stage, images, use_reentrant=False)
+            return images
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+    def _stages(self) -> list[nn.Sequential]:
+        """The network in parts, none of which begins by changing its input in place: recomputing would see that."""
+        starts = [n for n in range(len(self.model)) if n == 0 or isinstance(self.model[n - 1], nn.ReLU | ResNetBlock)]
+        return [self.model[start:end] for start, end in pairwise([*starts, len(self.model)])]
 
 
 class ResNetBlock(nn.Module):
@@ -88,12 +140,12 @@ class ResNetBlock(nn.Module):
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm2d(channels),
             nn.ReLU(inplace=True),
             *([nn.Dropout(0.5)] if dropout else []),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm2d(channels),
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -109,13 +161,24 @@ class UNetGenerator(nn.Module):
     of `multiple` = 2 ** depth (256 for `unet256`).
 
     Raises:
+        ValueError: `depth` is below 5.
         DataError: the pictures are of another size.
     """
 
     def __init__(
-        self, *, in_channels: int = 3, out_channels: int = 3, ngf: int = 64, depth: int = 8, dropout: bool = False
+        self,
+        *,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        ngf: int = 64,
+        depth: int = 8,
+        dropout: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
+        if depth < 5:
+            raise ValueError(f"a U-Net needs at least 5 levels, got {depth}")
+        self.checkpoint_activations = checkpoint_activations
         self.multiple = self.min_size = 2**depth
         block = UNetBlock(8 * ngf, 8 * ngf, position="innermost")
         for _ in range(depth - 5):
@@ -132,6 +195,8 @@ class UNetGenerator(nn.Module):
                 f"this U-Net takes widths and heights in multiples of {self.multiple}, got {width}×{height}; "
                 "change data.crop_size, or choose a resnet generator"
             )
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(self.model, images, use_reentrant=False)  # type: ignore[no-any-return]
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 
@@ -157,10 +222,10 @@ class UNetBlock(nn.Module):
         if position == "outermost":
             layers = [down, *_present(inner), nn.ReLU(inplace=True), up, nn.Tanh()]
         elif position == "innermost":  # no norm: its feature map may be a single pixel
-            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(inplace=True), up, nn.InstanceNorm2d(outer)]
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(inplace=True), up, InstanceNorm2d(outer)]
         else:
-            layers = [nn.LeakyReLU(0.2), down, nn.InstanceNorm2d(inner_channels), *_present(inner)]
-            layers += [nn.ReLU(inplace=True), up, nn.InstanceNorm2d(outer)]
+            layers = [nn.LeakyReLU(0.2), down, InstanceNorm2d(inner_channels), *_present(inner)]
+            layers += [nn.ReLU(inplace=True), up, InstanceNorm2d(outer)]
             layers += [nn.Dropout(0.5)] if dropout else []
         self.model = nn.Sequential(*layers)
 
@@ -171,6 +236,20 @@ class UNetBlock(nn.Module):
         # The original's LeakyReLU works in place, so what its skip connection carries is the rectified input.
         rectified = self.model[0](features)
         return torch.cat([rectified, self.model[1:](rectified)], dim=1)
+
+
+def _upsampling(inputs: int, outputs: int, upsample: UpsampleName) -> list[nn.Module]:
+    """Double height and width."""
+    match upsample:
+        case "transpose":
+            return [nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)]
+        case "resize":
+            return [
+                nn.Upsample(scale_factor=2, mode="bilinear"),
+                nn.ReflectionPad2d(1),
+                nn.Conv2d(inputs, outputs, 3),
+            ]
+    raise ValueError(f"upsample must be transpose or resize, got {upsample!r}")
 
 
 def _present(module: nn.Module | None) -> list[nn.Module]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -14,9 +15,10 @@ from cyclestyle.losses import GanMode, discriminator_loss, generator_loss
 from cyclestyle.losses.adversarial import check_gan_mode
 from cyclestyle.networks import build_discriminator, build_generator, initialise
 from cyclestyle.networks.discriminators import DiscriminatorName
-from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.generators import GeneratorName, UpsampleName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.tasks.image_pool import ImagePool
+from cyclestyle.translate.official import read_official
 
 Batch = dict[str, Any]
 """`{"A": (N, C_A, H, W), "B": (N, C_B, H, W), "paths_A": [...], "paths_B": [...]}`, pictures in [-1, 1]."""
@@ -57,6 +59,8 @@ class CycleGAN(pl.LightningModule):
         ngf: filters of the generators' first layer.
         ndf: filters of the discriminators' first layer.
         n_layers: layers of the `n_layers` discriminator.
+        depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
+        upsample: `transpose` (the original's) or `resize` (a ResNet without checkerboards).
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
@@ -70,6 +74,8 @@ class CycleGAN(pl.LightningModule):
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
         compile: compile the networks with `torch.compile`.
+        channels_last: keep the networks and pictures in the memory format that tensor cores prefer.
+        checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
 
     Raises:
         ValueError: a value is out of its range, or identity losses are asked for between domains whose
@@ -86,6 +92,8 @@ class CycleGAN(pl.LightningModule):
         ngf: int = 64,
         ndf: int = 64,
         n_layers: int = 3,
+        depth: int | None = None,
+        upsample: UpsampleName = "transpose",
         dropout: bool = False,
         init: InitName = "normal",
         init_gain: float = 0.02,
@@ -99,6 +107,8 @@ class CycleGAN(pl.LightningModule):
         constant_epochs: int = 100,
         decay_epochs: int = 100,
         compile: bool = False,
+        channels_last: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         check_gan_mode(gan_mode)
@@ -120,9 +130,19 @@ class CycleGAN(pl.LightningModule):
         self.lr, self.betas = lr, betas
         self.constant_epochs, self.decay_epochs = constant_epochs, decay_epochs
         self.compile_networks = compile
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
         def new_generator(inputs: int, outputs: int) -> nn.Module:
-            return build_generator(generator, in_channels=inputs, out_channels=outputs, ngf=ngf, dropout=dropout)
+            return build_generator(
+                generator,
+                in_channels=inputs,
+                out_channels=outputs,
+                ngf=ngf,
+                dropout=dropout,
+                depth=depth,
+                upsample=upsample,
+                checkpoint_activations=checkpoint_activations,
+            )
 
         def new_discriminator(inputs: int) -> nn.Module:
             return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers)
@@ -137,11 +157,34 @@ class CycleGAN(pl.LightningModule):
         self.pool_A = ImagePool(pool_size, seed=0)
         self.pool_B = ImagePool(pool_size, seed=1)
 
+    @classmethod
+    def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
+        """Build a task that goes on from the four files of the original implementation.
+
+        The architecture is read off the weights' shapes; losses and schedule are those of the original's
+        `train_opt.txt`, where it lies beside them, else the defaults. Optimisers start anew: the original
+        does not keep theirs.
+
+        Args:
+            folder: holds `<epoch>_net_G_A.pth`, `…_G_B.pth`, `…_D_A.pth` and `…_D_B.pth`.
+            epoch: `latest`, or an epoch's number.
+            changes: arguments of this class that replace what was read.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or not such a network, or the four do not fit each other.
+            ValueError: a change is out of its range.
+        """
+        settings, weights = read_official(Path(folder), epoch)
+        task = cls(**{**settings, **changes})
+        for name, network in weights.items():
+            task.get_submodule(name).load_state_dict(network)
+        return task
+
     # The step
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return `loss_G + loss_D` of one step and log their terms."""
-        real_A, real_B = batch["A"], batch["B"]
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return `loss_G + loss_D` of one step, and log their terms."""
+        real_A, real_B = self._pictures(batch)
         fake_B, idt_A = self._translate(self.G_AB, real_A, real_B)
         fake_A, idt_B = self._translate(self.G_BA, real_B, real_A)
         generators = self._generator_losses(real_A, real_B, fake_A, fake_B, idt_A, idt_B)
@@ -152,7 +195,11 @@ class CycleGAN(pl.LightningModule):
         loss_G, loss_D = sum_of(generators), sum_of(discriminators)
         losses = {**generators, **discriminators, "loss_G": loss_G, "loss_D": loss_D}
         self._log("train", losses, batch_size=len(real_A), prog_bar=("loss_G", "loss_D"))
-        return loss_G + loss_D
+        return {"loss": loss_G + loss_D, "losses": {name: value.detach() for name, value in losses.items()}}
+
+    def _pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
+        return A, B
 
     def _generator_losses(
         self, real_A: Tensor, real_B: Tensor, fake_A: Tensor, fake_B: Tensor, idt_A: Tensor, idt_B: Tensor
@@ -193,7 +240,7 @@ class CycleGAN(pl.LightningModule):
         self._log("test", self._reconstruction_errors(batch), batch_size=len(batch["A"]), sync_dist=True)
 
     def _reconstruction_errors(self, batch: Batch) -> dict[str, Tensor]:
-        real_A, real_B = batch["A"], batch["B"]
+        real_A, real_B = self._pictures(batch)
         fake_B, idt_A = self._translate(self.G_AB, real_A, real_B)
         fake_A, idt_B = self._translate(self.G_BA, real_B, real_A)
         errors = {
@@ -226,7 +273,7 @@ class CycleGAN(pl.LightningModule):
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:
         """Return what a sample grid shows of a batch: real, fake and reconstruction, in both directions."""
-        real_A, real_B = batch["A"], batch["B"]
+        real_A, real_B = self._pictures(batch)
         fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
         return {
             "real_A": real_A,
@@ -272,11 +319,12 @@ class CycleGAN(pl.LightningModule):
     # State beside the weights
 
     def setup(self, stage: str) -> None:
-        """Give each rank a pool of its own, and compile the networks if asked to."""
+        """Give each rank a pool of its own, and put the networks into the form that they are run in."""
         self.pool_A = ImagePool(self.pool_A.size, seed=2 * self.global_rank)
         self.pool_B = ImagePool(self.pool_B.size, seed=2 * self.global_rank + 1)
-        if self.compile_networks:
-            for network in self.networks:
+        for network in self.networks:
+            network.to(memory_format=self.memory_format)
+            if self.compile_networks:
                 network.compile()  # in place: the keys of the state_dict stay
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

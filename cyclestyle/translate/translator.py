@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclestyle import images
-from cyclestyle.translate.checkpoints import Direction, Generator, load_generator
+from cyclestyle.translate.generators import Direction, Generator, load_generator
 
 
 class Translator(nn.Module):

@@ -56,6 +56,29 @@ def test_unet_skips_carry_the_rectified_input():
     assert torch.allclose(skip, torch.nn.functional.leaky_relu(features, 0.2))
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"generator must be resnet9.*got 'vit'"):
-        build_generator("vit")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "vit"}, "generator must be one of resnet9, resnet6, unet256, unet128, got 'vit'"),
+        ({"name": "resnet9", "depth": 0}, "at least 1 block, got 0"),
+        ({"name": "unet256", "depth": 4}, "at least 5 levels, got 4"),
+        ({"name": "resnet6", "upsample": "bicubic"}, "upsample must be transpose or resize, got 'bicubic'"),
+        ({"name": "unet128", "upsample": "resize"}, "a U-Net upsamples by transpose, got upsample 'resize'"),
+    ],
+)
+def test_bad_values_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_generator(**settings)
+
+
+def test_resized_upsampling_treats_all_pixels_alike():
+    """A flat map stays flat away from the border; transposed convolutions alternate (Odena et al. 2016)."""
+    torch.manual_seed(0)
+    flat = torch.rand(1, 8, 1, 1).expand(1, 8, 16, 16)
+
+    def ripple(upsample):
+        layers = torch.nn.Sequential(*ResNetGenerator(ngf=2, blocks=1, upsample=upsample).model[11:])
+        up = next(i for i, layer in enumerate(layers) if isinstance(layer, torch.nn.InstanceNorm2d))
+        return layers[:up](flat)[..., 4:-4, 4:-4].diff(dim=-1).abs().max().item()
+
+    assert ripple("resize") < 1e-6 < 1e-2 < ripple("transpose")

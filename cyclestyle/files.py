@@ -1,0 +1,44 @@
+"""Writing files whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def written_whole(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
+    """Open a binary file that takes the name `path` when the block ends without an error.
+
+    It is written under a temporary, hidden name in the same folder and then renamed, so that no reader and
+    no crash ever meets half of it. The folder is made where it is missing.
+
+    Args:
+        path: the final name; what lies there is replaced.
+        sync: wait until the disk has it, so that it also survives a power cut.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; `path` is as it was.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=path.suffix, delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; results are not
+        temporary.replace(path)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

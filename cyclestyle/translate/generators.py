@@ -1,0 +1,53 @@
+"""Finding a generator in a checkpoint of a run, or in a file of the original implementation."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cyclestyle.errors import CheckpointError
+from cyclestyle.networks import ResNetGenerator, UNetGenerator
+from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.translate.official import GeneratorShape, check_weights, cleaned, read_shape
+
+Direction = Literal["AtoB", "BtoA"]
+Generator = ResNetGenerator | UNetGenerator
+
+
+def load_generator(path: Path, direction: Direction) -> tuple[Generator, int]:
+    """Build a generator from a checkpoint, whose shapes tell its architecture; return it and its input channels.
+
+    A checkpoint of a CycleGAN run holds both directions. A file of the original implementation, such as
+    `latest_net_G_A.pth`, holds one generator, whatever `direction` says.
+
+    Raises:
+        CheckpointError: the file is neither.
+    """
+    checkpoint = read_checkpoint(path)
+    weights = _of_run(checkpoint, direction) if checkpoint.get("cyclestyle_task") == "CycleGAN" else checkpoint
+    shape = read_shape(weights, "generator")
+    if not isinstance(shape, GeneratorShape):
+        raise CheckpointError(f"{path} {_what_it_is(checkpoint)}")
+    weights = cleaned(weights)
+    check_weights(shape, weights, path)
+    generator = shape.build()
+    generator.load_state_dict(weights)
+    return generator, shape.in_channels
+
+
+def _of_run(checkpoint: dict[str, Any], direction: Direction) -> dict[str, Any]:
+    prefix = "G_AB." if direction == "AtoB" else "G_BA."
+    state = checkpoint["state_dict"]
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _what_it_is(checkpoint: dict[str, Any]) -> str:
+    if "state_dict" in checkpoint:
+        what = checkpoint.get("cyclestyle_task") or "another program"
+        found = f"is a checkpoint of {what}"
+    elif read_shape(checkpoint, "discriminator") is not None:
+        found = "holds a discriminator"
+    else:
+        found = "holds no generator that is known here"
+    return (
+        f"{found}; expected a checkpoint written by fitting a CycleGAN, or a ResNet or U-Net generator file of the "
+        "original implementation such as latest_net_G_A.pth"
+    )

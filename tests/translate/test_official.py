@@ -1,0 +1,146 @@
+import re
+from collections import OrderedDict
+
+import pytest
+import torch
+from conftest import HERE, TINY
+
+from cyclestyle import Translator
+from cyclestyle.errors import CheckpointError
+from cyclestyle.networks import ResNetGenerator, UNetGenerator
+from cyclestyle.tasks import CycleGAN
+from cyclestyle.translate.official import NETWORKS, write_official
+
+CARRIED = HERE / "reference"
+
+
+def as_old_wrapped_file(network, prefix):
+    """A state_dict as old versions of PyTorch and wrappers left it."""
+    weights = OrderedDict((prefix + key, value) for key, value in network.state_dict().items())
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.InstanceNorm2d):
+            weights[f"{prefix}{name}.running_mean"] = torch.zeros(2)
+            weights[f"{prefix}{name}.running_var"] = torch.ones(2)
+            weights[f"{prefix}{name}.num_batches_tracked"] = torch.tensor(3)
+    return weights
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ResNetGenerator(in_channels=1, out_channels=3, ngf=3, blocks=2),
+        ResNetGenerator(ngf=2, blocks=9, dropout=True),
+        ResNetGenerator(ngf=2, blocks=3, upsample="resize"),
+        UNetGenerator(in_channels=3, out_channels=1, ngf=2, depth=6),
+    ],
+    ids=["resnet", "dropout", "resize", "unet"],
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("zip_format", [True, False], ids=["zip", "2017"])
+def test_generator_files_tell_their_architecture(tmp_path, network, prefix, zip_format):
+    file = tmp_path / "latest_net_G_A.pth"
+    torch.save(as_old_wrapped_file(network, prefix), file, _use_new_zipfile_serialization=zip_format)
+    translator = Translator.load(file)
+    batch = torch.rand(1, translator.in_channels, 64, 64) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(translator.translate(batch), network.eval()(batch))
+
+
+@pytest.mark.parametrize(
+    ("settings", "discriminator"),
+    [
+        ({"generator": "resnet9", "depth": 3, "dropout": True, "discriminator": "n_layers", "n_layers": 1}, "n_layers"),
+        ({"generator": "resnet9", "upsample": "resize", "discriminator": "n_layers", "n_layers": 5}, "n_layers"),
+        ({"generator": "unet128", "discriminator": "pixel"}, "pixel"),
+        ({"channels_A": 1, "channels_B": 4, "lambda_identity": 0.0}, "basic"),
+    ],
+)
+def test_what_is_exported_is_loaded_again(tmp_path, settings, discriminator):
+    task = CycleGAN(ngf=3, ndf=5, **settings)
+    write_official(task.state_dict(), tmp_path)
+    again = CycleGAN.load_official(tmp_path)
+    assert again.hparams["discriminator"] == discriminator
+    assert {k: v for k, v in again.hparams.items() if k in settings} == settings
+    for name, weight in task.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_changes_and_options_of_the_original(tmp_path):
+    write_official(CycleGAN(**TINY).state_dict(), tmp_path, epoch="35")
+    (tmp_path / "train_opt.txt").write_text(
+        "----------------- Options ---------------\n"
+        "                    beta1: 0.4                           \t[default: 0.5]\n"
+        "                 gan_mode: vanilla                       \t[default: lsgan]\n"
+        "                 lambda_A: 8.0                           \n"
+        "                  n_epochs: 7                            \n"
+        "                    niter_decay: 9                       \n"
+        "                     name: flowers                       \t[default: experiment_name]\n"
+    )
+    task = CycleGAN.load_official(tmp_path, epoch="35", lambda_A=3.0, pool_size=2)
+    assert (task.gan_mode, task.betas, task.lambda_A) == ("vanilla", (0.4, 0.999), 3.0)
+    assert (task.constant_epochs, task.decay_epochs, task.pool_A.size) == (7, 9, 2)
+
+
+def test_files_are_what_the_original_wrote(tmp_path):
+    """The same names in the same order, the same sizes and types, for a plain `load_state_dict`."""
+    write_official(CycleGAN.load_official(CARRIED).state_dict(), tmp_path)
+    for name in NETWORKS.values():
+        theirs = torch.load(CARRIED / f"latest_net_{name}.pth", weights_only=True)
+        ours = torch.load(tmp_path / f"latest_net_{name}.pth", weights_only=True)
+        assert list(ours) == list(theirs)
+        assert all(torch.equal(ours[key], theirs[key]) and ours[key].dtype == theirs[key].dtype for key in theirs)
+
+
+def save_odd(folder, name, change):
+    weights = torch.load(CARRIED / f"latest_net_{name}.pth", weights_only=True)
+    change(weights)
+    torch.save(weights, folder / f"latest_net_{name}.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("G_A", lambda w: w.pop("model.1.bias"), "G_A.pth looks like a resnet9 network, but its model.1.bias is miss"),
+        ("G_A", lambda w: w.update({"extra": torch.zeros(1)}), "G_A.pth"),
+        ("G_A", lambda w: w.update({"model.2.weight": torch.zeros(4)}), "G_A.pth was trained with batch norm"),
+        ("G_B", lambda w: w.clear(), "G_B.pth is no generator"),
+        ("D_A", lambda w: w.update({"model.5.bias": torch.zeros(1)}), "its model.5.bias is missing, odd or of another"),
+        ("D_B", lambda w: w.update({"x": "text"}), "D_B.pth is no discriminator"),
+        ("D_B", lambda w: w.update({"model.0.weight": torch.zeros(4, 1, 4, 4)}), "do not fit each other"),
+    ],
+)
+def test_odd_files_are_named(tmp_path, name, change, message):
+    for theirs in NETWORKS.values():
+        save_odd(tmp_path, theirs, change if theirs == name else lambda weights: None)
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        CycleGAN.load_official(tmp_path)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"latest_net_G_A\.pth does not exist"):
+        CycleGAN.load_official(tmp_path)
+    with pytest.raises(CheckpointError, match="nowhere is not a folder"):
+        CycleGAN.load_official(tmp_path / "nowhere")
+
+
+def test_discriminators_are_refused_by_predict():
+    with pytest.raises(CheckpointError, match=r"latest_net_D_A\.pth holds a discriminator; expected a checkpoint"):
+        Translator.load(CARRIED / "latest_net_D_A.pth")
+
+
+def test_export(cyclestyle, checkpoint, tmp_path):
+    words = ("export", "--ckpt_path", checkpoint, "--format", "official", "--output", tmp_path / "out")
+    status, out, _ = cyclestyle(*words)
+    assert status == 0
+    assert len(out.splitlines()) == 4
+    ours = torch.load(checkpoint, weights_only=True)["state_dict"]
+    again = CycleGAN.load_official(tmp_path / "out").state_dict()
+    assert all(torch.equal(ours[name], again[name]) for name in ours)
+    status, _, error = cyclestyle(*words)
+    assert status == 1
+    assert "is there already; add --overwrite" in error
+    assert cyclestyle(*words, "--overwrite")[0] == 0
+    status, _, error = cyclestyle("export", "--ckpt_path", CARRIED / "latest_net_G_A.pth", "--output", tmp_path)
+    assert status == 1
+    assert "is no checkpoint of a CycleGAN run" in error
+    assert cyclestyle(*words[:-1], "/proc/nowhere")[0] == 1
