@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from cyclestyle import __version__
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.errors import CycleStyleError, StoppedError
 
 # Command: its module below cyclestyle.commands, and what it is for. Imported when called, because torch takes seconds.
 COMMANDS = {
@@ -36,8 +36,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(f"unknown command {name}; choose from {', '.join(COMMANDS)}", status=2)
     try:
         return int(import_module(f"cyclestyle.commands.{COMMANDS[name][0]}").run(name, rest))
+    except StoppedError as stop:
+        if str(stop):
+            print(f"cyclestyle: {stop}", file=sys.stderr)
+        return stop.status
     except CycleStyleError as error:
-        return _fail(str(error), status=1)
+        return _fail(str(error), status=error.status)
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
 

@@ -2,7 +2,13 @@
 
 
 class CycleStyleError(Exception):
-    """A mistake in a path, a config, a picture or a checkpoint; the message names the thing and the remedy."""
+    """A mistake in a path, a config, a picture or a checkpoint; the message names the thing and the remedy.
+
+    Attributes:
+        status: the exit status of the command line.
+    """
+
+    status = 1
 
 
 class ImageError(CycleStyleError):
@@ -15,3 +21,15 @@ class DataError(CycleStyleError):
 
 class CheckpointError(CycleStyleError):
     """A file that is not a usable checkpoint."""
+
+
+class DivergedError(CycleStyleError):
+    """Training produced numbers that are not finite."""
+
+
+class StoppedError(CycleStyleError):
+    """A signal stopped the run, which was saved; no mistake, but the run is not done."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+UNFINISHED = ".unfinished-"
+"""What the temporary names begin with. A process that is killed leaves its own behind."""
+
 
 @contextmanager
 def written_whole(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
@@ -25,7 +28,7 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=path.suffix, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, suffix=path.suffix, delete=False) as file:
             temporary = Path(file.name)
             yield file
             if sync:

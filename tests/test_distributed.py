@@ -37,8 +37,7 @@ def test_two_processes_train_as_one_with_a_batch_of_two(tiny_fit, tmp_path):
 
 def test_two_processes_follow_the_path_of_one(tiny_fit, samples, tmp_path):
     words = [*tiny_fit, "--model.pool_size=0", "--trainer.limit_val_batches=0", "--trainer.precision=64-true"]
-    words += ["--trainer.max_steps=3", "--checkpoint.every_n_train_steps=3", "--checkpoint.every_n_epochs=null"]
-    words += ["--checkpoint.save_on_train_epoch_end=null"]
+    words += ["--trainer.max_steps=3"]
     fit(words, tmp_path / "one", "--data.batch_size=2")
     fit([words[0], words[1], *TWO, *words[2:]], tmp_path / "two")
     one, two = (

@@ -1,9 +1,22 @@
-"""What happens beside training: grids, progress, speed, loggers, and the pictures of `predict`."""
+"""What happens beside training: checkpoints, grids, progress, speed, loggers, and the pictures of `predict`."""
 
+from cyclestyle.callbacks.finite import FiniteNumbers
+from cyclestyle.callbacks.last_checkpoint import LastCheckpoint, WholeCheckpointIO
 from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
 from cyclestyle.callbacks.progress import ProgressBar
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.speed import Speed
 from cyclestyle.callbacks.writer import PictureWriter
 
-__all__ = ["CSVLogger", "PictureWriter", "ProgressBar", "SampleGrid", "SaveConfig", "Speed", "WandbLogger"]
+__all__ = [
+    "CSVLogger",
+    "FiniteNumbers",
+    "LastCheckpoint",
+    "PictureWriter",
+    "ProgressBar",
+    "SampleGrid",
+    "SaveConfig",
+    "Speed",
+    "WandbLogger",
+    "WholeCheckpointIO",
+]

@@ -1,6 +1,8 @@
 """Loggers that go on where an interrupted run stopped."""
 
 import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +13,8 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import csv_logs
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+
+from cyclestyle.files import written_whole
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -50,15 +54,14 @@ class CSVLogger(loggers.CSVLogger):
 
 
 class _ContinuingWriter(csv_logs.ExperimentWriter):
-    """Lightning's writer, except that it keeps the file that it finds."""
+    """Lightning's writer, except that it keeps the file that it finds, and never leaves half of one."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
         self._path = Path(self.metrics_file_path)
         self._continued = not self._path.exists()
         if not self._continued:
-            with self._path.open(newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+            self.metrics_keys = list(self._rows()[1])
 
     def _check_log_dir_exists(self) -> None:
         """Lightning deletes the earlier file here."""
@@ -68,14 +71,25 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
         if self._continued:
             return
         self._continued = True
-        with self._path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
-        shorter = self._path.with_suffix(".tmp")
-        with shorter.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(rows)
-        shorter.replace(self._path)
+        self._write([row for row in self._rows()[0] if int(row["step"]) < step])
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Lightning leaves nothing of the file if it is killed here."""
+        self._write(self._rows()[0])
+
+    def _rows(self) -> tuple[list[dict[str, str]], Sequence[str]]:
+        """The rows and the header, without a last row that was cut off."""
+        text = self._path.read_text()
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        return list(reader), reader.fieldnames or []
+
+    def _write(self, rows: Iterable[dict[str, str]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=self.metrics_keys)
+        writer.writeheader()
+        writer.writerows(rows)
+        with written_whole(self._path) as file:
+            file.write(text.getvalue().encode())
 
 
 class WandbLogger(loggers.WandbLogger):

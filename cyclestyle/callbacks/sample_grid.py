@@ -53,8 +53,13 @@ class SampleGrid(pl.Callback):
         if trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the last grid before the last checkpoint is written: a run that is resumed from it has nothing to do."""
+        if self.every_n_steps and trainer.is_global_zero and trainer.current_epoch + 1 == trainer.max_epochs:
+            self._draw(trainer, pl_module)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last grid."""
+        """Draw the last grid of a run that ended otherwise."""
         if self.every_n_steps and trainer.is_global_zero:
             self._draw(trainer, pl_module)
 
@@ -63,7 +68,7 @@ class SampleGrid(pl.Callback):
         if step == self._last_step or not self._samples:  # several batches share a step under accumulation
             return
         self._last_step = step
-        grid = to_image(self._grid(pl_module))
+        grid = to_image(torch.nan_to_num(self._grid(pl_module)))  # a run that diverges stops in a way of its own
         name = f"step_{step:08d}.png"
         write_image(grid, Path(trainer.default_root_dir) / "grids" / name)
         for logger in trainer.loggers:

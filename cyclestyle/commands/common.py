@@ -1,5 +1,6 @@
 """What the commands share: a parser and a context that turn mistakes into one line."""
 
+import errno
 import logging
 import re
 import warnings
@@ -14,7 +15,9 @@ import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser
 
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.errors import CycleStyleError, DivergedError, StoppedError
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # what a disk does, rather than a program
 
 
 class Parser(LightningArgumentParser):
@@ -30,10 +33,17 @@ def one_line_errors() -> Iterator[None]:
     """Turn the mistakes that libraries report in their own ways into a CycleStyleError."""
     try:
         yield
+    except (StoppedError, DivergedError):
+        raise
     except CycleStyleError as error:
         raise CycleStyleError(_without_worker_traceback(str(error))) from error
     except (MisconfigurationException, ArgumentError, ArgumentTypeError) as error:
         raise CycleStyleError(one_line(str(error))) from error
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or "a file of the run"
+        raise CycleStyleError(f"cannot write {where}: {error.strerror}; make room, then resume") from error
 
 
 def check_configs(args: Sequence[str]) -> None:

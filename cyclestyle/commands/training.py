@@ -1,8 +1,9 @@
 """`fit`, `validate` and `test`: LightningCLI with the run's folder, checkpoints, grids and progress wired up."""
 
 import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
-from cyclestyle.callbacks import ProgressBar, SampleGrid, SaveConfig, Speed
+from cyclestyle.callbacks import FiniteNumbers, LastCheckpoint, ProgressBar, SampleGrid, SaveConfig, Speed
+from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.translate.checkpoints import read_checkpoint
 
-KEYWORDS = ("last", "best", "hpc")  # what Lightning finds by itself in the run's folder
+# What the networks of a checkpoint and of a config must have in common.
+ARCHITECTURE = (
+    *("generator", "depth", "upsample", "ngf", "dropout", "channels_A", "channels_B"),
+    *("discriminator", "ndf", "n_layers"),
+)
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -53,18 +59,16 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every run has, each configurable under a short name of its own."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "best")
+        parser.add_lightning_class_args(ModelCheckpoint, "best")  # first, so that the last checkpoint knows the best
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(FiniteNumbers, "finite")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs/cyclestyle",
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
-                "checkpoint.save_last": True,
-                "checkpoint.save_top_k": 0,
-                "checkpoint.save_on_train_epoch_end": True,
-                "checkpoint.enable_version_counter": False,
+                "trainer.plugins": [{"class_path": "cyclestyle.callbacks.WholeCheckpointIO"}],
                 "best.filename": "best",
                 "best.monitor": "val/cycle",
                 "best.enable_version_counter": False,
@@ -74,11 +78,27 @@ class TrainingCLI(LightningCLI):
             parser.link_arguments("trainer.default_root_dir", key, compute_fn=_checkpoints)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and read the checkpoint once so that one of another kind is refused in a line."""
+        """Parse, and find the checkpoint; one that is damaged or of another kind is refused in a line."""
         super().parse_arguments(parser, args)
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        if path and path not in KEYWORDS and "state_dict" not in read_checkpoint(Path(path)):
-            raise CycleStyleError(f"{path} is no checkpoint of a training run; only predict takes bare weights")
+        config = self.config[self.config.subcommand]
+        self.resumes = config.get("ckpt_path") == "last" or _slurm_restarted()
+        folder = Path(config.trainer.default_root_dir) / "checkpoints"
+        if self.resumes:
+            config.ckpt_path = newest_checkpoint(folder, _warn)
+            if config.ckpt_path is None and self.config.subcommand != "fit":
+                raise CycleStyleError(f"{folder} holds no checkpoint; train first, or name one with --ckpt_path")
+        elif config.get("ckpt_path") == "best":
+            config.ckpt_path = folder / "best.ckpt"
+        config.weights_only = True
+        if config.get("ckpt_path"):
+            config.ckpt_path = str(config.ckpt_path)
+            fits = self.config.subcommand == "fit"  # the others take their settings from the checkpoint
+            _check(Path(config.ckpt_path), config.model.get("init_args", {}) if fits else {})
+
+    def _parse_ckpt_path(self) -> None:
+        """Let the config decide in `fit`, where Lightning would silently put the checkpoint's settings over it."""
+        if self.config.subcommand != "fit":
+            super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
         """Give loggers the run's folder, and the trainer the epochs that the task's schedule has."""
@@ -114,7 +134,7 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         ensure_writable(root)
-        if config.ckpt_path is None and not config.trainer.fast_dev_run and not os.environ.get("SLURM_JOB_ID"):
+        if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
             _refuse_second_run(root)
         # Lightning cannot know that this project's sampler resumes inside an epoch by itself.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
@@ -122,6 +142,30 @@ class TrainingCLI(LightningCLI):
 
 def _checkpoints(root: str) -> str:
     return str(Path(root) / "checkpoints")
+
+
+def _slurm_restarted() -> bool:
+    """Whether SLURM has put this job back into the queue: the same command then goes on."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+@rank_zero_only
+def _warn(message: str) -> None:
+    print(f"cyclestyle: warning: {message}", file=sys.stderr)
+
+
+def _check(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose networks the config does not describe."""
+    checkpoint = read_checkpoint(path)
+    if "state_dict" not in checkpoint:
+        raise CycleStyleError(f"{path} is no checkpoint of a training run; only predict takes bare weights")
+    stored = checkpoint.get("hyper_parameters", {})
+    for name in ARCHITECTURE:
+        if name in stored and name in settings and stored[name] != settings[name]:
+            raise CycleStyleError(
+                f"{path} was trained with model.{name} {stored[name]}, but the config says {settings[name]}; "
+                "use the run's own config.yaml, or start anew in another folder"
+            )
 
 
 @rank_zero_only

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from cyclestyle.data.datasets import UnpairedSet, UnpairedTestSet, UnpairedTrainSet, collate
@@ -149,6 +151,8 @@ class UnpairedImages(pl.LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
             persistent_workers=self.workers > 0,
+            worker_init_fn=ignore_stop_signals,
+            generator=torch.Generator(),  # PyTorch would draw the workers' seeds from the task's random numbers
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
@@ -179,3 +183,9 @@ class UnpairedImages(pl.LightningDataModule):
         if len(bad) == len(paths):
             raise DataError(f"no file of {split} is a picture that can be read")
         return [path for path in paths if path not in bad]
+
+
+def ignore_stop_signals(worker: int) -> None:
+    """Let a loader's worker leave the decision to its parent: Ctrl-C in a terminal reaches both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

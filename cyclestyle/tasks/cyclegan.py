@@ -156,6 +156,7 @@ class CycleGAN(pl.LightningModule):
             initialise(network, init, init_gain)
         self.pool_A = ImagePool(pool_size, seed=0)
         self.pool_B = ImagePool(pool_size, seed=1)
+        self._random: dict[str, Tensor] | None = None  # a checkpoint's, until training starts
 
     @classmethod
     def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
@@ -327,18 +328,30 @@ class CycleGAN(pl.LightningModule):
             if self.compile_networks:
                 network.compile()  # in place: the keys of the state_dict stay
 
+    def on_train_start(self) -> None:
+        """Go on with the random numbers of the checkpoint; without one, give each rank its own."""
+        if self._random is not None:
+            restore_random(self._random, self.device)
+        elif self.global_rank > 0:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+        self._random = None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what names this checkpoint's kind, and the pools of every rank."""
+        """Store what names this checkpoint's kind, and the pools and random numbers of every rank."""
         checkpoint["cyclestyle_task"] = "CycleGAN"
         pools = {"A": self.pool_A.state_dict(), "B": self.pool_B.state_dict()}
-        checkpoint["image_pools"] = gather_ranks(pools)
+        states = gather_ranks({"pools": pools, "random": random_state(self.device)})
+        checkpoint["image_pools"] = [state["pools"] for state in states]
+        checkpoint["random"] = [state["random"] for state in states]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore this rank's pools; a rank that the checkpoint does not know starts with empty ones."""
-        pools = checkpoint.get("image_pools", [])
+        """Restore this rank's pools and random numbers; a rank that the checkpoint does not know starts anew."""
+        pools, random = checkpoint.get("image_pools", []), checkpoint.get("random", [])
         if self.global_rank < len(pools):
             self.pool_A.load_state_dict(pools[self.global_rank]["A"], self.device)
             self.pool_B.load_state_dict(pools[self.global_rank]["B"], self.device)
+        if self.global_rank < len(random):
+            self._random = random[self.global_rank]
 
 
 def apply_to_both(network: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -368,6 +381,21 @@ def gather_ranks(state: dict[str, Any]) -> list[dict[str, Any]]:
     states: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(states, state)
     return states
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of PyTorch's random numbers, which dropout draws, on the CPU and on `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random(state: dict[str, Tensor], device: torch.device) -> None:
+    """Continue where `random_state` was taken."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def sum_of(losses: dict[str, Tensor]) -> Tensor:

@@ -32,33 +32,6 @@ def test_a_run_leaves_everything_in_its_folder(checkpoint):
     assert float(validated[0]["val/idt_B"]) > 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("stop", [3, 7, 10])
-def test_a_resumed_run_ends_with_the_same_weights(tiny_fit, tmp_path, workers, stop):
-    """Stopped within the first epoch of 7 steps, at its end, and within the second."""
-    words = [*tiny_fit, "--model.constant_epochs=2", "--grid.every_n_steps=0", f"--data.workers={workers}"]
-    words += ["--checkpoint.every_n_train_steps=1", "--checkpoint.every_n_epochs=null"]
-    words += ["--checkpoint.save_on_train_epoch_end=null"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert main([*words, f"--trainer.default_root_dir={whole}"]) == 0
-    words.append(f"--trainer.default_root_dir={parts}")
-    assert main([*words, "--trainer.max_epochs=2", f"--trainer.max_steps={stop}"]) == 0
-    assert main([*words, "--ckpt_path=last"]) == 0
-    expected, resumed = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (whole, parts))
-    assert resumed["global_step"] == expected["global_step"] == 14
-    for name, weight in expected["state_dict"].items():
-        assert torch.equal(weight, resumed["state_dict"][name]), name
-    for ours, theirs in zip(resumed["image_pools"][0].values(), expected["image_pools"][0].values(), strict=True):
-        assert torch.equal(ours["images"], theirs["images"])
-        assert ours["random"] == theirs["random"]
-    logged = [
-        [row[name] for name in ("step", "train/loss_G", "train/lr")] for row in rows(parts) if row["train/loss_G"]
-    ]
-    assert logged == [
-        [row[name] for name in ("step", "train/loss_G", "train/lr")] for row in rows(whole) if row["train/loss_G"]
-    ]
-
-
 def test_a_second_run_does_not_touch_the_first(cyclestyle, tiny_fit, checkpoint):
     before = checkpoint.read_bytes()
     run = checkpoint.parents[1]

@@ -115,3 +115,17 @@ def test_the_wrong_gradient_of_instance_norm_would_be_caught(monkeypatch, way):
     batch = pictures(1)
     wrong = error(gradients(new_task("resnet", way), batch), exact("resnet", batch))
     assert wrong < FLOAT32 if way == "eager" else wrong > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize(
+    "colour", [(-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), (0.2, -0.7, 0.9)], ids=["black", "white", "one"]
+)
+def test_flat_pictures_have_finite_losses_and_gradients(colour, generator, dtype):
+    """Instance norm divides by their deviation, which is nothing."""
+    flat = torch.tensor(colour)[None, :, None, None].expand(1, 3, 32, 32)
+    context = nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype=dtype)
+    for batch in ({"A": flat, "B": flat}, {"A": flat, "B": pictures(1)["B"]}):
+        found = gradients(new_task(generator), batch, context)
+        assert all(torch.isfinite(gradient).all() for gradient in found.values())

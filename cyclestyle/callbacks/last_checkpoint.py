@@ -1,0 +1,235 @@
+"""The checkpoint that a run is resumed from, and the stop that saves it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+
+from cyclestyle.callbacks.signals import StopSignals
+from cyclestyle.errors import CheckpointError, StoppedError
+from cyclestyle.files import UNFINISHED
+from cyclestyle.translate.checkpoints import read_checkpoint, write_checkpoint
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`, and as `previous.ckpt` the one before, in case the disk damages the newer.
+
+    A checkpoint is taken between two steps, when the earlier one has been logged, or at the end of an epoch;
+    never while gradients accumulate or a validation is due. A run that is resumed from it therefore
+    repeats and leaves out nothing.
+
+    Ctrl-C, SIGTERM and SLURM's signal end the step or the validation batch that is under way, save, and
+    leave with `StoppedError`. One that comes in the middle of a validation repeats it when resumed.
+
+    Args:
+        dirpath: folder of checkpoints; the command line fills in the run's own.
+        every_n_train_steps: optimiser steps between two checkpoints, beside those at the end of epochs; 0 for none.
+        every_n_epochs: epochs between two checkpoints; 0 for none. The run's end is always saved.
+    """
+
+    def __init__(self, dirpath: str | None = None, *, every_n_train_steps: int = 0, every_n_epochs: int = 1) -> None:
+        if every_n_train_steps < 0 or every_n_epochs < 0:
+            raise ValueError(
+                "every_n_train_steps and every_n_epochs must be 0 or more, "
+                f"got {every_n_train_steps} and {every_n_epochs}"
+            )
+        self.dirpath = dirpath
+        self.every_n_train_steps = every_n_train_steps
+        self.every_n_epochs = every_n_epochs
+        self._signals = StopSignals()
+        self._due = False  # a checkpoint is to be taken as soon as it can be
+        self._stop = False  # and then the run is left
+        self._step = -1  # optimiser steps done when the last batch ended
+        self._stepped = False  # the last batch ended with an optimiser step
+        self._between_steps = False  # and neither validation nor the end of the epoch followed
+
+    @property
+    def last(self) -> Path:
+        """Where the newest checkpoint is."""
+        return Path(self.dirpath or ".") / LAST
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Choose the folder where none is given."""
+        if self.dirpath is None:
+            self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to catch signals, and remove what a run left that was killed while it wrote."""
+        if trainer.is_global_zero:
+            for path in self.last.parent.glob(f"{UNFINISHED}*"):
+                path.unlink(missing_ok=True)
+        self._step = trainer.global_step
+        self._signals.install()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save between two steps, if it is time and possible."""
+        if (self._due or self._stop) and self._between_steps:
+            with _before_this_batch(trainer):
+                self._save(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Find out whether it is time."""
+        self._stop = self._stop or self._signals.agreed(trainer)
+        self._stepped = trainer.global_step != self._step
+        self._step = trainer.global_step
+        self._between_steps = self._stepped and not trainer.is_last_batch
+        if self._stepped and self.every_n_train_steps and self._step % self.every_n_train_steps == 0:
+            self._due = True
+        if not trainer.is_last_batch and (self._step == trainer.max_steps or trainer.should_stop):
+            self._save(trainer)  # no other step follows
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Leave a validation that would take too long."""
+        if trainer.sanity_checking:
+            return
+        self._stop = self._stop or self._signals.agreed(trainer)
+        if self._stop and self._stepped:  # else gradients would be lost
+            with _before_this_validation(trainer):
+                self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning counts a step twice that is resumed right after a validation within an epoch."""
+        self._between_steps = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of an epoch that was not cut short."""
+        if not trainer.is_last_batch:
+            return
+        epochs = trainer.current_epoch + 1
+        regular = self.every_n_epochs and epochs % self.every_n_epochs == 0
+        final = epochs == trainer.max_epochs or self._step == trainer.max_steps or trainer.should_stop
+        if regular or final or self._due or self._stop:
+            self._save(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Stop catching signals."""
+        self._signals.restore()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop catching signals."""
+        self._signals.restore()
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero:
+            _keep(self.last)
+        trainer.save_checkpoint(self.last)  # every process must call this
+        self._due = False
+        if self._stop:
+            self._leave(trainer)
+
+    def _leave(self, trainer: pl.Trainer) -> None:
+        received = self._signals.received
+        name = "another process" if received is None else received.name
+        if trainer.is_global_zero:
+            self._signals.requeue()
+        raise StoppedError(
+            f"stopped by {name} at step {trainer.global_step}; the same command with --ckpt_path last goes on"
+            if trainer.is_global_zero
+            else "",  # said once
+            status=128 + (received or 0),
+        )
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes each checkpoint whole or not at all, and reads none that could run code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            CheckpointError: the disk is full, or the folder cannot be written.
+        """
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: it is damaged, or holds more than tensors and plain values.
+        """
+        return read_checkpoint(Path(path))
+
+
+def _keep(last: Path) -> None:
+    """Give the newest checkpoint a second name, under which it stays when a newer one takes its place."""
+    if not last.exists():
+        return
+    linked = last.with_name(f".{PREVIOUS}")
+    try:
+        linked.unlink(missing_ok=True)
+        os.link(last, linked)
+        linked.replace(last.with_name(PREVIOUS))
+    except OSError:  # a file system without hard links
+        last.replace(last.with_name(PREVIOUS))
+
+
+def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
+    """Return `last.ckpt`, or `previous.ckpt` where the former is missing or damaged, which is reported.
+
+    Returns:
+        None where there is neither.
+
+    Raises:
+        CheckpointError: what there is, is damaged.
+    """
+    present = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    for number, path in enumerate(present, start=1):
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            if number == len(present):
+                raise
+            report(f"{error}; going on from {present[number]}")
+        else:
+            return path
+    return None
+
+
+@contextmanager
+def _before_this_batch(trainer: pl.Trainer) -> Iterator[None]:
+    """Count the batch that is about to start as not yet fetched, as Lightning would right after the last one."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    for counter in (progress.total, progress.current):
+        counter.ready -= 1
+    try:
+        yield
+    finally:
+        for counter in (progress.total, progress.current):
+            counter.ready += 1
+
+
+@contextmanager
+def _before_this_validation(trainer: pl.Trainer) -> Iterator[None]:
+    """Count no batch of the validation that is under way but the first, which is what makes Lightning repeat it."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    counters = (progress.total, progress.current)
+    before = [asdict(counter) for counter in counters]
+    for counter in counters:
+        counter.load_state_dict({"ready": 1, "started": 1, "processed": 0, "completed": 0})
+    try:
+        yield
+    finally:
+        for counter, state in zip(counters, before, strict=True):
+            counter.load_state_dict(state)

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Kills a training run with -9 at random moments, resumes it each time, and compares it with one left alone.
+
+    python scripts/kill_and_resume.py --kills 30 --workers 2 --accumulate 2 --processes 2
+
+The run is small (seconds), real (`cyclestyle fit`, in processes of its own) and busy: it saves every step or two,
+validates within epochs and at their ends, and has dropout, pools, grids and a CSV log. Half of the kills come at a
+random time, half in the moment in which a checkpoint is being written. Prints what differs and exits with 1, or a line
+that says how often it was killed.
+"""
+
+import argparse
+import csv
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyclestyle.cli import main as cyclestyle
+from cyclestyle.commands import training  # noqa: F401  # imported before any fork, because it takes seconds
+from cyclestyle.files import UNFINISHED
+
+Moment = Callable[[Path], bool]
+"""Says, looking at the folder of a run, whether to kill it now."""
+
+COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "image_pools", "random", "UnpairedImages")
+
+
+def command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
+    words = ["fit", "--config=configs/cyclegan.yaml", f"--data.root={data}", f"--trainer.default_root_dir={run}"]
+    words += ["--model.generator=resnet6", "--model.depth=2", "--model.ngf=8", "--model.ndf=8", "--model.dropout=true"]
+    words += ["--model.discriminator=n_layers", "--model.n_layers=2", "--model.pool_size=4"]
+    words += ["--model.constant_epochs=2", "--model.decay_epochs=2", "--trainer.val_check_interval=5"]
+    words += ["--data.load_size=36", "--data.crop_size=32", f"--data.workers={options.workers}"]
+    words += ["--trainer.accelerator=cpu", f"--trainer.accumulate_grad_batches={options.accumulate}"]
+    words += ["--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+    words += ["--trainer.enable_model_summary=false", f"--checkpoint.every_n_train_steps={options.every}"]
+    words += ["--grid.every_n_steps=7", "--grid.pictures=1", "--ckpt_path=last", *options.words]
+    if options.processes > 1:
+        words += [f"--trainer.devices={options.processes}", "--trainer.strategy=ddp"]
+    return words
+
+
+def start(words: list[str], log: Path, processes: int) -> list[int]:
+    """Fork the processes of one attempt: a new process without the seconds that imports take."""
+    port = random.randrange(20000, 40000)
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)  # a group with its loader workers, to be killed together
+            with log.open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            if processes > 1:  # what torchrun sets
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "0"}
+                os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0"}
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            torch.set_num_threads(1)
+            os._exit(cyclestyle(words))
+        os.setpgid(child, child)  # whoever comes first
+        children.append(child)
+    return children
+
+
+def ended(children: list[int]) -> list[int]:
+    """The exit statuses of those that ended; the others are left."""
+    statuses = []
+    for child in list(children):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            children.remove(child)
+            statuses.append(os.waitstatus_to_exitcode(status))
+    return statuses
+
+
+def kill(children: list[int]) -> None:
+    for child in children:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    children.clear()
+
+
+def attempt(words: list[str], log: Path, processes: int, moment: Moment, run: Path) -> bool:
+    """Run until the end or until `moment` says that it is time to die. Return whether it was killed."""
+    children = start(words, log, processes)
+    while children:
+        if any(ended(children)):
+            kill(children)
+            sys.exit(f"the run failed by itself:\n{log.read_text()}")
+        if moment(run):
+            kill(children)
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def at_a_random_time(seconds: float) -> Moment:
+    """A moment after the attempt has begun to train."""
+    before: list[float] = []
+    deadline: list[float] = []
+
+    def moment(run: Path) -> bool:
+        config = run / "config.yaml"  # written when training begins
+        written = config.stat().st_mtime if config.exists() else 0.0
+        if not before:
+            before.append(written)
+        if written != before[0] and not deadline:
+            deadline.append(time.monotonic() + random.uniform(0, seconds))
+        return bool(deadline) and time.monotonic() > deadline[0]
+
+    return moment
+
+
+def while_a_checkpoint_is_written() -> Moment:
+    """The nth time that a temporary file is seen among the checkpoints."""
+    wanted = random.randrange(1, 6)
+    seen: set[str] = set()
+    stale: list[set[str]] = []
+
+    def moment(run: Path) -> bool:
+        names = {path.name for path in (run / "checkpoints").glob(f"{UNFINISHED}*")}
+        if not stale:
+            stale.append(names)  # of an attempt that was killed here
+        seen.update(names - stale[0])
+        return len(seen) >= wanted
+
+    return moment
+
+
+def never(run: Path) -> bool:
+    return False
+
+
+def difference(path: str, ours: Any, theirs: Any) -> str | None:
+    """The path of the first entry that differs bit by bit; None if there is none."""
+    if isinstance(ours, torch.Tensor):
+        same = ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+        return None if same else path
+    if isinstance(ours, dict):
+        if ours.keys() != theirs.keys():
+            return path
+        pairs = [(f"{path}.{key}", ours[key], theirs[key]) for key in ours]
+    elif isinstance(ours, list | tuple):
+        if len(ours) != len(theirs):
+            return path
+        pairs = [(f"{path}[{n}]", a, b) for n, (a, b) in enumerate(zip(ours, theirs, strict=True))]
+    else:
+        return None if ours == theirs else path
+    return next((found for pair in pairs if (found := difference(*pair))), None)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in csv.DictReader(file)]
+
+
+def differences(whole: Path, parts: Path) -> list[str]:
+    found = []
+    for name in ("last.ckpt", "best.ckpt"):
+        if missing := [str(run) for run in (whole, parts) if not (run / "checkpoints" / name).exists()]:
+            found.append(f"{name} is missing in {missing}")
+            continue
+        a, b = (torch.load(run / "checkpoints" / name, weights_only=True) for run in (whole, parts))
+        found += [f"{name}: {where}" for key in COMPARED if (where := difference(key, a[key], b[key]))]
+        found += [f"{name}: {key}" for key in ("epoch", "global_step") if a[key] != b[key]]
+    if rows(whole) != rows(parts):
+        found.append("metrics.csv")
+    grids = [{path.name: path.read_bytes() for path in (run / "grids").iterdir()} for run in (whole, parts)]
+    if grids[0] != grids[1]:
+        found.append("grids")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="how often to kill, over as many runs as it takes")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("words", nargs="*", help="more words for `cyclestyle fit`")
+    options = parser.parse_args()
+    os.chdir(Path(__file__).resolve().parents[1])
+    random.seed(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        return compare(options, Path(folder))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> int:
+    """Run once in peace, and then killed again and again."""
+    data, whole, parts = folder / "data", folder / "whole", folder / "parts"
+    attempt(["sample-data", str(data), "--train=11", "--test=4", "--size=32"], folder / "log", 1, never, folder)
+    begun = time.monotonic()
+    attempt(command(options, data, whole), folder / "log", options.processes, never, whole)
+    seconds = time.monotonic() - begun
+    kills = runs = 0
+    while kills < options.kills:
+        alive = True
+        while alive and kills < options.kills:
+            moment = random.choice([at_a_random_time(seconds / 3), while_a_checkpoint_is_written()])
+            alive = attempt(command(options, data, parts), folder / "log", options.processes, moment, parts)
+            kills += alive
+        if alive:
+            attempt(command(options, data, parts), folder / "log", options.processes, never, parts)
+        runs += 1
+        if found := differences(whole, parts):
+            print(
+                f"after {kills} kills in {runs} runs these differ: {', '.join(found)}\n{(folder / 'log').read_text()}"
+            )
+            return 1
+        shutil.rmtree(parts)
+    print(f"{kills} kills in {runs} runs, 0 differences: {describe(options)}")
+    return 0
+
+
+def describe(options: argparse.Namespace) -> str:
+    return f"{options.processes} processes, {options.workers} workers each, accumulating {options.accumulate} batches"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
