@@ -41,6 +41,12 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes left in `folder` that were killed while they wrote."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,13 @@ def start(words: list[str], log: Path, processes: int) -> list[int]:
                 os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "GROUP_RANK": "0"}
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             torch.set_num_threads(1)
-            os._exit(cyclestyle(words))
+            status = 1
+            try:
+                status = cyclestyle(words)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)  # nothing of the parent's is cleaned up here
         os.setpgid(child, child)  # whoever comes first
         children.append(child)
     return children
@@ -174,9 +181,8 @@ def differences(whole: Path, parts: Path) -> list[str]:
         found += [f"{name}: {key}" for key in ("epoch", "global_step") if a[key] != b[key]]
     if rows(whole) != rows(parts):
         found.append("metrics.csv")
-    grids = [{path.name: path.read_bytes() for path in (run / "grids").iterdir()} for run in (whole, parts)]
-    if grids[0] != grids[1]:
-        found.append("grids")
+    grids = [{path.name: path.read_bytes() for path in (run / "grids").glob("*.png")} for run in (whole, parts)]
+    found += [f"grids/{name}" for name in grids[0].keys() | grids[1].keys() if grids[0].get(name) != grids[1].get(name)]
     return found
 
 
@@ -188,6 +194,7 @@ def main() -> int:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--keep", type=Path, help="where to put both runs if they differ")
     parser.add_argument("words", nargs="*", help="more words for `cyclestyle fit`")
     options = parser.parse_args()
     os.chdir(Path(__file__).resolve().parents[1])
@@ -214,9 +221,9 @@ def compare(options: argparse.Namespace, folder: Path) -> int:
             attempt(command(options, data, parts), folder / "log", options.processes, never, parts)
         runs += 1
         if found := differences(whole, parts):
-            print(
-                f"after {kills} kills in {runs} runs these differ: {', '.join(found)}\n{(folder / 'log').read_text()}"
-            )
+            print(f"after {kills} kills in {runs} runs these differ: {', '.join(found)}")
+            if options.keep:
+                shutil.copytree(folder, options.keep)
             return 1
         shutil.rmtree(parts)
     print(f"{kills} kills in {runs} runs, 0 differences: {describe(options)}")

@@ -1,20 +1,100 @@
-"""Training on two processes, on the CPU by gloo."""
+"""Training on several processes, on the CPU by gloo."""
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from cyclestyle.data.sample import write_samples
 
-def fit(words, run, *more):
-    command = [sys.executable, "-m", "cyclestyle", *words, f"--trainer.default_root_dir={run}", *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+# Restarted workers must not meet in the store of the workers before them (pytorch issue 135712).
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+# One process of a job: twenty steps, and what it saw and became, in `rank<N>.pt`.
+WORKER = """
+import os, sys, torch, pytorch_lightning as pl
+from cyclestyle.data import UnpairedImages
+from cyclestyle.tasks import CycleGAN
+
+root, out, dropout = sys.argv[1:]
+world = int(os.environ.get("WORLD_SIZE", 1))
+
+class Record(pl.Callback):
+    losses, paths = [], []
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append({name: value.item() for name, value in outputs["losses"].items()})
+        self.paths.append((trainer.current_epoch, batch["paths_A"], batch["paths_B"]))
+
+pl.seed_everything(0)
+tiny = {"generator": "resnet6", "depth": 2, "ngf": 4, "ndf": 4, "discriminator": "n_layers", "n_layers": 1}
+task = CycleGAN(**tiny, dropout=dropout == "1")
+data = UnpairedImages(root, resize="crop", crop_size=32, batch_size=2 // world, workers=0)
+trainer = pl.Trainer(
+    max_steps=20, precision="64-true", accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto",
+    logger=False, enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0, callbacks=[Record()],
+)
+trainer.fit(task, data)
+torch.save({
+    "losses": Record.losses, "paths": Record.paths, "weights": task.state_dict(), "pool": task.pool_A.state_dict(),
+    "random": torch.get_rng_state(),
+}, f"{out}/rank{trainer.global_rank}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory):
+    """Twenty training pictures a domain, so that two epochs of two processes are twenty steps."""
+    folder = tmp_path_factory.mktemp("twenty")
+    write_samples(folder, train=20, test=2, size=32, workers=1)
+    return folder
+
+
+def train(root, out, *, processes, dropout=False):
+    """Run the worker and return what each process saved."""
+    out.mkdir()
+    (out / "worker.py").write_text(WORKER)
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    words = [*launch, str(out / "worker.py"), str(root), str(out), str(int(dropout))]
+    result = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert result.returncode == 0, result.stderr
-    return result
+    return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+def assert_equal_ranks(ranks):
+    for name, weight in ranks[0]["weights"].items():
+        assert torch.equal(weight, ranks[1]["weights"][name]), name
+
+
+def test_two_processes_follow_the_path_of_one(twenty, tmp_path):
+    """With one pair each, as one process with batches of two: over twenty steps, in float64."""
+    (one,) = train(twenty, tmp_path / "one", processes=1)
+    ranks = train(twenty, tmp_path / "two", processes=2)
+    assert len(one["losses"]) == 20
+    for step, expected in enumerate(one["losses"]):
+        for name, value in expected.items():
+            mean = (ranks[0]["losses"][step][name] + ranks[1]["losses"][step][name]) / 2
+            assert mean == pytest.approx(value, rel=1e-5), (step, name)
+    assert_equal_ranks(ranks)
+    assert not torch.equal(ranks[0]["pool"]["images"], ranks[1]["pool"]["images"])
+    for epoch in range(2):
+        for column in (1, 2):
+            used = [path for rank in ranks for row in rank["paths"] if row[0] == epoch for path in row[column]]
+            assert len(used) == len(set(used)) == 20
+
+
+def test_processes_have_random_numbers_of_their_own(twenty, tmp_path):
+    """With dropout; their weights stay bitwise equal all the same."""
+    ranks = train(twenty, tmp_path / "two", processes=2, dropout=True)
+    assert_equal_ranks(ranks)
+    assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
 
 
 def losses(run):
@@ -22,55 +102,71 @@ def losses(run):
         return [float(row["train/loss_G"]) for row in csv.DictReader(file) if row["train/loss_G"]]
 
 
-TWO = ["--config=configs/overlays/ddp.yaml", "--trainer.devices=2", "--trainer.accelerator=cpu"]
+def test_lightnings_own_launcher(tiny_fit, tmp_path):
+    words = [sys.executable, "-m", "cyclestyle", *tiny_fit[:2], "--config=configs/overlays/ddp.yaml", *tiny_fit[2:]]
+    words += ["--trainer.devices=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path}"]
+    result = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    assert result.returncode == 0, result.stderr
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3  # seven pictures: the odd one out is left to another epoch
+    assert len(last["image_pools"]) == len(last["random"]) == 2
 
 
-def test_two_processes_train_as_one_with_a_batch_of_two(tiny_fit, tmp_path):
-    words = [*tiny_fit, "--model.pool_size=0", "--trainer.limit_val_batches=0", "--trainer.precision=64-true"]
-    fit(words, tmp_path / "one", "--data.batch_size=2")
-    fit([words[0], words[1], *TWO, *words[2:]], tmp_path / "two")
-    one, two = (torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("one", "two"))
-    # Seven pictures: the odd one out is a third of a batch alone, and is left to another epoch by two processes.
-    assert (one["global_step"], two["global_step"]) == (4, 3)
-    assert len(two["image_pools"]) == 2
-
-
-def test_two_processes_follow_the_path_of_one(tiny_fit, samples, tmp_path):
-    words = [*tiny_fit, "--model.pool_size=0", "--trainer.limit_val_batches=0", "--trainer.precision=64-true"]
-    words += ["--trainer.max_steps=3"]
-    fit(words, tmp_path / "one", "--data.batch_size=2")
-    fit([words[0], words[1], *TWO, *words[2:]], tmp_path / "two")
-    one, two = (
-        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for run in ("one", "two")
-    )
-    for name, weight in one.items():  # Adam turns the noise of zero gradients into small steps
-        assert torch.allclose(weight, two[name], rtol=1e-9, atol=1e-8), (
-            name
-        )  # Adam turns the noise of zero gradients into steps
-
-
-@pytest.mark.parametrize("nodes", [2])
-def test_two_nodes_under_torchrun(tiny_fit, tmp_path, nodes):
-    """Two launchers on the loopback stand for two machines."""
-    words = [*tiny_fit, f"--trainer.num_nodes={nodes}", "--trainer.devices=1", "--trainer.accelerator=cpu"]
-    words += ["--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path}"]
-    port = 20000 + os.getpid() % 20000
-    launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", "--nproc_per_node=1"]
-    launch += ["--master_addr=127.0.0.1", f"--master_port={port}"]
-    launchers = [
+def launchers(words, nodes, *more):
+    """Start a launcher a node; two on the loopback stand for two machines."""
+    port = 20000 + (os.getpid() * 7 + time.monotonic_ns()) % 20000
+    launch = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", "--nproc_per_node=1", *more]
+    return [
         subprocess.Popen(
-            [*launch, f"--node_rank={rank}", "-m", "cyclestyle", *words],
+            [*(word.format(rank=rank, port=port) for word in launch), "-m", "cyclestyle", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=ENVIRONMENT,
         )
         for rank in range(nodes)
     ]
-    outputs = [launcher.communicate(timeout=300)[0] for launcher in launchers]
-    assert [launcher.returncode for launcher in launchers] == [0] * nodes, outputs
+
+
+def test_two_nodes_under_torchrun(tiny_fit, tmp_path):
+    words = [*tiny_fit, "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.accelerator=cpu"]
+    words += ["--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path}"]
+    nodes = launchers(words, 2, "--node_rank={rank}", "--master_addr=127.0.0.1", "--master_port={port}")
+    outputs = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 3
-    assert len(last["image_pools"]) == nodes
+    assert len(last["image_pools"]) == 2
     assert len(losses(tmp_path)) == 3
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(), reason="needs Linux's /proc")
+def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tiny_fit, tmp_path):
+    """Under torchrun with two nodes: the job ends with the weights of one that was left alone."""
+    words = [*tiny_fit, "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.accelerator=cpu"]
+    words += ["--trainer.strategy=ddp", "--model.constant_epochs=12", "--checkpoint.every_n_train_steps=1"]
+    words += ["--grid.every_n_steps=0", "--ckpt_path=last"]
+    elastic = ["--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=job", "--max_restarts=3"]
+    ends = {}
+    for name, victim in (("whole", None), ("killed", 1)):
+        run = tmp_path / name
+        nodes = launchers([*words, f"--trainer.default_root_dir={run}"], 2, *elastic)
+        last = run / "checkpoints" / "last.ckpt"
+        deadline = time.monotonic() + 120
+        while victim is not None and not last.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if victim is not None:
+            os.kill(children(nodes[victim].pid)[0], signal.SIGKILL)
+        outputs = [node.communicate(timeout=300)[0] for node in nodes]
+        assert [node.returncode for node in nodes] == [0, 0], outputs
+        if victim is not None:
+            assert "Restoring states from the checkpoint" in "".join(outputs)
+        ends[name] = torch.load(last, weights_only=True)
+    assert ends["killed"]["global_step"] == ends["whole"]["global_step"] == 36
+    for name, weight in ends["whole"]["state_dict"].items():
+        assert torch.equal(weight, ends["killed"]["state_dict"][name]), name
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")

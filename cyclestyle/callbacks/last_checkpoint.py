@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.errors import CheckpointError, StoppedError
-from cyclestyle.files import UNFINISHED
+from cyclestyle.files import UNFINISHED, remove_unfinished
 from cyclestyle.translate.checkpoints import read_checkpoint, write_checkpoint
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -64,8 +64,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to catch signals, and remove what a run left that was killed while it wrote."""
         if trainer.is_global_zero:
-            for path in self.last.parent.glob(f"{UNFINISHED}*"):
-                path.unlink(missing_ok=True)
+            remove_unfinished(self.last.parent)
         self._step = trainer.global_step
         self._signals.install()
 
@@ -132,7 +131,7 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             _keep(self.last)
-        trainer.save_checkpoint(self.last)  # every process must call this
+        trainer.save_checkpoint(self.last, weights_only=False)  # every process must call this
         self._due = False
         if self._stop:
             self._leave(trainer)
@@ -176,7 +175,7 @@ def _keep(last: Path) -> None:
     """Give the newest checkpoint a second name, under which it stays when a newer one takes its place."""
     if not last.exists():
         return
-    linked = last.with_name(f".{PREVIOUS}")
+    linked = last.with_name(f"{UNFINISHED}{PREVIOUS}")
     try:
         linked.unlink(missing_ok=True)
         os.link(last, linked)

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import csv_logs
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from cyclestyle.files import written_whole
+from cyclestyle.files import remove_unfinished, written_whole
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -59,6 +59,7 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
         self._path = Path(self.metrics_file_path)
+        remove_unfinished(self._path.parent)
         self._continued = not self._path.exists()
         if not self._continued:
             self.metrics_keys = list(self._rows()[1])

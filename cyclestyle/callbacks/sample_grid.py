@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cyclestyle.files import remove_unfinished
 from cyclestyle.images import to_image, write_image
 
 ROWS = (("real_A", "fake_B", "rec_A"), ("real_B", "fake_A", "rec_B"))
@@ -35,6 +36,8 @@ class SampleGrid(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose the pictures."""
+        if trainer.is_global_zero:
+            remove_unfinished(Path(trainer.default_root_dir) / "grids")
         if trainer.is_global_zero and self.every_n_steps and trainer.val_dataloaders is not None:
             data = trainer.val_dataloaders.dataset
             self._samples = [
