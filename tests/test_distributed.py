@@ -112,6 +112,24 @@ def test_lightnings_own_launcher(tiny_fit, tmp_path):
     assert len(last["image_pools"]) == len(last["random"]) == 2
 
 
+@pytest.mark.parametrize("group", [True, False], ids=["to all", "to one"])
+def test_a_signal_to_one_process_stops_all(tiny_fit, tmp_path, group):
+    """Lightning's launcher: `kill` reaches the first process alone, Ctrl-C in a terminal all of them."""
+    words = [sys.executable, "-m", "cyclestyle", *tiny_fit, "--trainer.devices=2", "--trainer.accelerator=cpu"]
+    words += ["--trainer.strategy=ddp", "--model.constant_epochs=1000", f"--trainer.default_root_dir={tmp_path}"]
+    run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGTERM) if group else os.kill(run.pid, signal.SIGTERM)
+    _, error = run.communicate(timeout=120)
+    assert run.returncode == 128 + signal.SIGTERM, error
+    stopped = [line for line in error.splitlines() if line.startswith("cyclestyle: stopped by ")]
+    assert len(stopped) == 1
+    step = int(stopped[0].split(" at step ")[1].split(";")[0])
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
+
+
 def launchers(words, nodes, *more):
     """Start a launcher a node; two on the loopback stand for two machines."""
     port = 20000 + (os.getpid() * 7 + time.monotonic_ns()) % 20000

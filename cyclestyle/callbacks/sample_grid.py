@@ -53,7 +53,7 @@ class SampleGrid(pl.Callback):
             return
         if trainer.val_dataloaders is None and len(self._samples) < self.pictures:
             self._samples.append({"A": batch["A"][:1].cpu(), "B": batch["B"][:1].cpu()})
-        if trainer.global_step % self.every_n_steps == 0:
+        if trainer.global_step > 0 and trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from cyclestyle.errors import DataError
 from cyclestyle.networks.normalisation import InstanceNorm2d
 
 DiscriminatorName = Literal["basic", "n_layers", "pixel"]
@@ -32,11 +33,16 @@ def build_discriminator(
 class PatchDiscriminator(nn.Module):
     """PatchGAN: judges overlapping patches, 70×70 pixels with three layers (Isola et al. 2017, 3.2.2).
 
-    Shape: `(N, in_channels, H, W)` → `(N, 1, h, w)`, one unbounded score a patch.
+    Shape: `(N, in_channels, H, W)` → `(N, 1, h, w)`, one unbounded score a patch; H and W are at least
+    `min_size`, 24 with three layers.
+
+    Raises:
+        DataError: the pictures are smaller.
     """
 
     def __init__(self, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3) -> None:
         super().__init__()
+        self.min_size = 3 * 2**n_layers  # each but the last two convolutions halves, and those take one pixel each
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, ndf, 4, stride=2, padding=1),  # (N, ndf, H/2, W/2)
             nn.LeakyReLU(0.2, inplace=True),
@@ -54,6 +60,12 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score the patches of a batch of pictures."""
+        height, width = images.shape[-2:]
+        if min(height, width) < self.min_size:
+            raise DataError(
+                f"this discriminator takes pictures of at least {self.min_size}×{self.min_size} pixels, got "
+                f"{width}×{height}; change data.crop_size, or choose the pixel discriminator or fewer layers"
+            )
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from cyclestyle.errors import DataError
 from cyclestyle.networks import PatchDiscriminator, PixelDiscriminator, build_discriminator, initialise
 
 
@@ -57,3 +58,14 @@ def test_initialisation(init):
 def test_unknown_initialisation():
     with pytest.raises(ValueError, match=r"init must be normal.*got 'zeros'"):
         initialise(PatchDiscriminator(ndf=1), "zeros")
+
+
+@pytest.mark.parametrize("n_layers", [1, 3, 4])
+def test_the_smallest_picture_that_has_a_patch(n_layers):
+    network = PatchDiscriminator(ndf=2, n_layers=n_layers)
+    size = network.min_size
+    assert network(torch.rand(1, 3, size, size + 5)).shape[2] == 1
+    with pytest.raises(
+        DataError, match=f"at least {size}×{size} pixels, got {size + 5}×{size - 1}; change data.crop_size"
+    ):
+        network(torch.rand(1, 3, size - 1, size + 5))
