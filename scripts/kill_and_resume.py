@@ -32,13 +32,13 @@ from cyclestyle.files import UNFINISHED
 Moment = Callable[[Path], bool]
 """Says, looking at the folder of a run, whether to kill it now."""
 
-COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "image_pools", "random", "UnpairedImages")
+COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "image_pools", "random", "UnpairedImages")
 
 
 def command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
     words = ["fit", "--config=configs/cyclegan.yaml", f"--data.root={data}", f"--trainer.default_root_dir={run}"]
     words += ["--model.generator=resnet6", "--model.depth=2", "--model.ngf=8", "--model.ndf=8", "--model.dropout=true"]
-    words += ["--model.discriminator=n_layers", "--model.n_layers=2", "--model.pool_size=4"]
+    words += ["--model.discriminator=n_layers", "--model.n_layers=2", "--model.pool_size=4", "--ema.decay=0.9"]
     words += ["--model.constant_epochs=2", "--model.decay_epochs=2", "--trainer.val_check_interval=5"]
     words += ["--data.load_size=36", "--data.crop_size=32", f"--data.workers={options.workers}"]
     words += ["--trainer.accelerator=cpu", f"--trainer.accumulate_grad_batches={options.accumulate}"]

@@ -1,5 +1,6 @@
 """What happens beside training: checkpoints, grids, progress, speed, loggers, and the pictures of `predict`."""
 
+from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import LastCheckpoint, WholeCheckpointIO
 from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
@@ -10,6 +11,7 @@ from cyclestyle.callbacks.writer import PictureWriter
 
 __all__ = [
     "CSVLogger",
+    "EMAGenerators",
     "FiniteNumbers",
     "LastCheckpoint",
     "PictureWriter",

@@ -26,6 +26,7 @@ class Prediction:
         input: a picture, or a folder whose tree is translated.
         output: folder for the results, each under its input's relative name, in its input's size.
         direction: AtoB or BtoA.
+        averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
         batch_size: pictures of one size that are translated together.
         overwrite: translate pictures again whose result is there already.
         workers: processes that load pictures.
@@ -35,6 +36,7 @@ class Prediction:
     input: str
     output: str
     direction: Literal["AtoB", "BtoA"] = "AtoB"
+    averaging: Literal["auto", "ema", "raw"] = "auto"
     batch_size: int = 8
     overwrite: bool = False
     workers: int = 1
@@ -50,7 +52,7 @@ def run(name: str, args: Sequence[str]) -> int:
         settings = Prediction(**{key: config[key] for key in Prediction.__dataclass_fields__})
         if settings.batch_size < 1:
             raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
-        translator = Translator.load(settings.ckpt_path, direction=settings.direction)
+        translator = Translator.load(settings.ckpt_path, direction=settings.direction, averaging=settings.averaging)
         plan = plan_prediction(
             Path(settings.input),
             Path(settings.output),

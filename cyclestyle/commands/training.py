@@ -14,7 +14,15 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
-from cyclestyle.callbacks import FiniteNumbers, LastCheckpoint, ProgressBar, SampleGrid, SaveConfig, Speed
+from cyclestyle.callbacks import (
+    EMAGenerators,
+    FiniteNumbers,
+    LastCheckpoint,
+    ProgressBar,
+    SampleGrid,
+    SaveConfig,
+    Speed,
+)
 from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
 from cyclestyle.errors import CycleStyleError
@@ -61,6 +69,7 @@ class TrainingCLI(LightningCLI):
         """Add the callbacks that every run has, each configurable under a short name of its own."""
         parser.add_lightning_class_args(ModelCheckpoint, "best")  # first, so that the last checkpoint knows the best
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EMAGenerators, "ema")
         parser.add_lightning_class_args(FiniteNumbers, "finite")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")

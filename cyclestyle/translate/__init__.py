@@ -1,6 +1,6 @@
 """From a checkpoint to pictures."""
 
-from cyclestyle.translate.generators import Direction
+from cyclestyle.translate.generators import Averaging, Direction
 from cyclestyle.translate.translator import Translator
 
-__all__ = ["Direction", "Translator"]
+__all__ = ["Averaging", "Direction", "Translator"]

@@ -9,20 +9,30 @@ from cyclestyle.translate.checkpoints import read_checkpoint
 from cyclestyle.translate.official import GeneratorShape, check_weights, cleaned, read_shape
 
 Direction = Literal["AtoB", "BtoA"]
+Averaging = Literal["auto", "ema", "raw"]
 Generator = ResNetGenerator | UNetGenerator
 
 
-def load_generator(path: Path, direction: Direction) -> tuple[Generator, int]:
+def load_generator(path: Path, direction: Direction, averaging: Averaging = "auto") -> tuple[Generator, int]:
     """Build a generator from a checkpoint, whose shapes tell its architecture; return it and its input channels.
 
     A checkpoint of a CycleGAN run holds both directions. A file of the original implementation, such as
     `latest_net_G_A.pth`, holds one generator, whatever `direction` says.
 
+    Args:
+        path: the file.
+        direction: `AtoB` or `BtoA`.
+        averaging: `ema` takes the averaged weights of a run, `raw` those of its last step, and `auto` the
+            averaged ones where the run has kept them.
+
     Raises:
-        CheckpointError: the file is neither.
+        CheckpointError: the file is neither, or has no averaged weights.
     """
     checkpoint = read_checkpoint(path)
-    weights = _of_run(checkpoint, direction) if checkpoint.get("cyclestyle_task") == "CycleGAN" else checkpoint
+    if averaging == "ema" and "ema" not in checkpoint:
+        raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
+    is_run = checkpoint.get("cyclestyle_task") == "CycleGAN"
+    weights = _of_run(checkpoint, direction, averaging) if is_run else checkpoint
     shape = read_shape(weights, "generator")
     if not isinstance(shape, GeneratorShape):
         raise CheckpointError(f"{path} {_what_it_is(checkpoint)}")
@@ -33,9 +43,9 @@ def load_generator(path: Path, direction: Direction) -> tuple[Generator, int]:
     return generator, shape.in_channels
 
 
-def _of_run(checkpoint: dict[str, Any], direction: Direction) -> dict[str, Any]:
+def _of_run(checkpoint: dict[str, Any], direction: Direction, averaging: Averaging) -> dict[str, Any]:
     prefix = "G_AB." if direction == "AtoB" else "G_BA."
-    state = checkpoint["state_dict"]
+    state = checkpoint["state_dict"] if averaging == "raw" else checkpoint.get("ema", checkpoint["state_dict"])
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 

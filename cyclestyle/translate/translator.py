@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclestyle import images
-from cyclestyle.translate.generators import Direction, Generator, load_generator
+from cyclestyle.translate.generators import Averaging, Direction, Generator, load_generator
 
 
 class Translator(nn.Module):
@@ -29,16 +29,21 @@ class Translator(nn.Module):
         self.in_channels = in_channels
 
     @classmethod
-    def load(cls, path: str | Path, *, direction: Direction = "AtoB") -> "Translator":
+    def load(cls, path: str | Path, *, direction: Direction = "AtoB", averaging: Averaging = "auto") -> "Translator":
         """Build a translator from a checkpoint, which knows its own architecture.
+
+        `averaging` chooses between the weights of the last step (`raw`) and their average (`ema`); `auto` takes
+        the average where there is one.
 
         Raises:
             CheckpointError: the file is missing, damaged, or of another kind.
-            ValueError: `direction` is neither `AtoB` nor `BtoA`.
+            ValueError: `direction` is neither `AtoB` nor `BtoA`, or `averaging` none of its three.
         """
+        if averaging not in get_args(Averaging):
+            raise ValueError(f"averaging must be auto, ema or raw, got {averaging!r}")
         if direction not in get_args(Direction):
             raise ValueError(f"direction must be AtoB or BtoA, got {direction!r}")
-        generator, in_channels = load_generator(Path(path), direction)
+        generator, in_channels = load_generator(Path(path), direction, averaging)
         return cls(generator, in_channels=in_channels)
 
     def forward(self, image: Image.Image) -> Image.Image:

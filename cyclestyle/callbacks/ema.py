@@ -1,0 +1,91 @@
+"""An average of the generators' weights over training, which is steadier than the weights of any one step."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+GENERATORS = ("G_AB.", "G_BA.")
+
+
+class EMAGenerators(pl.Callback):
+    """Keeps an exponential moving average of the generators (Karras et al. 2018, appendix A.2; Yazıcı et al. 2019).
+
+    It lies in checkpoints as `ema`, from where `predict` takes it and a resumed run goes on. Training does not
+    see it. The average is young at first: after t steps the decay is at most (1 + t) / (10 + t).
+
+    Args:
+        decay: share of the average that a step leaves; 0 turns it off. 0.999 looks back about 1,000 steps.
+
+    Raises:
+        ValueError: `decay` is not in [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.0) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self.weights: dict[str, Tensor] = {}
+        self._steps = 0
+        self._last_step = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin with the weights as they are, or go on with a checkpoint's."""
+        self._last_step = trainer.global_step
+        if self.decay:
+            now = generator_weights(pl_module)
+            self.weights = {name: self.weights.get(name, value).to(value).clone() for name, value in now.items()}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the weights of an optimiser step into the average."""
+        if not self.decay or trainer.global_step == self._last_step:
+            return
+        self._last_step = trainer.global_step
+        self._steps += 1
+        decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
+        now = generator_weights(pl_module)
+        with torch.no_grad():
+            torch._foreach_lerp_([self.weights[name] for name in now], list(now.values()), 1 - decay)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Store the average under the generators' own names."""
+        if self.weights:
+            checkpoint["ema"] = dict(self.weights)
+            checkpoint["ema_steps"] = self._steps
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with the average of a checkpoint that has one."""
+        if self.decay:
+            self.weights = checkpoint.get("ema", {})
+            self._steps = checkpoint.get("ema_steps", 0)
+
+    @contextmanager
+    def in_place(self, pl_module: pl.LightningModule) -> Iterator[None]:
+        """Let the generators have the averaged weights, and give them theirs back."""
+        now = generator_weights(pl_module)
+        own = {name: value.clone() for name, value in now.items()}
+        _put(now, self.weights)
+        try:
+            yield
+        finally:
+            _put(now, own)
+
+
+def generator_weights(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """The generators' parameters under their names in the task, detached but not copied."""
+    return {name: p.detach() for name, p in pl_module.named_parameters() if name.startswith(GENERATORS)}
+
+
+def _put(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(values[name])
