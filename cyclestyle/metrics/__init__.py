@@ -1,5 +1,16 @@
 """How close a translation comes to a picture or a domain."""
 
+from cyclestyle.metrics.distances import SetDistance, content_distance, set_distance, structure_distance
+from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
 from cyclestyle.metrics.texture import texture_distance
 
-__all__ = ["texture_distance"]
+__all__ = [
+    "Extractor",
+    "ExtractorName",
+    "SetDistance",
+    "build_extractor",
+    "content_distance",
+    "set_distance",
+    "structure_distance",
+    "texture_distance",
+]
