@@ -96,6 +96,12 @@ def to_image(tensor: Tensor) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
+def as_rgb(tensor: Tensor) -> Tensor:
+    """Show `(..., C, H, W)` in three channels: 1 or 2 as grey, 4 as RGB without alpha."""
+    channels = tensor.shape[-3]
+    return tensor.narrow(-3, 0, 3) if channels >= 3 else tensor.narrow(-3, 0, 1).expand(*tensor.shape[:-3], 3, -1, -1)
+
+
 def write_image(image: Image.Image, path: Path) -> None:
     """Write a picture in the format of its name's ending, whole or not at all.
 

@@ -1,6 +1,7 @@
 """What happens beside training: checkpoints, grids, progress, speed, loggers, and the pictures of `predict`."""
 
 from cyclestyle.callbacks.ema import EMAGenerators
+from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import LastCheckpoint, WholeCheckpointIO
 from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
@@ -12,6 +13,7 @@ from cyclestyle.callbacks.writer import PictureWriter
 __all__ = [
     "CSVLogger",
     "EMAGenerators",
+    "Evaluation",
     "FiniteNumbers",
     "LastCheckpoint",
     "PictureWriter",

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+
+from cyclestyle.translate.checkpoints import read_checkpoint
 
 GENERATORS = ("G_AB.", "G_BA.")
 
@@ -31,6 +34,12 @@ class EMAGenerators(pl.Callback):
         self.weights: dict[str, Tensor] = {}
         self._steps = 0
         self._last_step = -1
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Read the average of a checkpoint that is tested: Lightning restores callbacks in `fit` only."""
+        if stage != "fit" and trainer.ckpt_path is not None:
+            average = read_checkpoint(Path(trainer.ckpt_path)).get("ema", {})
+            self.weights = {name: value.to(pl_module.device) for name, value in average.items()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin with the weights as they are, or go on with a checkpoint's."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cyclestyle.files import remove_unfinished
-from cyclestyle.images import to_image, write_image
+from cyclestyle.images import as_rgb, to_image, write_image
 
 ROWS = (("real_A", "fake_B", "rec_A"), ("real_B", "fake_A", "rec_B"))
 GAP = 2  # pixels between pictures
@@ -95,12 +95,7 @@ class SampleGrid(pl.Callback):
             name: tensor.to(device=pl_module.device, dtype=next(pl_module.parameters()).dtype)
             for name, tensor in sample.items()
         }
-        shown = {name: _rgb(pictures[0].float().cpu()) for name, pictures in pl_module.sample(moved).items()}  # type: ignore[operator]  # the task's method
+        shown = {name: as_rgb(pictures[0].float().cpu()) for name, pictures in pl_module.sample(moved).items()}  # type: ignore[operator]  # the task's method
         cells = [shown[name] for row in ROWS for name in row]
         width = max(cell.shape[2] for cell in cells)
         return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[2], 0, GAP), value=1.0) for c in cells], dim=1)
-
-
-def _rgb(picture: Tensor) -> Tensor:
-    """Show 1 or 2 channels as grey, 4 as RGB without alpha."""
-    return picture[:1].expand(3, -1, -1) if len(picture) < 3 else picture[:3]

@@ -16,6 +16,7 @@ import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
 from cyclestyle.callbacks import (
     EMAGenerators,
+    Evaluation,
     FiniteNumbers,
     LastCheckpoint,
     ProgressBar,
@@ -70,6 +71,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "best")  # first, so that the last checkpoint knows the best
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EMAGenerators, "ema")
+        parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(FiniteNumbers, "finite")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
@@ -79,7 +81,7 @@ class TrainingCLI(LightningCLI):
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
                 "trainer.plugins": [{"class_path": "cyclestyle.callbacks.WholeCheckpointIO"}],
                 "best.filename": "best",
-                "best.monitor": "val/cycle",
+                "best.monitor": "val/kid",
                 "best.enable_version_counter": False,
             }
         )
@@ -121,6 +123,8 @@ class TrainingCLI(LightningCLI):
                 settings.save_dir = root if self.subcommand == "fit" else str(Path(root) / str(self.subcommand))
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # there is nothing to tell which one is best
+        if config.evaluation.extractor == "none" and config.best.monitor == "val/kid":
+            config.best.monitor = "val/cycle"
         if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         for name in ("channels_A", "channels_B"):

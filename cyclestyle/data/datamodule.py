@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from cyclestyle.data.datasets import UnpairedSet, UnpairedTestSet, UnpairedTrainSet, collate
+from cyclestyle.data.datasets import UnpairedSet, UnpairedTestSet, UnpairedTrainSet, WholeSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
@@ -127,6 +128,14 @@ class UnpairedImages(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """The same as `val_dataloader`: the field's layout has one held-out split."""
         return self.val_dataloader()
+
+    def whole_pictures(self, split: str, most: int) -> DataLoader[Any]:
+        """Batches `(N, C, H, W)` of one domain's pictures without chance, the same `most` of them every time."""
+        paths = self.paths(split)
+        if len(paths) > most:
+            paths = sorted(random.Random(0).sample(paths, most))
+        channels = self.channels[split[-1] == "B"]
+        return DataLoader(WholeSet(paths, self.prepare, channels), num_workers=0, generator=torch.Generator())
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, and how many of its pairs all ranks together have used."""

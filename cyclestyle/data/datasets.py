@@ -54,6 +54,20 @@ class UnpairedTestSet(UnpairedSet):
         return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
 
 
+class WholeSet(Dataset[Tensor]):
+    """One domain's pictures, as they are evaluated."""
+
+    def __init__(self, paths: Sequence[Path], prepare: Preparation, channels: int) -> None:
+        self.paths, self.prepare, self.channels = paths, prepare, channels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return the picture, `(C, H, W)` in [-1, 1]."""
+        return to_tensor(self.prepare.for_evaluation(read_image(self.paths[index], self.channels)))
+
+
 def collate(items: Sequence[Item]) -> dict[str, Any]:
     """Stack items into `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`.
 

@@ -62,7 +62,8 @@ def content_distance(extractor: Extractor, images: Tensor, translations: Tensor)
     learnt weights).
     """
     first, second = (F.normalize(extractor.maps(batch), dim=1) for batch in (images, translations))
-    return torch.linalg.vector_norm(first - second, dim=1).mean(dim=(1, 2))
+    distance: Tensor = torch.linalg.vector_norm(first - second, dim=1)  # (N, h, w)
+    return distance.mean(dim=(1, 2))
 
 
 def structure_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:

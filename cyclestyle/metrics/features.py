@@ -3,7 +3,7 @@
 | name | what | needs | size |
 |---|---|---|---|
 | `statistics` | colours and local texture, computed | nothing | 33 |
-| `squeezenet` | SqueezeNet 1.1, ImageNet (Iandola et al. 2016) | torchvision's weights, or a `.pth` or `.onnx` file | 512 |
+| `squeezenet` | SqueezeNet 1.1, ImageNet (Iandola et al. 2016) | torchvision's weights, or a file | 512 |
 | `vgg` | VGG-19, normalised activations, up to relu3_1 (Gatys et al. 2015) | a file | 256 |
 | `inception` | Inception v3, as FID and KID use it (Heusel et al. 2017) | torch-fidelity and its weights | 2048 |
 """
@@ -162,7 +162,8 @@ class Inception(Extractor):
             )
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
-                f"cannot load Inception ({error}); set the extractor's weights to weights-inception-2015-12-05-6726825d.pth"
+                f"cannot load Inception ({error}); "
+                "set the extractor's weights to weights-inception-2015-12-05-6726825d.pth"
             ) from error
 
     def _maps(self, images: Tensor) -> Tensor:

@@ -232,26 +232,29 @@ class CycleGAN(pl.LightningModule):
 
     # Validation and prediction
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the unweighted cycle and identity errors of held-out pictures, mean absolute, in [0, 2]."""
-        self._log("val", self._reconstruction_errors(batch), batch_size=len(batch["A"]), sync_dist=True)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Log the unweighted cycle and identity errors of held-out pictures, mean absolute, in [0, 2].
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the same errors as validation."""
-        self._log("test", self._reconstruction_errors(batch), batch_size=len(batch["A"]), sync_dist=True)
+        Returns:
+            What `sample` returns.
+        """
+        return self._evaluate("val", batch)
 
-    def _reconstruction_errors(self, batch: Batch) -> dict[str, Tensor]:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Log and return the same as validation."""
+        return self._evaluate("test", batch)
+
+    def _evaluate(self, stage: str, batch: Batch) -> dict[str, Tensor]:
         real_A, real_B = self._pictures(batch)
         fake_B, idt_A = self._translate(self.G_AB, real_A, real_B)
         fake_A, idt_B = self._translate(self.G_BA, real_B, real_A)
-        errors = {
-            "cycle_A": F.l1_loss(self.G_BA(fake_B), real_A),
-            "cycle_B": F.l1_loss(self.G_AB(fake_A), real_B),
-        }
+        rec_A, rec_B = self.G_BA(fake_B), self.G_AB(fake_A)
+        errors = {"cycle_A": F.l1_loss(rec_A, real_A), "cycle_B": F.l1_loss(rec_B, real_B)}
         errors["cycle"] = (errors["cycle_A"] + errors["cycle_B"]) / 2
         if self.lambda_identity > 0:
             errors |= {"idt_A": F.l1_loss(idt_A, real_B), "idt_B": F.l1_loss(idt_B, real_A)}
-        return errors
+        self._log(stage, errors, batch_size=len(real_A), sync_dist=True)
+        return {"real_A": real_A, "fake_B": fake_B, "rec_A": rec_A, "real_B": real_B, "fake_A": fake_A, "rec_B": rec_B}
 
     def _log(
         self,
