@@ -6,6 +6,7 @@ from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import LastCheckpoint, WholeCheckpointIO
 from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
 from cyclestyle.callbacks.progress import ProgressBar
+from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.speed import Speed
 from cyclestyle.callbacks.writer import PictureWriter
@@ -21,6 +22,7 @@ __all__ = [
     "SampleGrid",
     "SaveConfig",
     "Speed",
+    "TestReport",
     "WandbLogger",
     "WholeCheckpointIO",
 ]

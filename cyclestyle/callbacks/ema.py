@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cyclestyle.translate.checkpoints import read_checkpoint
@@ -35,9 +36,17 @@ class EMAGenerators(pl.Callback):
         self._steps = 0
         self._last_step = -1
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Read the average of a checkpoint that is tested: Lightning restores callbacks in `fit` only."""
-        if stage != "fit" and trainer.ckpt_path is not None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read the average of a checkpoint that is validated."""
+        self._read(trainer, pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Read the average of a checkpoint that is tested."""
+        self._read(trainer, pl_module)
+
+    def _read(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning restores callbacks in `fit` only."""
+        if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path is not None:
             average = read_checkpoint(Path(trainer.ckpt_path)).get("ema", {})
             self.weights = {name: value.to(pl_module.device) for name, value in average.items()}
 

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from cyclestyle.images import as_rgb
 from cyclestyle.metrics import ExtractorName, build_extractor, content_distance, set_distance, structure_distance
 
 DIRECTIONS = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
+T = TypeVar("T")
 LOGGED = ("kid", "kid_std", "fid", "content", "structure", "cycle_psnr", "cycle_ssim")
 
 
@@ -55,6 +56,7 @@ class Evaluation(pl.Callback):
         self.extractor = None if extractor == "none" else build_extractor(extractor, weights)  # type: ignore[arg-type]
         self.max_reals = max_reals
         self.table: dict[str, dict[str, Any]] = {}
+        self.shown: dict[str, dict[str, Tensor]] = {}  # of the latest batch, by variant
         self._judged: dict[str, dict[str, dict[str, Judged]]] = {}  # variant, direction, path
         self._reals: dict[str, Tensor] = {}
 
@@ -78,12 +80,15 @@ class Evaluation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Judge the pictures of a batch."""
-        if self.extractor is not None and not trainer.sanity_checking:
-            self._judge("raw", outputs, batch)
-            ema = _ema_of(trainer)
-            if ema is not None:
-                with ema.in_place(pl_module):
-                    self._judge("ema", pl_module.sample(batch), batch)  # type: ignore[operator]  # the task's method
+        if self.extractor is None or trainer.sanity_checking:
+            return
+        self.shown = {"raw": outputs}
+        ema = ema_of(trainer)
+        if ema is not None:
+            with ema.in_place(pl_module):
+                self.shown["ema"] = pl_module.sample(batch)  # type: ignore[operator]  # the task's method
+        for variant, shown in self.shown.items():
+            self._judge(variant, shown, batch)
 
     def on_test_batch_end(
         self,
@@ -102,6 +107,8 @@ class Evaluation(pl.Callback):
         for direction, (source, target) in DIRECTIONS.items():
             judged = self._judged.setdefault(variant, {}).setdefault(direction, {})
             paths = batch.get(f"paths_{source}") or [str(len(judged) + n) for n in range(len(batch[source]))]
+            if judged.keys() >= set(paths):
+                continue  # the smaller domain, once more
             real, fake, rec = (
                 as_rgb(shown[name].float()) for name in (f"real_{source}", f"fake_{target}", f"rec_{source}")
             )
@@ -173,14 +180,14 @@ class Evaluation(pl.Callback):
         return self._judged
 
 
-def _ema_of(trainer: pl.Trainer) -> EMAGenerators | None:
+def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:
     """The callback that holds averaged generators, if there are any."""
     found = [callback for callback in trainer.callbacks if isinstance(callback, EMAGenerators)]  # type: ignore[attr-defined]
     return found[0] if found and found[0].weights else None
 
 
-def gathered(judged: dict[str, Judged], trainer: pl.Trainer) -> dict[str, Judged]:
-    """The pictures of all processes."""
+def gathered(judged: dict[str, T], trainer: pl.Trainer) -> dict[str, T]:
+    """What is known of the pictures of all processes, by path."""
     if trainer.world_size == 1:
         return judged
     everyone: list[Any] = [None] * trainer.world_size

@@ -76,6 +76,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     # Lightning 2.6 with PyTorch 2.15 calls a function that is being renamed.
     warnings.filterwarnings("ignore", message=r".isinstance\(treespec, LeafSpec\). is deprecated")
+    # `test` needs none of the callbacks that training had.
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
     # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.
     warnings.filterwarnings("ignore", message="The number of training batches")
 

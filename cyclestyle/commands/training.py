@@ -23,6 +23,7 @@ from cyclestyle.callbacks import (
     SampleGrid,
     SaveConfig,
     Speed,
+    TestReport,
 )
 from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
@@ -52,7 +53,7 @@ def run(name: str, args: Sequence[str]) -> int:
             parser_kwargs={"prog": "cyclestyle"},
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [Speed()]},
+            trainer_defaults={"callbacks": [Speed(), TestReport()]},
             args=[name, *args],
         )
     return 0

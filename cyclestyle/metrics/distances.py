@@ -1,5 +1,6 @@
 """Distances between sets of pictures, and between a picture and its translation."""
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -42,7 +43,9 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
         raise ValueError(f"a distance of sets needs two pictures in each, got {len(reals)} and {len(fakes)}")
     subset_size = min(MAX_SUBSET, max(2, min(len(reals), len(fakes)) // 2))
     given = _Given(reals.shape[1])
-    kid = KernelInceptionDistance(given, subsets=SUBSETS, subset_size=subset_size)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")  # as it should
+        kid = KernelInceptionDistance(given, subsets=SUBSETS, subset_size=subset_size)
     fid = FrechetInceptionDistance(given)
     for features, real in ((_sorted(reals), True), (_sorted(fakes), False)):
         kid.update(features, real=real)

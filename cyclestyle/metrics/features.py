@@ -30,10 +30,12 @@ class Extractor(nn.Module):
 
     Attributes:
         name: what to write beside every figure.
+        scaled: embeddings are scaled to the length √C, on which KID's kernel is a function of their angle.
     """
 
     name: str = ""
     size: int | None = None
+    scaled = False
 
     def maps(self, images: Tensor) -> Tensor:
         """Return feature maps `(N, C, h, w)`."""
@@ -43,7 +45,8 @@ class Extractor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings `(N, C)`: the mean of each map."""
-        return self.maps(images).mean(dim=(2, 3))
+        means = self.maps(images).mean(dim=(2, 3))
+        return F.normalize(means, dim=1) * means.shape[1] ** 0.5 if self.scaled else means
 
     def _maps(self, images: Tensor) -> Tensor:
         raise NotImplementedError
@@ -83,6 +86,7 @@ class SqueezeNet(Extractor):
 
     name = "squeezenet"
     size = 224
+    scaled = True
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()
@@ -114,6 +118,7 @@ class NormalisedVGG(Extractor):
 
     name = "vgg"
     size = 256
+    scaled = True
 
     def __init__(self, weights: Path | None) -> None:
         super().__init__()

@@ -1,0 +1,138 @@
+"""A self-contained HTML page: tables, curves, pictures."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from cyclestyle.files import written_whole
+
+Curve = Sequence[tuple[float, float]]
+
+WIDTH, HEIGHT, MARGIN = 640, 220, 44  # of a diagram, in units of its own
+COLOURS = ("#1f5fa8", "#c2491d", "#2f7d32", "#7a3e9d", "#8a6d00", "#00777a")
+
+STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; } th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #8886; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 0 0 1rem; } figcaption { font-size: .9rem; }
+img { max-width: 100%; height: auto; image-rendering: auto; } svg { width: 100%; height: auto; }
+svg text { font-size: 11px; fill: currentColor; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
+input[type=range] { width: 100%; }
+"""
+
+SCRIPT = """
+for (const flip of document.querySelectorAll('.flip')) {
+  const slider = flip.querySelector('input'), shown = flip.querySelectorAll('figure');
+  const show = () => shown.forEach((figure, n) => { figure.hidden = n != slider.value; });
+  slider.addEventListener('input', show); show();
+}
+"""
+
+
+class Page:
+    """Collects parts and writes them as one file.
+
+    Args:
+        title: what the page is about.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._parts: list[str] = [f"<h1>{escape(title)}</h1>"]
+
+    def heading(self, text: str) -> None:
+        """Begin a section."""
+        self._parts.append(f"<h2>{escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        """Add a paragraph."""
+        self._parts.append(f"<p>{escape(text)}</p>")
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Add a table; the first column names its rows."""
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        self._parts.append(
+            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
+
+    def curves(self, title: str, curves: dict[str, Curve]) -> None:
+        """Draw curves over the same axis in one diagram; empty ones are left out."""
+        curves = {name: points for name, points in curves.items() if points}
+        if curves:
+            self._parts.append(f"<figure>{_diagram(curves)}<figcaption>{escape(title)}</figcaption></figure>")
+
+    def pictures(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
+        """Add pictures side by side, each with its caption."""
+        self._parts.append(f'<div class="row">{"".join(_figure(text, image) for text, image in captioned)}</div>')
+
+    def flip_through(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
+        """Add pictures that lie one upon the other, and a slider that leafs through them; the last is on top."""
+        if not captioned:
+            return
+        last = len(captioned) - 1
+        slider = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="leaf through {len(captioned)}">'
+        figures = "".join(_figure(text, image) for text, image in captioned)
+        self._parts.append(f'<div class="flip">{slider}{figures}</div>')
+
+    def write(self, path: Path) -> None:
+        """Write the page, whole or not at all.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with written_whole(path) as file:
+            file.write(self.html().encode())
+
+    def html(self) -> str:
+        """The whole page."""
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+            f"<style>{STYLE}</style></head><body>{''.join(self._parts)}<script>{SCRIPT}</script></body></html>\n"
+        )
+
+
+def _figure(caption: str, image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=88)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    text = escape(caption, quote=True)
+    size = f'width="{image.width}" height="{image.height}"'
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{text}" {size}><figcaption>{text}</figcaption></figure>'
+    )
+
+
+def _diagram(curves: dict[str, Curve]) -> str:
+    """Curves, their axes' ends, and a legend, as SVG."""
+    points = [point for curve in curves.values() for point in curve]
+    (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
+    across, up = (right - left) or 1.0, (high - low) or 1.0
+
+    def place(point: tuple[float, float]) -> str:
+        x = MARGIN + (point[0] - left) / across * (WIDTH - 2 * MARGIN)
+        y = HEIGHT - MARGIN - (point[1] - low) / up * (HEIGHT - 2 * MARGIN)
+        return f"{x:.1f},{y:.1f}"
+
+    parts = [
+        f'<rect x="{MARGIN}" y="{MARGIN}" width="{WIDTH - 2 * MARGIN}" height="{HEIGHT - 2 * MARGIN}" fill="none" '
+        'stroke="currentColor" stroke-opacity=".3"/>',
+        f'<text x="2" y="{MARGIN + 4}">{high:.3g}</text><text x="2" y="{HEIGHT - MARGIN}">{low:.3g}</text>',
+        f'<text x="{MARGIN}" y="{HEIGHT - MARGIN + 16}">step {left:g}</text>',
+        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 16}" text-anchor="end">{right:g}</text>',
+    ]
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        line = " ".join(place(point) for point in curve)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        x = MARGIN + number * (WIDTH - 2 * MARGIN) / len(curves)
+        parts.append(f'<text x="{x:.0f}" y="{MARGIN - 10}" style="fill:{colour}">{escape(name)}</text>')
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
