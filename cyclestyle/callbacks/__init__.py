@@ -1,5 +1,6 @@
 """What happens beside training: checkpoints, grids, progress, speed, loggers, and the pictures of `predict`."""
 
+from cyclestyle.callbacks.alarms import Alarms
 from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
@@ -12,6 +13,7 @@ from cyclestyle.callbacks.speed import Speed
 from cyclestyle.callbacks.writer import PictureWriter
 
 __all__ = [
+    "Alarms",
     "CSVLogger",
     "EMAGenerators",
     "Evaluation",

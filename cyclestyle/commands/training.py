@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
 from cyclestyle.callbacks import (
+    Alarms,
     EMAGenerators,
     Evaluation,
     FiniteNumbers,
@@ -74,6 +75,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(EMAGenerators, "ema")
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.add_lightning_class_args(FiniteNumbers, "finite")
+        parser.add_lightning_class_args(Alarms, "alarms")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
         parser.set_defaults(

@@ -1,0 +1,108 @@
+"""Every alarm is provoked for real, in a run of its own; a healthy run raises none."""
+
+import shutil
+
+import pytest
+import torch
+
+from cyclestyle.metrics.health import diversity, duplicate_share, luminance_correlation, thumbnails
+from cyclestyle.networks import ResNetGenerator
+from cyclestyle.tasks import CycleGAN
+
+
+@pytest.fixture
+def alarms(cyclestyle, tiny_fit, tmp_path):
+    """Train for some steps and return what was raised, as lines of `alarms.txt`."""
+
+    def train(*words, steps=112):
+        epochs = [f"--model.constant_epochs={steps // 7}", "--grid.every_n_steps=0", "--alarms.after_steps=1"]
+        root = [f"--trainer.default_root_dir={tmp_path / 'run'}", "--checkpoint.every_n_epochs=0"]
+        status, _, error = cyclestyle(
+            *tiny_fit, *epochs, *root, f"--trainer.check_val_every_n_epoch={steps // 7}", *words
+        )
+        assert status == 0, error
+        file = tmp_path / "run" / "alarms.txt"
+        lines = file.read_text().splitlines() if file.exists() else []
+        assert [f"cyclestyle: alarm: {line}" for line in lines] == [
+            line for line in error.splitlines() if line.startswith("cyclestyle: alarm: ")
+        ]
+        return lines
+
+    return train
+
+
+def patched_generator(monkeypatch, change):
+    """Generators that do something silly, in both directions, with gradients of 0."""
+    idle = lambda self: sum(p.sum() for p in self.parameters()) * 0  # noqa: E731
+    monkeypatch.setattr(ResNetGenerator, "forward", lambda self, images: change(images) + idle(self))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda images: images * 1.001, "the generator {} returns its input"),
+        (lambda images: torch.zeros_like(images) + 0.2, "the generator {} ignores its input"),
+        (lambda images: -images, "the generator {} exchanges light and dark"),
+    ],
+    ids=["identity", "collapse", "inversion"],
+)
+def test_silly_generators(monkeypatch, alarms, change, text):
+    patched_generator(monkeypatch, change)
+    lines = alarms(steps=7)
+    for direction in ("AtoB", "BtoA"):
+        assert sum(text.format(direction) in line for line in lines) == 1
+    assert sum("the generators' gradients vanish" in line for line in lines) == 1
+
+
+def test_a_discriminator_that_knows_everything(monkeypatch, alarms):
+    original = CycleGAN._discriminator_loss
+    monkeypatch.setattr(CycleGAN, "_discriminator_loss", lambda *arguments: 1e-3 * original(*arguments))
+    lines = alarms(steps=112)
+    assert [f"the discriminator of domain {domain} tells every picture apart" in "".join(lines) for domain in "AB"] == [
+        True
+    ] * 2
+
+
+def test_gradients_that_explode(monkeypatch, alarms):
+    original = CycleGAN.training_step
+
+    def step(self, batch, batch_idx):
+        outputs = original(self, batch, batch_idx)
+        return {**outputs, "loss": outputs["loss"] * (1e7 if self.global_step >= 100 else 1)}
+
+    monkeypatch.setattr(CycleGAN, "training_step", step)
+    text = "".join(alarms(steps=112))
+    assert "the generators' gradients explode" in text
+    assert "the discriminators' gradients explode" in text
+
+
+def test_a_domain_of_copies(alarms, samples, tmp_path):
+    for number in range(8):
+        source = sorted((samples / "trainA").iterdir())[number % 2]
+        (tmp_path / "copies").mkdir(exist_ok=True)
+        shutil.copy(source, tmp_path / "copies" / f"{number}.png")
+    lines = alarms(f"--data.train_A=[{tmp_path / 'copies'}]", steps=7)
+    assert "75% of domain A's pictures are nearly copies" in "".join(lines)
+    assert "domain B's pictures" not in "".join(lines)
+
+
+def test_a_healthy_run_raises_none(alarms):
+    """Wide enough to learn something in a few hundred steps."""
+    assert not alarms("--model.ngf=8", "--model.ndf=8", "--model.lr=0.001", steps=210)
+
+
+def test_they_can_be_turned_off(monkeypatch, alarms):
+    patched_generator(monkeypatch, lambda images: images)
+    assert not alarms("--alarms.enabled=false", steps=7)
+
+
+def test_figures_of_health():
+    torch.manual_seed(0)
+    thumbs = thumbnails(torch.rand(5, 3, 32, 48) * 2 - 1)
+    pairs = [(thumbs[a] - thumbs[b]).abs().mean() for a in range(5) for b in range(5) if a != b]
+    assert diversity(thumbs) == pytest.approx(torch.stack(pairs).mean().item(), rel=1e-4)
+    assert diversity(thumbs[:1].expand(4, -1, -1, -1)) == pytest.approx(0, abs=1e-6)
+    assert torch.allclose(luminance_correlation(thumbs, thumbs * 0.5 + 0.1), torch.ones(5))
+    assert torch.allclose(luminance_correlation(thumbs, -thumbs), -torch.ones(5))
+    assert luminance_correlation(thumbs, torch.zeros_like(thumbs)).eq(0).all()
+    assert duplicate_share(torch.cat([thumbs, thumbs[:2] + 0.001])) == pytest.approx(2 / 7)
