@@ -1,5 +1,8 @@
 """Every YAML that the project ships is parsed as its first lines say, against the real classes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ def parsed(capsys, *configs, words=()):
 
 
 def test_every_file_is_tested():
-    tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", *DATA_SETS, *OVERLAYS}
+    tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -53,3 +56,16 @@ def test_overlays_change_the_trainer_alone(capsys, path):
     changed = parsed(capsys, CONFIGS / "cyclegan.yaml", path)
     assert {key for key in base if base[key] != changed[key]} == {"trainer"}
     assert set(yaml.safe_load(path.read_text())) == {"trainer"}
+
+
+def test_the_sweep_calls_the_program_as_its_agent_would():
+    sweep = yaml.safe_load((CONFIGS / "sweep.yaml").read_text())
+    values = {name: spec.get("values", [spec.get("min")])[0] for name, spec in sweep["parameters"].items()}
+    arguments = [f"--{name}={value}" for name, value in values.items()]
+    words = [word for part in sweep["command"] for word in (arguments if part == "${args}" else [part])]
+    environment = {**os.environ, "WANDB_RUN_ID": "abc", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    result = subprocess.run([*words, "--print_config"], capture_output=True, text=True, env=environment, check=True)
+    config = yaml.safe_load(result.stdout)
+    assert config["trainer"]["default_root_dir"] == "runs/sweep/abc"
+    assert config["model"]["init_args"]["lr"] == 0.0001
+    assert sweep["metric"]["name"] == config["best"]["monitor"]

@@ -2,12 +2,15 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytorch_lightning as pl
 from lightning_fabric.loggers.logger import rank_zero_experiment
+from PIL import Image
 from pytorch_lightning import loggers
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import csv_logs
@@ -96,6 +99,9 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
 class WandbLogger(loggers.WandbLogger):
     """Tracks a run in W&B; a resumed run goes on under the same id, kept in `<save_dir>/wandb_run_id.txt`.
 
+    Where W&B cannot be reached, or nobody is logged in, the run is tracked on this disk instead, which is said
+    once; `wandb sync` uploads it later.
+
     Args:
         save_dir: a folder; the command line fills in the run's own.
         project: W&B project.
@@ -134,6 +140,41 @@ class WandbLogger(loggers.WandbLogger):
             group=group,
             entity=entity,
         )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run; offline where W&B does not answer."""
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.errors.Error as error:  # no network, no account, no permission
+            reason = str(error).splitlines()[0]
+            print(
+                f"cyclestyle: warning: W&B does not take this run ({reason}); it is tracked in "
+                f"{Path(str(self.save_dir)) / 'wandb'} instead, for `wandb sync`",
+                file=sys.stderr,
+            )
+            wandb.teardown()  # the failed attempt keeps the id to itself
+            self._offline, self._wandb_init["mode"] = True, "offline"
+            return super().experiment
+
+    @rank_zero_only
+    def log_samples(self, step: int, rows: Sequence[Mapping[str, Image.Image]]) -> None:
+        """Add a table of the sample pictures, one row a picture, the same pictures each time."""
+        import wandb
+
+        columns = ["step", "picture", *rows[0]]
+        data = [[step, number, *(wandb.Image(image) for image in row.values())] for number, row in enumerate(rows)]
+        self.log_table(key="sample_table", columns=columns, data=data, step=step)
+
+    @rank_zero_only
+    def log_report(self, path: Path) -> None:
+        """Show a page of results in the run."""
+        import wandb
+
+        self.log_metrics({"report": wandb.Html(path.read_text())})  # type: ignore[dict-item]  # W&B takes more than numbers
 
 
 def _remembered_id(path: Path) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclestyle.callbacks.evaluation import DIRECTIONS, Evaluation, ema_of, gathered
+from cyclestyle.callbacks.loggers import WandbLogger
 from cyclestyle.files import written_whole
 from cyclestyle.images import as_rgb, to_image
 from cyclestyle.report import Curve, Page
@@ -97,6 +98,9 @@ class TestReport(pl.Callback):
             page.curves(title, {name: curves.get(name, []) for name in names})
         page.write(folder / "report.html")
         print(f"Report: {folder / 'report.html'}")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_report(folder / "report.html")
 
 
 def evaluation_of(trainer: pl.Trainer) -> Evaluation:

@@ -1,5 +1,6 @@
 """Grids of fixed pictures that show how far training has come."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cyclestyle.callbacks.loggers import WandbLogger
 from cyclestyle.files import remove_unfinished
 from cyclestyle.images import as_rgb, to_image, write_image
 
@@ -71,31 +73,44 @@ class SampleGrid(pl.Callback):
         if step == self._last_step or not self._samples:  # several batches share a step under accumulation
             return
         self._last_step = step
-        grid = to_image(torch.nan_to_num(self._grid(pl_module)))  # a run that diverges stops in a way of its own
+        shown = self._shown(pl_module)
+        grid = to_image(torch.nan_to_num(_grid(shown)))  # a run that diverges stops in a way of its own
         name = f"step_{step:08d}.png"
         write_image(grid, Path(trainer.default_root_dir) / "grids" / name)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):  # W&B, MLflow and Neptune share this call
                 logger.log_image(key="samples", images=[grid], step=step, caption=[f"step {step}"])
+            if isinstance(logger, WandbLogger):
+                rows = [{name: to_image(torch.nan_to_num(cell)) for name, cell in row.items()} for row in shown]
+                logger.log_samples(step, rows)
 
-    def _grid(self, pl_module: pl.LightningModule) -> Tensor:
-        """One picture `(3, height, width)` in [-1, 1]."""
+    def _shown(self, pl_module: pl.LightningModule) -> list[dict[str, Tensor]]:
+        """What the task shows of each sample, by name, as `(3, H, W)` in [-1, 1]."""
         was_training = pl_module.training
         pl_module.eval()
         try:
-            columns = [self._column(pl_module, sample) for sample in self._samples]
+            return [self._sample(pl_module, sample) for sample in self._samples]
         finally:
             pl_module.train(was_training)
-        height = max(column.shape[1] for column in columns)
-        padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]
-        return torch.cat(padded, dim=2)
 
-    def _column(self, pl_module: pl.LightningModule, sample: dict[str, Tensor]) -> Tensor:
+    def _sample(self, pl_module: pl.LightningModule, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         moved = {
             name: tensor.to(device=pl_module.device, dtype=next(pl_module.parameters()).dtype)
             for name, tensor in sample.items()
         }
-        shown = {name: as_rgb(pictures[0].float().cpu()) for name, pictures in pl_module.sample(moved).items()}  # type: ignore[operator]  # the task's method
-        cells = [shown[name] for row in ROWS for name in row]
-        width = max(cell.shape[2] for cell in cells)
-        return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[2], 0, GAP), value=1.0) for c in cells], dim=1)
+        shown = pl_module.sample(moved)  # type: ignore[operator]  # the task's method
+        return {name: as_rgb(pictures[0].float().cpu()) for name, pictures in shown.items()}
+
+
+def _grid(shown: Sequence[dict[str, Tensor]]) -> Tensor:
+    """A column a sample: one picture `(3, height, width)` in [-1, 1]."""
+    columns = [_column(sample) for sample in shown]
+    height = max(column.shape[1] for column in columns)
+    padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]
+    return torch.cat(padded, dim=2)
+
+
+def _column(shown: dict[str, Tensor]) -> Tensor:
+    cells = [shown[name] for row in ROWS for name in row]
+    width = max(cell.shape[2] for cell in cells)
+    return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[2], 0, GAP), value=1.0) for c in cells], dim=1)

@@ -122,8 +122,9 @@ class TrainingCLI(LightningCLI):
         for logger in loggers:
             settings = logger.get("init_args") if hasattr(logger, "get") else None
             if settings is not None and "save_dir" in settings and settings.save_dir is None:
-                # What `validate` and `test` log stands beside the training log, not in it.
-                settings.save_dir = root if self.subcommand == "fit" else str(Path(root) / str(self.subcommand))
+                # What `validate` and `test` log stands beside the training's CSV, but in the same run of W&B.
+                beside = self.subcommand != "fit" and "WandbLogger" not in logger.class_path
+                settings.save_dir = str(Path(root) / str(self.subcommand)) if beside else root
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # there is nothing to tell which one is best
         if config.evaluation.extractor == "none" and config.best.monitor == "val/kid":

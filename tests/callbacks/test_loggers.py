@@ -1,6 +1,9 @@
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 
 import wandb
 from wandb.proto import wandb_internal_pb2
@@ -95,7 +98,37 @@ def test_wandb_offline_holds_config_scalars_and_grids_and_goes_on(tiny_fit, tmp_
     grids = [row for part in history for row in part if "samples.filenames" in row]
     assert [row["trainer/global_step"] for row in grids] == [4, 7, 8, 12, 14]
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/samples_*.png"))) == len(grids)
+    tables = [json.loads(path.read_text()) for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")]
+    assert sorted(table["data"][0][0] for table in tables) == [4, 7, 8, 12, 14]
+    assert tables[0]["columns"] == ["step", "picture", "real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"]
+    assert all(len(table["data"]) == 2 for table in tables)  # the same two pictures each time
     # the CSV log stands beside it, whole
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("train/loss_G")
     assert sum(bool(re.match(r"\d", line.split(",")[column])) for line in lines[1:]) == 14
+
+
+def test_a_run_goes_on_when_wandb_does_not_answer(tiny_fit, tmp_path):
+    """In a process of its own, because W&B reads its environment once."""
+    nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40, "WANDB_INIT_TIMEOUT": "2"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | nobody
+    words = [sys.executable, "-m", "cyclestyle", tiny_fit[0], tiny_fit[1], "--config=configs/overlays/wandb.yaml"]
+    words += [*tiny_fit[2:], f"--trainer.default_root_dir={tmp_path}"]
+    result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=200)
+    assert result.returncode == 0, result.stderr
+    assert "cyclestyle: warning: W&B does not take this run" in result.stderr
+    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    assert (tmp_path / "metrics.csv").read_text().count("\n") > 7
+
+
+def test_the_report_of_test_reaches_the_run(cyclestyle, tiny_fit, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    words = [f"--trainer.default_root_dir={tmp_path}", "--config=configs/overlays/wandb_offline.yaml"]
+    assert cyclestyle(*tiny_fit, *words)[0] == 0
+    wandb.finish()
+    assert cyclestyle("test", *tiny_fit[1:], *words, "--ckpt_path=last")[0] == 0
+    wandb.finish()
+    runs = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(runs) == 2
+    assert {run.name.rpartition("-")[2] for run in runs} == {(tmp_path / "wandb_run_id.txt").read_text().strip()}
+    assert list(runs[1].glob("files/media/html/report*.html"))
