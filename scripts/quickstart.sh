@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to paintings: environment, sample data, three minutes of training, translation, scores.
+# From nothing to paintings: environment, sample data, a few minutes of training, translation, scores.
 # Run it again and it goes on from what is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ source scripts/environment.sh
 echo "== Drawing the sample domains"
 cyclestyle sample-data "$data"
 
-echo "== Training (about three minutes on two cores)"
+echo "== Training (two to four minutes on two cores)"
 cyclestyle fit --config configs/quickstart.yaml --ckpt_path last
 
 echo "== Painting the held-out photos"

@@ -26,6 +26,9 @@ def test_every_option_that_the_readme_shows_is_known(words, capsys):
     if words[0] in ("predict", "export"):  # no dry run: a missing checkpoint is the first thing that they notice
         assert main(words) == 1
         assert f"checkpoint {words[words.index('--ckpt_path') + 1]} does not exist" in capsys.readouterr().err
+    elif words[0] == "score":
+        assert main(words) == 1
+        assert f"{words[words.index('--input') + 1]} does not exist" in capsys.readouterr().err
     else:
         with pytest.raises(SystemExit, match="0"):
             main([*words, "--print_config"])

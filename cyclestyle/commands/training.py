@@ -156,6 +156,18 @@ class TrainingCLI(LightningCLI):
         # Lightning cannot know that this project's sampler resumes inside an epoch by itself.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
+    def after_fit(self) -> None:
+        """Say which checkpoints there are."""
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint) and callback.last.exists():
+                print(f"last: {callback.last} (epoch {self.trainer.current_epoch}, step {self.trainer.global_step})")
+            if isinstance(callback, ModelCheckpoint) and Path(callback.best_model_path).is_file():
+                best = read_checkpoint(Path(callback.best_model_path))
+                figure = f"{callback.monitor} {callback.best_model_score:.4g}"
+                print(f"best: {callback.best_model_path} (epoch {best['epoch'] + 1}, {figure})")
+
 
 def _checkpoints(root: str) -> str:
     return str(Path(root) / "checkpoints")

@@ -19,14 +19,32 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     words = {**folders, "--json": tmp_path / "s.json", "--sheet": tmp_path / "s.png", "--columns": 2}
     status, text, _ = cyclestyle("score", *(word for pair in words.items() for word in pair))
     assert status == 0
-    assert "against the 3 true pictures" in text
+    assert text.startswith("3 pictures")
+    assert "by the extractor statistics; KID and FID to 7 pictures of" in text
     table = json.loads((tmp_path / "s.json").read_text())
     assert list(table) == ["untouched", "colour transfer, domain", "colour transfer, each picture", "cyclestyle"]
     assert table["cyclestyle"]["texture_distance"] == 0
     assert table["cyclestyle"]["psnr"] > 100
+    assert table["cyclestyle"]["ssim"] == pytest.approx(1)
+    assert table["cyclestyle"]["perceptual"] == pytest.approx(0, abs=1e-3)
+    assert table["cyclestyle"]["kid"] < table["untouched"]["kid"]
+    assert table["untouched"]["content"] == pytest.approx(0, abs=1e-3)
     assert 5 < table["untouched"]["psnr"] < 25
     assert table["untouched"]["texture_distance"] > 0.1
     assert Image.open(tmp_path / "s.png").size == (64, 128)
+
+
+def test_without_the_truth_and_with_several_outputs(cyclestyle, folders, samples):
+    words = [*(word for pair in folders.items() if pair[0] != "--truth" for word in pair), samples / "testA"]
+    at = words.index("--output") + 2
+    words = [*words[:at], words[-1], *words[at:-1]]
+    status, text, _ = cyclestyle("score", *words)
+    assert status == 0
+    assert "PSNR" not in text
+    rows = [line[:30].strip() for line in text.splitlines()[1:-1]]
+    assert rows[-2:] == ["truthB", "testA"]
+    untouched, again = (line[30:] for line in text.splitlines() if line.startswith(("untouched", "testA")))
+    assert untouched == again
 
 
 def test_a_missing_counterpart_is_named(cyclestyle, folders, tmp_path):
