@@ -75,6 +75,14 @@ def read_offline_run(folder):
     return history, config, run_id
 
 
+def read_artifacts(file):
+    for data in records(file):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "artifact":
+            yield record.artifact
+
+
 def test_wandb_offline_holds_config_scalars_and_grids_and_goes_on(tiny_fit, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
@@ -117,7 +125,11 @@ def test_a_run_goes_on_when_wandb_does_not_answer(tiny_fit, tmp_path):
     result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=200)
     assert result.returncode == 0, result.stderr
     assert "cyclestyle: warning: W&B does not take this run" in result.stderr
-    assert len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    artifacts = {artifact.type: artifact for artifact in read_artifacts(file)}
+    assert set(artifacts["model"].aliases) == {"latest", "best"}
+    assert [entry.path for entry in artifacts["model"].manifest.contents] == ["model.ckpt"]
+    assert len([entry for entry in artifacts["run_table"].manifest.contents if entry.path.endswith(".png")]) == 12
     assert (tmp_path / "metrics.csv").read_text().count("\n") > 7
 
 
