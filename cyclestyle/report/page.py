@@ -9,31 +9,12 @@ from pathlib import Path
 from PIL import Image
 
 from cyclestyle.files import written_whole
+from cyclestyle.report.assets import SCRIPT, STYLE
 
 Curve = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT, MARGIN = 640, 220, 44  # of a diagram, in units of its own
 COLOURS = ("#1f5fa8", "#c2491d", "#2f7d32", "#7a3e9d", "#8a6d00", "#00777a")
-
-STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #8886; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 0 0 1rem; } figcaption { font-size: .9rem; }
-img { max-width: 100%; height: auto; image-rendering: auto; } svg { width: 100%; height: auto; }
-svg text { font-size: 11px; fill: currentColor; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
-input[type=range] { width: 100%; }
-"""
-
-SCRIPT = """
-for (const flip of document.querySelectorAll('.flip')) {
-  const slider = flip.querySelector('input'), shown = flip.querySelectorAll('figure');
-  const show = () => shown.forEach((figure, n) => { figure.hidden = n != slider.value; });
-  slider.addEventListener('input', show); show();
-}
-"""
 
 
 class Page:
@@ -55,10 +36,18 @@ class Page:
         """Add a paragraph."""
         self._parts.append(f"<p>{escape(text)}</p>")
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Add a table; the first column names its rows."""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> None:
+        """Add a table; the first column names its rows.
+
+        Args:
+            header: a name for each column.
+            rows: as many cells each.
+            sortable: the header's cells are buttons that sort the rows, upwards first. Cells that begin with a number,
+                as "1,234 MB" and "1.3 ± 0.2" do, go by it, so a column keeps to one unit. They stand before words;
+                "–", "nan" and "" stand last in both directions.
+        """
+        head = "".join(f'<th scope="col">{_sorter(cell) if sortable else escape(cell)}</th>' for cell in header)
+        body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
         self._parts.append(
             f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         )
@@ -82,6 +71,22 @@ class Page:
         figures = "".join(_figure(text, image) for text, image in captioned)
         self._parts.append(f'<div class="flip">{slider}{figures}</div>')
 
+    def before_after(self, before: tuple[str, Image.Image], after: Sequence[tuple[str, Image.Image]]) -> None:
+        """Add a photo and what methods make of it; in each result an edge moves, left of which the photo shows.
+
+        Args:
+            before: the photo's caption, and the photo, which the page holds once.
+            after: each method's name and its result, stretched to the photo's size; none adds nothing.
+        """
+        if not after:
+            return
+        caption, photo = before
+        results = "".join(_over(caption, method, result) for method, result in after)
+        self._parts.append(
+            f'<figure class="compare"><figcaption>{escape(caption)}</figcaption>{_picture(caption, photo)}'
+            f'<div class="grid">{results}</div></figure>'
+        )
+
     def write(self, path: Path) -> None:
         """Write the page, whole or not at all.
 
@@ -100,14 +105,36 @@ class Page:
         )
 
 
-def _figure(caption: str, image: Image.Image) -> str:
+def _sorter(text: str) -> str:
+    label = "" if text.strip() else ' aria-label="rows"'  # a column of names often has no heading
+    return f'<button type="button"{label}>{escape(text)}</button>'
+
+
+def _cells(row: Sequence[str]) -> str:
+    names = (f'<th scope="row">{escape(cell)}</th>' for cell in row[:1])
+    glued = (escape(cell).replace(" ± ", "\u00a0±\u00a0") for cell in row[1:])  # no line ends within a figure
+    return "".join(names) + "".join(f"<td>{cell}</td>" for cell in glued)
+
+
+def _picture(description: str, image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode()
-    text = escape(caption, quote=True)
     size = f'width="{image.width}" height="{image.height}"'
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(description)}" {size}>'
+
+
+def _figure(caption: str, image: Image.Image) -> str:
+    return f"<figure>{_picture(caption, image)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _over(photo: str, method: str, result: Image.Image) -> str:
+    """A result, to which the script adds the photo, and the slider that moves the edge between them."""
+    label = escape(f"edge between {photo} and {method}")
     return (
-        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{text}" {size}><figcaption>{text}</figcaption></figure>'
+        f'<figure><div class="box">{_picture(f"{photo}, {method}", result)}</div>'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{label}">'
+        f"<figcaption>{escape(method)}</figcaption></figure>"
     )
 
 

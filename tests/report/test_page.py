@@ -1,12 +1,23 @@
+import base64
+import io
+import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from threading import Timer
 
 import pytest
 from PIL import Image
 
 from cyclestyle.report import Page
+
+COLOURS = ("red", "lime", "white")
+
+needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+
+SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync")
+SWITCHES += ("--disable-background-networking", "--disable-component-update")
 
 
 class Tags(HTMLParser):
@@ -35,6 +46,7 @@ def page():
     page.curves("Losses", {"one": [(0, 1.0), (10, 3.0), (20, 2.0)], "flat": [(0, 2.0)], "none": []})
     page.pictures([("left", Image.new("RGB", (4, 4), "red")), ("right", Image.new("L", (4, 4)))])
     page.flip_through([(f"step {n}", Image.new("RGB", (4, 4))) for n in range(3)])
+    page.before_after(("photo", Image.new("RGB", (4, 4))), [("<one>", Image.new("RGB", (2, 2)))])
     return page
 
 
@@ -46,22 +58,259 @@ def test_a_page_is_one_file_of_sound_html(page):
     assert "&lt;script&gt;" in page.html()
     assert not re.findall(r'(?:src|href)="(?!data:)', page.html())
     images = [attributes for tag, attributes in tags.seen if tag == "img"]
-    assert [image["alt"] for image in images] == ["left", "right", "step 0", "step 1", "step 2"]
+    assert [image["alt"] for image in images] == [
+        "left",
+        "right",
+        "step 0",
+        "step 1",
+        "step 2",
+        "photo",
+        "photo, <one>",
+    ]
     lines = [attributes["points"] for tag, attributes in tags.seen if tag == "polyline"]
     assert lines == ["44.0,176.0 320.0,44.0 596.0,110.0", "44.0,110.0"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_photo_is_in_the_page_once():
+    page = Page("Once")
+    page.before_after(("nothing to compare", Image.new("RGB", (4, 4))), [])
+    assert "nothing" not in page.html()
+    page.before_after(("photo", Image.new("RGB", (8, 4), "blue")), [(n, Image.new("RGB", (4, 4), n)) for n in COLOURS])
+    pictures = re.findall(r'src="(data:[^"]+)" alt="([^"]+)"', page.html())
+    assert [alt for _, alt in pictures] == ["photo", *(f"photo, {name}" for name in COLOURS)]
+    assert len({data for data, _ in pictures}) == 4
+
+
+def test_rows_are_named_by_their_first_cell(page):
+    page.table(["", "KID"], [["1 ± 1", "1 ± 1"]])
+    assert '<th scope="row">1 ± 1</th><td>1\u00a0±\u00a01</td>' in page.html()  # figures keep to one line
+    assert '<tr><th scope="row">raw</th><td>0.1</td></tr>' in page.html()
+    assert "<button" not in page.html()
+
+
+@needs_chromium
 def test_a_browser_shows_one_picture_of_the_flip_through(page, tmp_path):
     page.write(tmp_path / "page.html")
-    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-    words += [
-        "--disable-background-networking",
-        "--disable-component-update",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
+    words = ["chromium", *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"]
     shown = subprocess.run([*words, "--dump-dom", f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True)
     flip = shown.stdout.split('class="flip"')[1].split("</div>")[0]
     assert flip.count("<figure hidden") == 2
     assert "<figure><img" in flip
     assert "step 2" in flip.split("<figure><img")[1]
+
+
+class Browser:
+    """A page in Chromium, spoken to through a pipe: keys, the mouse and fingers are as real as a user's."""
+
+    def __init__(self, folder):
+        # Chromium reads commands from descriptor 3 and answers on 4
+        shell = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >&2', "sh", "chromium", *SWITCHES]
+        words = [*shell, "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.deadline = Timer(300, self.process.kill)  # reading from a browser that hangs would never end
+        self.deadline.start()
+        self.session, self.calls, self.events = {}, 0, []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+
+    def close(self):
+        self.call("Browser.close")
+        self.process.communicate()
+        self.deadline.cancel()
+
+    def call(self, method, **parameters):
+        self.calls += 1
+        message = {"id": self.calls, "method": method, "params": parameters, **self.session}
+        self.process.stdin.write(json.dumps(message).encode() + b"\0")
+        self.process.stdin.flush()
+        while (answer := self.read()).get("id") != self.calls:
+            self.events.append(answer)
+        return answer["result"]
+
+    def read(self):
+        text = bytearray()
+        while (byte := self.process.stdout.read(1)) != b"\0":
+            assert byte, "chromium has gone"
+            text += byte
+        return json.loads(text)
+
+    def open(self, page, file, width=1280, scheme="light"):
+        page.write(file)
+        phone = width < 600
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=phone)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.events.clear()
+        loader = self.call("Page.navigate", url=f"file://{file}")["loaderId"]
+        while ("load", loader) not in [(e["params"].get("name"), e["params"].get("loaderId")) for e in self.events]:
+            self.events.append(self.read())
+
+    def run(self, script):
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def errors(self):
+        """What the console shows in red."""
+        self.run("0")  # events that are under way come before the answer
+        return [
+            event
+            for event in self.events
+            if event["method"] == "Runtime.exceptionThrown"
+            or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "assert"))
+            or (event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error")
+        ]
+
+    def press(self, key, code, text=""):
+        keys = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **keys)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **keys)
+
+    def mouse(self, kind, x, y):
+        self.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def touch(self, kind, *points):
+        self.call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=[{"x": x, "y": y} for x, y in points])
+
+    def screenshot(self):
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def comparison():
+    page = Page("Methods")
+    page.text("Checkpoint /" + "a_folder_with_a_long_name/" * 6)
+    header = ["", "KID", "time", "memory", "note", "figures that make", "the table wider", "than a telephone"]
+    rows = [
+        ["one", "–", "12 s", "1,234 MB", "beta"],
+        ["two", "1.3 ± 0.2", "9 s", "984 MB", "Alpha"],
+        ["three", "0.52", "", "2,310 MB", "gamma 10"],
+        ["four", "-0.7e-1", "100 s", "nan", "gamma 9"],
+        ["five", "inf", "9.5 s", "1,000,000 MB", "—"],
+    ]
+    page.table(header, [[*row, "0", "0", "0"] for row in rows], sortable=True)
+    results = [(f"{name}_{'x' * 60}", Image.new("RGB", (90, 30), name)) for name in COLOURS]
+    for name in ("first.jpg", "second.jpg"):
+        page.before_after((name, Image.new("RGB", (600, 400), "blue")), results)
+    return page
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_picture_shows_and_the_page_does_not_scroll_sideways(browser, comparison, tmp_path, width, scheme):
+    browser.open(comparison, tmp_path / "page.html", width, scheme)
+    assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth)") == [600, 90] * 6
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert (browser.screenshot().convert("L").getpixel((2, 2)) > 128) == (scheme == "light")
+    assert browser.errors() == []
+
+
+@needs_chromium
+def test_a_result_lies_on_its_photo_up_to_the_edge(browser, comparison, tmp_path):
+    browser.open(comparison, tmp_path / "page.html")
+    shown = browser.screenshot()
+    for n, colour in enumerate([(255, 0, 0), (0, 255, 0), (255, 255, 255)] * 2):
+        left, top, width, height = box(browser, n)
+        assert width / height == pytest.approx(1.5, abs=0.01)  # the photo's, though the result's is 3
+        for across, expected in ((0.03, (0, 0, 255)), (0.4, (0, 0, 255)), (0.6, colour), (0.97, colour)):
+            for down in (0.03, 0.97):
+                levels = shown.getpixel((int(left + across * width), int(top + down * height)))
+                assert levels == pytest.approx(expected, abs=4)  # JPEG
+
+
+def box(browser, n):
+    """Left, top, width, height of the nth picture, from the page's upper left corner."""
+    script = "(b => [b.left + scrollX, b.top + scrollY, b.width, b.height])"
+    return browser.run(f"{script}(document.querySelectorAll('.box')[{n}].getBoundingClientRect())")
+
+
+def edges(browser):
+    """Where each result begins, in percent of its width, and what its slider says."""
+    clips = "getComputedStyle(box.querySelector('img + img')).clipPath"
+    both = f"[...document.querySelectorAll('.box')].map(box => [{clips}, box.nextElementSibling.value])"
+    pairs = [(float(re.search(r"([\d.]+)(%|px)\)$", clip)[1]), float(value)) for clip, value in browser.run(both)]
+    assert all(clip == value for clip, value in pairs)
+    return [value for _, value in pairs]
+
+
+@needs_chromium
+def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_path):
+    browser.open(comparison, tmp_path / "page.html", width=390)
+    assert edges(browser) == [50] * 6
+    labels = browser.run("[...document.querySelectorAll('input')].map(input => input.ariaLabel)")
+    assert len(set(labels)) == 6
+    assert labels[1] == f"edge between first.jpg and lime_{'x' * 60}"
+    browser.run("document.querySelectorAll('input')[1].focus()")
+    browser.press("ArrowRight", 39)
+    assert edges(browser) == [50, 51, 50, 50, 50, 50]
+
+    browser.run("document.querySelectorAll('.box')[3].scrollIntoView({ block: 'center' })")
+    left, top, width, height = box(browser, 3)
+    x, y = left + width * 0.2, top + height / 2 - browser.run("scrollY")
+    browser.mouse("Moved", x, y)
+    assert edges(browser)[3] == 50  # not held
+    browser.mouse("Pressed", x, y)
+    browser.mouse("Moved", x + width * 0.1, y)
+    assert edges(browser)[3] == 30
+    browser.mouse("Moved", x - width, y)  # held on to beyond the picture
+    browser.mouse("Released", x - width, y)
+    assert edges(browser)[3] == 0
+    browser.mouse("Moved", x, y)
+    assert edges(browser)[3] == 0
+
+    browser.touch("Start", (x, y))
+    browser.touch("End")
+    assert edges(browser)[3] == 20
+    browser.touch("Start", (x, y))
+    for n in range(1, 6):
+        browser.touch("Move", (x + width * 0.1 * n, y))
+    browser.touch("End")
+    assert edges(browser)[3] == 70
+    assert browser.errors() == []
+
+
+@needs_chromium
+def test_a_finger_that_scrolls_the_page_leaves_the_edge_alone(browser, comparison, tmp_path):
+    browser.open(comparison, tmp_path / "page.html", width=390)
+    browser.run("document.querySelector('.box').scrollIntoView({ block: 'center' })")
+    before = browser.run("scrollY")
+    browser.touch("Start", (60, 400))
+    for n in range(1, 9):
+        browser.touch("Move", (60 + n, 400 - 20 * n))
+    browser.touch("End")
+    assert browser.run("new Promise(done => requestAnimationFrame(() => done(scrollY)))") > before
+    assert edges(browser) == [50] * 6
+
+
+@needs_chromium
+def test_a_column_sorts_both_ways_with_what_is_missing_last(browser, comparison, tmp_path):
+    browser.open(comparison, tmp_path / "page.html")
+    names = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent).join(' ')"
+    sorts = "[...document.querySelectorAll('thead th')].map(head => head.getAttribute('aria-sort')).slice(0, 5)"
+    assert browser.run(names) == "one two three four five"
+    assert browser.run(sorts) == [None] * 5
+    for column, upwards, downwards in (
+        (1, "four three two five one", "five two three four one"),  # inf is a word, so after the numbers
+        (2, "two five one four three", "four one five two three"),
+        (3, "two one three five four", "five three one two four"),
+        (4, "two one four three five", "three four one two five"),
+        (0, "five four one three two", "two three one four five"),
+    ):
+        browser.run(f"document.querySelectorAll('th button')[{column}].focus()")
+        for order, word in ((upwards, "ascending"), (downwards, "descending"), (upwards, "ascending")):
+            browser.press("Enter", 13, text="\r")
+            assert browser.run(names) == order
+            assert browser.run(sorts) == [word if n == column else None for n in range(5)]
+    assert browser.errors() == []
