@@ -6,7 +6,7 @@ from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import LastCheckpoint, WholeCheckpointIO
 from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
-from cyclestyle.callbacks.progress import ProgressBar
+from cyclestyle.callbacks.progress import PaintingProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.speed import Speed
@@ -19,6 +19,7 @@ __all__ = [
     "Evaluation",
     "FiniteNumbers",
     "LastCheckpoint",
+    "PaintingProgress",
     "PictureWriter",
     "ProgressBar",
     "SampleGrid",

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import Tensor
+from tqdm import tqdm
 
 
 class ProgressBar(TQDMProgressBar):
@@ -43,3 +45,32 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+class PaintingProgress(pl.Callback):
+    """Shows how far a picture is that is painted by optimisation, and its losses.
+
+    Args:
+        enabled: whether to show anything.
+    """
+
+    EVERY = 10  # evaluations between two looks at the losses, which wait for the device
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._bar: tqdm[Any] | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask the task to tell."""
+        if self.enabled and trainer.is_global_zero and hasattr(pl_module, "on_evaluation"):
+            pl_module.on_evaluation = self._show  # type: ignore[assignment]  # the task's attribute
+
+    def _show(self, done: int, evaluations: int, losses: dict[str, Tensor]) -> None:
+        if done == 1:
+            self._bar = tqdm(total=evaluations, desc="Painting", leave=False, position=1, dynamic_ncols=True)
+        assert self._bar is not None
+        self._bar.update()
+        if done % self.EVERY == 0 or done == evaluations:
+            self._bar.set_postfix({name: f"{float(loss):.3g}" for name, loss in losses.items() if loss}, refresh=False)
+        if done == evaluations:
+            self._bar.close()

@@ -1,5 +1,6 @@
 """Writes the pictures that `predict` makes."""
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ class PictureWriter(pl.Callback):
 
     Attributes:
         written: number of pictures written, by all processes once prediction ends.
+        seconds: time that translating took, without reading and writing, by this process.
         failures: what went wrong, by file.
     """
 
     def __init__(self, threads: int = 2) -> None:
         self.written = 0
         self.failures: dict[str, str] = {}
+        self.seconds = 0.0
+        self._begun = 0.0
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._pending: list[tuple[str, Future[None]]] = []
@@ -32,6 +36,12 @@ class PictureWriter(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start the writing threads: encoders release the GIL."""
         self._pool = ThreadPoolExecutor(self._threads)
+
+    def on_predict_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Start the clock."""
+        self._begun = time.perf_counter()
 
     def on_predict_batch_end(
         self,
@@ -44,7 +54,9 @@ class PictureWriter(pl.Callback):
     ) -> None:
         """Hand the pictures of a batch `(N, C, H, W)` to the threads."""
         self.failures |= batch["failures"]
-        for picture, target in zip(outputs.float().cpu(), batch["targets"], strict=True):
+        pictures = outputs.float().cpu()  # waits for the device
+        self.seconds += time.perf_counter() - self._begun
+        for picture, target in zip(pictures, batch["targets"], strict=True):
             assert self._pool is not None
             self._pending.append((target, self._pool.submit(_write, picture, Path(target))))
         self._collect(MAX_PENDING)

@@ -1,20 +1,29 @@
 """`predict`: translate a picture or a folder of pictures."""
 
+import json
+import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 from jsonargparse import ActionConfigFile, ActionYesNo  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
 
-from cyclestyle.callbacks import PictureWriter
-from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line_errors, quiet
+import cyclestyle.tasks
+from cyclestyle.callbacks import PaintingProgress, PictureWriter
+from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
+from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
-from cyclestyle.errors import CycleStyleError
-from cyclestyle.tasks import Translation
+from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.files import written_whole
+from cyclestyle.images import read_image, to_tensor
+from cyclestyle.tasks import GramStyle, PaintsInStyle, Translation
 from cyclestyle.translate import Translator
+from cyclestyle.translate.checkpoints import read_checkpoint
 
 
 @dataclass(kw_only=True)
@@ -25,21 +34,32 @@ class Prediction:
         ckpt_path: checkpoint of a training run, or a generator file of the original implementation.
         input: a picture, or a folder whose tree is translated.
         output: folder for the results, each under its input's relative name, in its input's size.
+        style: paintings, or folders of them, for methods that take their style from pictures.
+        style_weights: how the styles are mixed, a number each.
+        mask: where each style belongs: a grey picture of the photos' size, or a folder with one for each photo.
         direction: AtoB or BtoA.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
         batch_size: pictures of one size that are translated together.
         overwrite: translate pictures again whose result is there already.
         workers: processes that load pictures.
+        stats: a JSON file for the time and memory that it took.
     """
 
-    ckpt_path: str
     input: str
     output: str
+    ckpt_path: str | None = None
+    style: list[str] = field(default_factory=list)
+    style_weights: list[float] | None = None
+    mask: list[str] = field(default_factory=list)
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     averaging: Literal["auto", "ema", "raw"] = "auto"
     batch_size: int = 8
     overwrite: bool = False
     workers: int = 1
+    stats: str | None = None
+
+
+LISTS = ("style", "style_weights", "mask")  # several words after one option
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -47,38 +67,120 @@ def run(name: str, args: Sequence[str]) -> int:
     quiet()
     check_configs(args)
     with one_line_errors():
-        parser = _parser()
+        parser = _parser(args)
         config = parser.parse_args(list(args))
         settings = Prediction(**{key: config[key] for key in Prediction.__dataclass_fields__})
         if settings.batch_size < 1:
             raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
-        translator = Translator.load(settings.ckpt_path, direction=settings.direction, averaging=settings.averaging)
+        try:
+            built = parser.instantiate_classes(config)
+        except ValueError as error:
+            raise CycleStyleError(one_line(str(error))) from error
+        task = _task(settings, built.get("model"))
         plan = plan_prediction(
-            Path(settings.input),
-            Path(settings.output),
-            batch_size=settings.batch_size,
-            overwrite=settings.overwrite,
+            Path(settings.input), Path(settings.output), batch_size=settings.batch_size, overwrite=settings.overwrite
         )
         ensure_writable(Path(settings.output))
-        writer = PictureWriter()
-        trainer = pl.Trainer(**parser.instantiate_classes(config).trainer, callbacks=[writer], logger=False)
-        if plan.batches:
-            images = PredictionImages(plan, channels=translator.in_channels, workers=settings.workers)
-            trainer.predict(Translation(translator), images, return_predictions=False)
-        return _report(plan, writer, settings.output) if trainer.is_global_zero else 0
+        return _predict(task, plan, settings, built.trainer)
 
 
-def _parser() -> Parser:
+def _predict(task: pl.LightningModule, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
+    writer, progress = PictureWriter(), PaintingProgress(trainer_settings.enable_progress_bar is not False)
+    trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False)
+    if plan.batches:
+        channels = task.translator.in_channels if isinstance(task, Translation) else 3
+        masks = [Path(mask) for mask in settings.mask]
+        images = PredictionImages(plan, channels=channels, workers=settings.workers, masks=masks)
+        trainer.predict(task, images, return_predictions=False)
+    if not trainer.is_global_zero:
+        return 0
+    if settings.stats:
+        _write_stats(Path(settings.stats), writer)
+    return _report(plan, writer, settings.output)
+
+
+def _task(settings: Prediction, model: pl.LightningModule | None) -> pl.LightningModule:
+    """The method that is named, with its weights and its styles."""
+    if model is None:
+        if settings.ckpt_path is None:
+            raise CycleStyleError(
+                "nothing to translate with: name a checkpoint with --ckpt_path, or a method with --model"
+            )
+        if settings.style or settings.mask:
+            raise CycleStyleError(f"{settings.ckpt_path} has learnt its style; leave --style and --mask out")
+        return Translation(
+            Translator.load(settings.ckpt_path, direction=settings.direction, averaging=settings.averaging)
+        )
+    if settings.mask and not isinstance(model, GramStyle):
+        raise CycleStyleError(f"a {type(model).__name__} takes no masks; leave --mask out")
+    if not isinstance(model, PaintsInStyle):
+        raise CycleStyleError(f"a {type(model).__name__} has to be trained first; name its checkpoint with --ckpt_path")
+    if settings.ckpt_path is not None:
+        _load(model, Path(settings.ckpt_path))
+    if settings.mask and len(settings.mask) != len(settings.style):
+        raise CycleStyleError(
+            f"{len(settings.mask)} masks for {len(settings.style)} styles; give one mask for each style"
+        )
+    paths = [
+        path for word in settings.style for path in (find_images(Path(word)) if Path(word).is_dir() else [Path(word)])
+    ]
+    model.use_styles([to_tensor(read_image(path)) for path in paths], settings.style_weights)
+    return model
+
+
+def _load(model: pl.LightningModule, path: Path) -> None:
+    checkpoint = read_checkpoint(path)
+    found = checkpoint.get("cyclestyle_task", "another program")
+    if found != type(model).__name__:
+        raise CheckpointError(f"{path} is a checkpoint of {found}; expected one of {type(model).__name__}")
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} was trained with other model settings than these; leave those out") from error
+
+
+def _parser(args: Sequence[str]) -> Parser:
     parser = Parser(prog="cyclestyle predict", description="Translate a picture or a folder of pictures.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
-    parser.add_class_arguments(Prediction, skip={"overwrite"})
+    parser.add_class_arguments(Prediction, skip={"overwrite", *LISTS})
+    parser.add_argument("--style", nargs="+", type=str, default=[], help="paintings, or folders of them")
+    parser.add_argument("--style_weights", nargs="+", type=float, help="how the styles are mixed, a number each")
+    parser.add_argument("--mask", nargs="+", type=str, default=[], help="where each style belongs, white inside")
     parser.add_argument(
         "--overwrite", action=ActionYesNo, default=False, help="translate pictures again whose result is there already"
     )
+    parser.add_subclass_arguments(pl.LightningModule, "model", required=False, fail_untyped=False)
     ours = {"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=ours)
-    parser.set_defaults({"trainer.enable_model_summary": False})
+    parser.set_defaults({"trainer.enable_model_summary": False, **_stored_settings(args)})
     return parser
+
+
+def _stored_settings(args: Sequence[str]) -> dict[str, Any]:
+    """Of a checkpoint whose method takes a style, the settings it was trained with, as defaults of `--model`."""
+    words = [word for arg in args for word in arg.split("=", 1)]
+    paths = [Path(after) for word, after in pairwise(words) if word == "--ckpt_path"]
+    if not paths or not paths[-1].is_file():
+        return {}
+    checkpoint = read_checkpoint(paths[-1])
+    name = checkpoint.get("cyclestyle_task")
+    if not issubclass(getattr(cyclestyle.tasks, str(name), object), PaintsInStyle):
+        return {}
+    return {"model": {"class_path": f"cyclestyle.tasks.{name}", "init_args": dict(checkpoint["hyper_parameters"])}}
+
+
+def _write_stats(path: Path, writer: PictureWriter) -> None:
+    """Write the time and memory that translating took."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
+    memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    stats = {
+        "pictures": writer.written,
+        "seconds": writer.seconds,
+        "peak_memory_bytes": memory,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+    }
+    with written_whole(path) as file:
+        file.write((json.dumps(stats, indent=2) + "\n").encode())
 
 
 def _report(plan: PredictionPlan, writer: PictureWriter, output: str) -> int:

@@ -1,5 +1,6 @@
 """The pictures that `predict` translates: any number, of any sizes, in a tree of any depth."""
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import read_image, read_size, to_tensor
+from cyclestyle.images import EXTENSIONS, read_image, read_size, to_tensor
 
 MAX_BATCH_PIXELS = 8 * 512 * 512  # what a batch may hold unless it is a single picture
 
@@ -55,38 +57,74 @@ class PredictionImages(pl.LightningDataModule):
 
     Pictures that cannot be decoded are missing from `images` and named in `failures`. A batch is one item
     of the data set, so that Lightning's sampler gives each picture to exactly one process.
+
+    Args:
+        plan: which pictures.
+        channels: of the pictures.
+        workers: processes that load pictures.
+        masks: where R styles belong: each a grey picture of the photos' size, white inside, or a folder with one for
+            each photo, of its name whatever the ending. A batch then has `masks`, `(N, R, H, W)` in [0, 1].
     """
 
-    def __init__(self, plan: PredictionPlan, *, channels: int = 3, workers: int = 0) -> None:
+    def __init__(
+        self, plan: PredictionPlan, *, channels: int = 3, workers: int = 0, masks: Sequence[Path] = ()
+    ) -> None:
         super().__init__()
         self.plan = plan
         self.channels = channels
         self.workers = workers
+        self.masks = masks
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """One item a batch."""
-        batches = _Batches(self.plan.batches, self.channels)
+        batches = _Batches(self.plan.batches, self.channels, self.masks)
         return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
 
 
 class _Batches(Dataset[dict[str, Any]]):
-    def __init__(self, batches: Sequence[list[tuple[Path, Path]]], channels: int) -> None:
+    def __init__(self, batches: Sequence[list[tuple[Path, Path]]], channels: int, masks: Sequence[Path]) -> None:
         self.batches = batches
         self.channels = channels
+        self.masks = masks
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        tensors, targets, failures = [], [], {}
+        tensors, masks, targets, failures = [], [], [], {}
         for path, target in self.batches[index]:
             try:
-                tensors.append(to_tensor(read_image(path, self.channels)))
+                picture = to_tensor(read_image(path, self.channels))
+                masks.append([read_mask(mask, path, picture.shape[1:]) for mask in self.masks])
+                tensors.append(picture)
                 targets.append(str(target))
             except ImageError as error:
                 failures[str(path)] = str(error)
         images = torch.stack(tensors) if tensors else torch.empty(0, self.channels, 4, 4)
-        return {"images": images, "targets": targets, "failures": failures}
+        batch = {"images": images, "targets": targets, "failures": failures}
+        return (
+            {**batch, "masks": torch.stack([torch.stack(each) for each in masks])} if self.masks and tensors else batch
+        )
+
+
+def read_mask(mask: Path, photo: Path, size: Sequence[int]) -> Tensor:
+    """Read the mask of a photo of `size` (height, width), or find it in a folder: `(H, W)` in [0, 1], 1 where white.
+
+    Raises:
+        ImageError: there is none, it is no picture, or its size is not the photo's.
+    """
+    if mask.is_dir():
+        found = sorted(path for path in mask.glob(f"{glob.escape(photo.stem)}.*") if path.suffix.lower() in EXTENSIONS)
+        if not found:
+            raise ImageError(f"{mask} holds no mask {photo.stem}.png for {photo}")
+        mask = found[0]
+    picture = to_tensor(read_image(mask, 1))[0]
+    if picture.shape != tuple(size):
+        (height, width), (own_height, own_width) = size, picture.shape
+        raise ImageError(
+            f"the mask {mask} is {own_width}×{own_height}, but {photo} is {width}×{height}; make them equal"
+        )
+    return (picture + 1) / 2
 
 
 def _as_is(item: Any) -> Any:

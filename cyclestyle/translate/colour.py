@@ -2,17 +2,25 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+ColourMatch = Literal["transport", "pca", "cholesky"]
+
+_LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class ColourTransfer:
     """The affine map of colours that gives one set of pictures the mean and covariance of another.
 
-    It is the optimal transport between the two sets' Gaussians (Pitié & Kokaram 2007, "The linear
-    Monge-Kantorovitch linear colour mapping"), fitted once for the whole domain.
+    | method | of all such maps, the one |
+    |---|---|
+    | `transport` | that moves colours least (Pitié & Kokaram 2007, "The linear Monge-Kantorovitch colour mapping") |
+    | `pca` | whose whitening and colouring are symmetric (Gatys et al. 2017, section 5.2) |
+    | `cholesky` | whose whitening and colouring are triangular (the same) |
     """
 
     matrix: Tensor  # (3, 3), float64
@@ -20,20 +28,41 @@ class ColourTransfer:
     mean_target: Tensor  # (3,)
 
     @classmethod
-    def fit(cls, sources: Iterable[Tensor], targets: Iterable[Tensor]) -> "ColourTransfer":
+    def fit(
+        cls, sources: Iterable[Tensor], targets: Iterable[Tensor], method: ColourMatch = "transport"
+    ) -> "ColourTransfer":
         """Fit the map from pictures `(3, H, W)` of the source domain to those of the target domain."""
         mean_source, covariance_source = _moments(sources)
         mean_target, covariance_target = _moments(targets)
-        root = _power(covariance_source, 0.5)
-        inverse = _power(covariance_source, -0.5)
-        matrix = inverse @ _power(root @ covariance_target @ root, 0.5) @ inverse
-        return cls(matrix, mean_source, mean_target)
+        return cls(_matrix(covariance_source, covariance_target, method), mean_source, mean_target)
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map a picture `(3, H, W)` in [-1, 1]; what leaves that range is cut off."""
         colours = image.flatten(1).double() - self.mean_source[:, None]
         mapped = self.matrix @ colours + self.mean_target[:, None]
         return mapped.reshape(image.shape).clamp(-1, 1).to(image.dtype)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """The luminance (ITU-R BT.601) of `(N, 3, H, W)`, in three equal channels."""
+    return (images * images.new_tensor(_LUMINANCE)[:, None, None]).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def put_luminance(images: Tensor, photos: Tensor) -> Tensor:
+    """Give photos `(N, 3, H, W)` the luminance of `images`; their colour differences stay."""
+    return (photos + to_grey(images) - to_grey(photos)).clamp(-1, 1)
+
+
+def _matrix(source: Tensor, target: Tensor, method: ColourMatch) -> Tensor:
+    """A matrix M with M · source · Mᵀ = target, `(3, 3)` each."""
+    if method == "cholesky":
+        floor = 1e-8 * torch.eye(3, dtype=source.dtype)
+        matrix: Tensor = torch.linalg.cholesky(target + floor) @ torch.linalg.cholesky(source + floor).inverse()
+        return matrix
+    if method == "pca":
+        return _power(target, 0.5) @ _power(source, -0.5)
+    root, inverse = _power(source, 0.5), _power(source, -0.5)
+    return inverse @ _power(root @ target @ root, 0.5) @ inverse
 
 
 def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

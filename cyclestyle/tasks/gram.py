@@ -1,0 +1,258 @@
+"""Gatys' method: a picture is painted by optimising its pixels, so that nothing is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.losses.style import Reduction
+from cyclestyle.networks.vgg import WIDTHS, Pooling, VGGName
+from cyclestyle.translate.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
+from cyclestyle.translate.gatys import GramObjective, GramWeights, OnEvaluation, Optimiser, Painter
+from cyclestyle.translate.vgg import load_vgg
+
+Start = Literal["content", "noise", "style"]
+Colour = Literal["style", "luminance", "match"]
+
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What the paper and its authors' code disagree about."""
+
+    pooling: Pooling
+    start: Start
+    reduction: Reduction
+    style_weight: float
+
+    def of_layer(self, layer: str, layers: int) -> float:
+        """The factor of a style layer's mean squared difference of Gram matrices over pixels."""
+        return 0.25 / layers if self is PRESETS["paper"] else 1e3 / WIDTHS[int(layer[4]) - 1] ** 2
+
+
+PRESETS = {
+    # Gatys et al. 2016, eq. 1, 4, 5 and figure 3: ½ Σ (F − P)²; Σ (G − A)² / (4 N² M²); a weight of 1/5 each; α/β of
+    # 1e-3 is for activations of about 100, as VGG's are on pixels of 0 to 255. Activations of 1 make it 1e-7.
+    "paper": Preset(pooling="average", start="noise", reduction="half_sum", style_weight=1e7),
+    # The authors' PyTorch code: means of squares; G = F Fᵀ / (H W); 1e3 / C² each; for activations of about 1.
+    "reference": Preset(pooling="max", start="content", reduction="mean", style_weight=1.0),
+}
+
+
+class GramStyle(pl.LightningModule):
+    """Paints each photo by optimising its pixels until a VGG sees its content and the styles' Gram matrices.
+
+    Gatys, Ecker & Bethge 2016, *Image Style Transfer Using Convolutional Neural Networks*; pyramid, regions and
+    colour as in Gatys et al. 2017, *Controlling Perceptual Factors in Neural Style Transfer*. Only for `predict`.
+
+    Args:
+        network: `vgg19` or `vgg16`.
+        weights: a file of VGG weights, `random`, or nothing for torchvision's.
+        preset: `reference` (the authors' code) or `paper`; decides whatever of pooling, start and weights is not set.
+        content_layers: where content is compared.
+        style_layers: where Gram matrices are compared.
+        content_weight: factor of the preset's content loss; 0 leaves the style alone, a texture.
+        style_weight: factor of the preset's style loss; 0 leaves the content alone.
+        tv_weight: factor of the mean squared difference of neighbouring pixels.
+        pooling: `max` or `average`.
+        start: `content`, `noise` or `style`.
+        optimiser: `lbfgs` or `adam`.
+        lr: Adam's learning rate.
+        history: steps that L-BFGS remembers; each takes twice the picture's memory.
+        sizes: side of a square of as many pixels, scale after scale; a smaller photo is not enlarged.
+        steps: evaluations of the losses on each scale.
+        style_scale: size of the style pictures relative to the photo.
+        colour: `style` (the painting's colours), `luminance` (the photo's: only light and dark are painted), or
+            `match` (the photo's: the painting first takes on their mean and covariance).
+        colour_match: how `match` does it: `cholesky`, `pca` or `transport`.
+        keep_size: enlarge results to their photos' sizes where the last scale is smaller.
+        tile: pixels a side above which the losses are computed in tiles, so that memory is bounded.
+        seed: decides the noise.
+
+    Raises:
+        ValueError: a value is out of its range, or a layer is unknown.
+        CheckpointError: the weights are missing or do not reach a layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: VGGName = "vgg19",
+        weights: str | None = None,
+        preset: Literal["reference", "paper"] = "reference",
+        content_layers: Sequence[str] = ("relu4_2",),
+        style_layers: Sequence[str] = STYLE_LAYERS,
+        content_weight: float = 1.0,
+        style_weight: float = 1.0,
+        tv_weight: float = 0.0,
+        pooling: Pooling | None = None,
+        start: Start | None = None,
+        optimiser: Optimiser = "lbfgs",
+        lr: float = 0.02,
+        history: int = 20,
+        sizes: Sequence[int] = (512,),
+        steps: Sequence[int] = (500,),
+        style_scale: float = 1.0,
+        colour: Colour = "style",
+        colour_match: ColourMatch = "transport",
+        keep_size: bool = True,
+        tile: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_choices(preset=(preset, tuple(PRESETS)), optimiser=(optimiser, get_args(Optimiser)))
+        _check_choices(colour=(colour, get_args(Colour)), colour_match=(colour_match, get_args(ColourMatch)))
+        _check(sizes, steps, min(content_weight, style_weight, tv_weight), style_scale, tile, history)
+        if not content_weight + style_weight:
+            raise ValueError("content_weight and style_weight are both 0: nothing is left to paint")
+        chosen = PRESETS[preset]
+        self.start = chosen.start if start is None else start
+        _check_choices(start=(self.start, get_args(Start)))
+        layers = [*(content_layers if content_weight else ()), *(style_layers if style_weight else ())]
+        self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or chosen.pooling)
+        self.losses = GramWeights(
+            content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
+            style={
+                layer: style_weight * chosen.style_weight * chosen.of_layer(layer, len(style_layers))
+                for layer in style_layers
+                if style_weight
+            },
+            total_variation=tv_weight,
+            reduction=chosen.reduction,
+        )
+        self.optimiser, self.lr, self.history = optimiser, lr, history
+        self.scales = tuple(zip(sizes, steps, strict=True))
+        self.style_scale, self.tile = style_scale, tile
+        self.colour, self.colour_match, self.keep_size, self.seed = colour, colour_match, keep_size, seed
+        self.on_evaluation: OnEvaluation | None = None
+        self.styles: list[Tensor] = []
+        self.style_weights: list[float] = []
+
+    def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
+        """Paint in these styles, pictures `(3, H, W)` in [-1, 1]; their Gram matrices are averaged by `weights`."""
+        if self.losses.style and not styles:
+            raise CycleStyleError("no style: name a painting with --style, or set --model.style_weight 0")
+        self.styles = list(styles)
+        self.style_weights = normalised_weights(len(styles), weights)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one.
+
+        `batch["masks"]`, `(N, R, H, W)` in [0, 1], if there, says where each of the R styles belongs.
+        """
+        photos: Tensor = batch["images"]
+        masks = batch.get("masks")
+        painted = [
+            self.paint(photo[None], None if mask is None else mask[:, None])
+            for photo, mask in zip_longest(photos, [] if masks is None else masks)
+        ]
+        return torch.cat(painted) if painted else photos
+
+    def paint(self, photo: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Paint a photo `(1, 3, H, W)`, with the styles by region where masks `(R, 1, H, W)` are given.
+
+        Raises:
+            CycleStyleError: there is not one mask for each style.
+            DivergedError: the losses of the start are not finite.
+        """
+        if masks is not None and len(masks) != len(self.styles):
+            raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
+        painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
+        image: Tensor | None = None
+        with torch.inference_mode(False), torch.enable_grad():
+            photo, styles = photo.clone(), [style.to(photo)[None] for style in self.styles]
+            for size, steps in self.scales:
+                shape = working_size(photo.shape, size, self.features.min_size)
+                target, shown = self._seen(resized(photo, shape), [self._fitted(style, size) for style in styles])
+                if not self.features.normalised:
+                    used = [style for style, weight in zip(shown, self.style_weights, strict=True) if weight]
+                    self.features.calibrate(used or [target])
+                objective = GramObjective(self.features, self.losses, self.tile)
+                objective.keep_content(target)
+                objective.keep_styles(shown, self.style_weights, None if masks is None else resized(masks, shape))
+                image = painter(
+                    objective, self._first(target, shown) if image is None else resized(image, shape), steps
+                )
+            assert image is not None
+        result = resized(image, photo.shape[-2:]) if self.keep_size else image
+        return put_luminance(result, resized(photo, result.shape[-2:])) if self.colour == "luminance" else result
+
+    def _seen(self, photo: Tensor, styles: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The photo and the styles as the losses see them, after `colour`."""
+        if (
+            self.colour == "luminance"
+        ):  # Gatys et al. 2017, section 5.1: on light and dark alone, brought together first
+            grey = to_grey(photo)
+            return grey, [ColourTransfer.fit([style[0]], [grey[0]])(style[0])[None] for style in map(to_grey, styles)]
+        if self.colour == "match":  # section 5.2
+            transfers = [ColourTransfer.fit([style[0]], [photo[0]], self.colour_match) for style in styles]
+            return photo, [transfer(style[0])[None] for transfer, style in zip(transfers, styles, strict=True)]
+        return photo, styles
+
+    def _fitted(self, style: Tensor, size: int) -> Tensor:
+        return resized(style, working_size(style.shape, round(size * self.style_scale), self.features.min_size))
+
+    def _first(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
+        """The picture that painting begins with."""
+        if self.start == "style" and styles:
+            return resized(styles[0], photo.shape[-2:])
+        if self.start == "content":
+            return photo
+        generator = torch.Generator().manual_seed(self.seed)
+        return 0.5 * torch.randn(photo.shape, generator=generator).to(photo)
+
+
+def working_size(shape: Sequence[int], size: int, least: int) -> tuple[int, int]:
+    """Height and width with as many pixels as a square of `size`, in proportion; pictures are not enlarged.
+
+    A side below `least` pixels, with which a network could do nothing, becomes that long.
+    """
+    height, width = shape[-2:]
+    scale = min(1.0, size / (height * width) ** 0.5)
+    return max(least, round(height * scale)), max(least, round(width * scale))
+
+
+def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize `(N, C, H, W)`, bicubic and antialiased."""
+    if images.shape[-2:] == tuple(size):
+        return images
+    return F.interpolate(images, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def normalised_weights(count: int, weights: Sequence[float] | None) -> list[float]:
+    """Weights whose sum is 1, one for each style.
+
+    Raises:
+        CycleStyleError: there are more or fewer than styles, or none is above 0.
+    """
+    if weights is None:
+        return [1 / max(1, count)] * count
+    if len(weights) != count or min(weights, default=0) < 0 or not sum(weights) > 0:
+        raise CycleStyleError(f"style_weights {list(weights)} for {count} styles; give each one a weight of 0 or more")
+    return [weight / sum(weights) for weight in weights]
+
+
+def _check(
+    sizes: Sequence[int], steps: Sequence[int], least: float, style_scale: float, tile: int, history: int
+) -> None:
+    if not sizes or len(sizes) != len(steps) or min(sizes) < 1 or min(steps) < 1:
+        raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {list(sizes)} and {list(steps)}")
+    if least < 0:
+        raise ValueError(f"content_weight, style_weight and tv_weight must not be below 0, got {least}")
+    if style_scale <= 0:
+        raise ValueError(f"style_scale must be above 0, got {style_scale}")
+    if tile < 16 or history < 1:
+        raise ValueError(f"tile must be at least 16 and history at least 1, got {tile} and {history}")
+
+
+def _check_choices(**values: tuple[str, Sequence[str]]) -> None:
+    for name, (value, choices) in values.items():
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

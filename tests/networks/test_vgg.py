@@ -1,0 +1,113 @@
+"""VGG: the layers asked for are torchvision's and the normalised network's, and nothing deeper is built."""
+
+import pytest
+import torch
+from conftest import SHARED
+from torch import nn
+from torchvision.models import vgg16, vgg19
+
+from cyclestyle.data.folders import find_images
+from cyclestyle.data.sample import write_samples
+from cyclestyle.errors import CheckpointError
+from cyclestyle.images import read_image, to_tensor
+from cyclestyle.networks.vgg import VGG, build_vgg, random_weights, stride
+from cyclestyle.translate.vgg import load_vgg
+
+# Where torchvision's `features` hold the ReLU of each layer.
+TORCHVISION = {
+    "vgg16": {"relu1_1": 1, "relu2_2": 8, "relu3_3": 15, "relu4_3": 22, "relu5_3": 29},
+    "vgg19": {"relu1_2": 3, "relu2_1": 6, "relu3_4": 17, "relu4_2": 22, "relu5_1": 29},
+}
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_the_layers_are_torchvisions(name, pooling):
+    weights = random_weights(name)
+    theirs = {"vgg16": vgg16, "vgg19": vgg19}[name](weights=None).features.eval()
+    numbers = [n for n, layer in enumerate(theirs) if isinstance(layer, nn.Conv2d)]
+    renamed = {
+        f"{numbers[int(key.split('.')[1])]}.{key.split('.')[2]}": value for key, value in weights.items()
+    }  # random weights are numbered without gaps
+    theirs.load_state_dict(renamed)
+    if pooling == "average":
+        theirs = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in theirs))
+    network = build_vgg(TORCHVISION[name], renamed, name=name, pooling=pooling)
+    picture = torch.rand(1, 3, 70, 53) * 2 - 1
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    features = ((picture + 1) / 2 - mean[:, None, None]) / deviation[:, None, None]
+    found = network(picture)
+    for index, layer in enumerate(theirs):
+        features = layer(features)
+        for wanted in (key for key, where in TORCHVISION[name].items() if where == index):
+            torch.testing.assert_close(found[wanted], features.clone(), rtol=1e-4, atol=1e-4)
+            assert features.shape[2] == 70 // stride(wanted)
+
+
+def test_only_as_deep_as_asked_frozen_and_in_evaluation_mode():
+    network = load_vgg(["relu2_1", "relu1_1"], weights="random")
+    assert len(network.convolutions) == 3
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_random_weights_are_the_same_each_time_and_say_so(caplog):
+    first, second = (load_vgg(["relu3_1"], weights="random").state_dict() for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert "random weights" in caplog.text
+
+
+def test_activations_depend_on_no_more_than_their_reach():
+    network = VGG(["relu3_1"]).eval()
+    picture = torch.rand(1, 3, 128, 128).requires_grad_()
+    network(picture)["relu3_1"][0, :, 16, 16].sum().backward()
+    touched = picture.grad[0].abs().sum(dim=0).nonzero()
+    assert touched.min() >= 16 * 4 - network.reach
+    assert touched.max() <= 16 * 4 + network.reach
+
+
+def test_calibrated_activations_have_a_mean_of_one():
+    network = load_vgg(["relu1_2", "relu4_1"], weights="random")
+    picture = torch.rand(1, 3, 64, 48) * 2 - 1
+    network.calibrate([picture])
+    for features in network(picture).values():
+        assert features.mean().item() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["relu6_1", "relu3_5", "conv1_1"])
+def test_an_unknown_layer_is_refused(layer):
+    with pytest.raises(ValueError, match=f"vgg19 has no layer '{layer}'"):
+        VGG([layer])
+
+
+def test_what_a_file_does_not_reach_is_refused_by_name(tmp_path):
+    short = {key: value for key, value in random_weights().items() if int(key.split(".")[1]) < 5}
+    torch.save(short, tmp_path / "short.pth")
+    with pytest.raises(CheckpointError, match=r"short.pth ends at relu3_1 and does not reach the layer relu4_2"):
+        load_vgg(["relu1_1", "relu4_2"], weights=str(tmp_path / "short.pth"))
+
+
+@pytest.mark.parametrize("content", [{"x": torch.zeros(1)}, {}, random_weights("vgg16")])
+def test_another_networks_weights_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"other.pth holds no vgg19"):
+        load_vgg(["relu1_1"], weights=str(tmp_path / "other.pth"))
+
+
+def test_without_a_network_it_says_which_file_to_put_where(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match=r"put vgg19-\w+\.pth into .*checkpoints"):
+        load_vgg(["relu1_1"])
+
+
+def test_the_normalised_weights_have_activations_of_about_one(tmp_path):
+    path = SHARED / "weights" / "vgg_normalised_conv3_1.pth"
+    if not path.exists():
+        pytest.skip(f"the weights are not at {path}")
+    write_samples(tmp_path, train=2, test=1, size=128, workers=1)
+    network = load_vgg(["relu1_1", "relu2_1", "relu3_1"], weights=str(path))
+    assert network.normalised
+    picture = to_tensor(read_image(find_images(tmp_path / "trainA")[0]))[None]
+    for features in network(picture).values():
+        assert 0.5 < features.mean().item() < 2

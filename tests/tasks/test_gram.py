@@ -1,0 +1,140 @@
+"""Gatys' method as a task: settings, colours, sizes, regions, and that a seed decides everything."""
+
+import pytest
+import torch
+
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.tasks import GramStyle
+from cyclestyle.tasks.gram import normalised_weights, working_size
+from cyclestyle.translate.colour import to_grey
+
+
+def task(**changes):
+    settings = {
+        "weights": "random",
+        "content_layers": ["relu2_1"],
+        "style_layers": ["relu1_1", "relu2_1"],
+        "sizes": [32],
+        "steps": [10],
+    }
+    return GramStyle(**{**settings, **changes})
+
+
+def picture(seed=0, height=32, width=40, *, bias=(0, 0, 0)):
+    generator = torch.Generator().manual_seed(seed)
+    levels = 0.5 * torch.rand(3, height, width, generator=generator) + torch.tensor(bias)[:, None, None]
+    return (levels.clamp(0, 1) * 2 - 1).float()
+
+
+def painted(photo, style, *, masks=None, **changes):
+    method = task(**changes)
+    method.use_styles(style if isinstance(style, list) else [style])
+    return method.paint(photo[None], masks)[0]
+
+
+def test_the_result_has_the_photos_size_or_the_last_scales():
+    photo, style = picture(height=45, width=80), picture(1)
+    assert painted(photo, style).shape == (3, 45, 80)
+    assert painted(photo, style, keep_size=False).shape == (3, 24, 43)
+    assert painted(photo, style, keep_size=False, sizes=[16, 40], steps=[2, 2]).shape == (3, 30, 53)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((512, 512), (256, 256)), ((100, 100), (100, 100)), ((200, 4000), (57, 1145)), ((3, 3), (32, 32))],
+)
+def test_working_sizes_keep_the_proportions_and_enlarge_nothing_but_crumbs(shape, expected):
+    assert working_size(shape, 256, 32) == expected
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (1, 60), (7, 140)], ids=str)
+def test_tiny_and_long_pictures_are_painted(shape):
+    result = painted(picture(height=shape[0], width=shape[1]), picture(1))
+    assert result.shape == (3, *shape)
+    assert result.isfinite().all()
+
+
+def test_the_seed_decides_and_each_picture_is_on_its_own():
+    photo, style = picture(), picture(1)
+    first, second, other = (painted(photo, style, start="noise", seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, other)
+    method = task(start="noise")
+    method.use_styles([style])
+    both = method.predict_step({"images": torch.stack([picture(3), photo])}, 0)
+    torch.testing.assert_close(both[1], first)
+
+
+def test_the_photo_comes_back_without_a_style():
+    photo = picture()
+    assert torch.equal(painted(photo, [], style_weight=0, sizes=[64]), photo)
+    noise = painted(photo, [], style_weight=0, start="noise", sizes=[64], steps=[60])
+    assert (noise - photo).square().mean() < 0.5 * (0.5 * torch.randn(3, 32, 40) - photo).square().mean()
+
+
+def test_the_style_alone_is_a_texture_that_no_photo_decides():
+    first, second = (painted(picture(seed), picture(1), content_weight=0, start="noise") for seed in (2, 3))
+    assert torch.equal(first, second)
+
+
+def test_colours_come_from_the_photo_or_from_the_style():
+    blue, red = picture(bias=(0, 0, 0.5)), picture(1, bias=(0.5, 0, 0))
+    redness = {}
+    for colour in ("style", "luminance", "match"):
+        result = painted(blue, red, colour=colour, style_weight=100)
+        redness[colour] = (result[0] - result[2]).mean().item()
+    assert redness["luminance"] < 0
+    assert redness["match"] < 0
+    assert redness["style"] > max(redness["luminance"], redness["match"]) + 0.1
+
+
+def test_luminance_leaves_the_colour_differences_of_the_photo():
+    photo = 0.5 * picture()
+    result = painted(photo, 0.5 * picture(1), colour="luminance")
+    torch.testing.assert_close(result - to_grey(result[None])[0], photo - to_grey(photo[None])[0], atol=1e-5, rtol=0)
+
+
+def test_a_region_takes_the_colour_of_its_style():
+    photo = torch.zeros(3, 32, 64)
+    left = torch.zeros(1, 1, 32, 64)
+    left[..., :32] = 1
+    styles = [picture(1, bias=(0.5, 0, 0)), picture(2, bias=(0, 0, 0.5))]
+    result = painted(photo, styles, masks=torch.cat([left, 1 - left]), style_weight=100, steps=[20], sizes=[64])
+    redness = result[0] - result[2]
+    assert redness[:, :24].mean() > 0.1
+    assert redness[:, 40:].mean() < -0.1
+
+
+def test_the_presets_differ_where_the_paper_and_its_code_do():
+    paper, reference = (task(preset=preset) for preset in ("paper", "reference"))
+    assert (paper.features.pooling, paper.start, paper.losses.reduction) == ("average", "noise", "half_sum")
+    assert (reference.features.pooling, reference.start, reference.losses.reduction) == ("max", "content", "mean")
+    assert reference.losses.style == {"relu1_1": 1e3 / 64**2, "relu2_1": 1e3 / 128**2}
+    assert paper.losses.style["relu1_1"] == paper.losses.style["relu2_1"] == pytest.approx(1e7 / 4 / 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"preset": "new"}, "preset must be one of paper, reference, got 'new'"),
+        ({"colour": "red"}, "colour must be one of .* got 'red'"),
+        ({"start": "end"}, "start must be one of .* got 'end'"),
+        ({"optimiser": "sgd"}, "optimiser must be one of .* got 'sgd'"),
+        ({"sizes": [1, 2], "steps": [1]}, "sizes and steps need an entry"),
+        ({"tv_weight": -1.0}, "must not be below 0, got -1"),
+        ({"content_weight": 0.0, "style_weight": 0.0}, "nothing is left"),
+        ({"style_layers": ["relu9_1"]}, "no layer 'relu9_1'"),
+        ({"tile": 4}, "tile must be at least 16"),
+    ],
+)
+def test_bad_settings_are_refused(changes, text):
+    with pytest.raises(ValueError, match=text):
+        task(**changes)
+
+
+def test_styles_and_their_weights_must_fit():
+    with pytest.raises(CycleStyleError, match="no style: name a painting"):
+        task().use_styles([])
+    with pytest.raises(CycleStyleError, match=r"style_weights \[1\] for 2 styles"):
+        task().use_styles([picture(), picture()], [1])
+    assert normalised_weights(2, [1, 3]) == [0.25, 0.75]
