@@ -166,7 +166,8 @@ def _stored_settings(args: Sequence[str]) -> dict[str, Any]:
     name = checkpoint.get("cyclestyle_task")
     if not issubclass(getattr(cyclestyle.tasks, str(name), object), PaintsInStyle):
         return {}
-    return {"model": {"class_path": f"cyclestyle.tasks.{name}", "init_args": dict(checkpoint["hyper_parameters"])}}
+    settings = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
+    return {"model": {"class_path": f"cyclestyle.tasks.{name}", "init_args": settings}}
 
 
 def _write_stats(path: Path, writer: PictureWriter) -> None:

@@ -107,14 +107,14 @@ class GramStyle(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_choices(preset=(preset, tuple(PRESETS)), optimiser=(optimiser, get_args(Optimiser)))
-        _check_choices(colour=(colour, get_args(Colour)), colour_match=(colour_match, get_args(ColourMatch)))
+        check_choices(preset=(preset, tuple(PRESETS)), optimiser=(optimiser, get_args(Optimiser)))
+        check_choices(colour=(colour, get_args(Colour)), colour_match=(colour_match, get_args(ColourMatch)))
         _check(sizes, steps, min(content_weight, style_weight, tv_weight), style_scale, tile, history)
         if not content_weight + style_weight:
             raise ValueError("content_weight and style_weight are both 0: nothing is left to paint")
         chosen = PRESETS[preset]
         self.start = chosen.start if start is None else start
-        _check_choices(start=(self.start, get_args(Start)))
+        check_choices(start=(self.start, get_args(Start)))
         layers = [*(content_layers if content_weight else ()), *(style_layers if style_weight else ())]
         self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or chosen.pooling)
         self.losses = GramWeights(
@@ -252,7 +252,8 @@ def _check(
         raise ValueError(f"tile must be at least 16 and history at least 1, got {tile} and {history}")
 
 
-def _check_choices(**values: tuple[str, Sequence[str]]) -> None:
+def check_choices(**values: tuple[str, Sequence[str]]) -> None:
+    """Raise a ValueError unless each value is one of its choices."""
     for name, (value, choices) in values.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

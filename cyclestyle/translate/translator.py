@@ -60,14 +60,15 @@ class Translator(nn.Module):
         onto itself, and the continuation is cut off again.
         """
         height, width = batch.shape[-2:]
-        padded = self._pad(batch)  # (N, C, ⌈H⌉, ⌈W⌉)
-        return self.generator(padded)[..., :height, :width]  # type: ignore[no-any-return]  # untyped __call__
+        whole = padded(batch, self.generator.multiple, self.generator.min_size)  # (N, C, ⌈H⌉, ⌈W⌉)
+        return self.generator(whole)[..., :height, :width]  # type: ignore[no-any-return]  # untyped __call__
 
-    def _pad(self, batch: Tensor) -> Tensor:
-        height, width = batch.shape[-2:]
-        multiple, least = self.generator.multiple, self.generator.min_size
-        bottom, right = (max(-(-size // multiple) * multiple, least) - size for size in (height, width))
-        if not bottom and not right:
-            return batch
-        mode = "reflect" if bottom < height and right < width else "replicate"
-        return F.pad(batch, (0, right, 0, bottom), mode=mode)
+
+def padded(images: Tensor, multiple: int, least: int) -> Tensor:
+    """Continue `(N, C, H, W)` by reflection, at the right and bottom, to multiples of `multiple`, at least `least`."""
+    height, width = images.shape[-2:]
+    bottom, right = (max(-(-size // multiple) * multiple, least) - size for size in (height, width))
+    if not bottom and not right:
+        return images
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(images, (0, right, 0, bottom), mode=mode)

@@ -1,0 +1,305 @@
+"""Style transfer in the feature space of an autoencoder: AdaIN (Huang & Belongie 2017) and WCT (Li et al. 2017)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.losses.style import adaptive_instance_norm, mean_std_loss, whiten_and_colour
+from cyclestyle.networks.autoencoder import Decoder, read_decoder
+from cyclestyle.networks.initialisation import initialise
+from cyclestyle.networks.vgg import VGG, WIDTHS, stride
+from cyclestyle.tasks.gram import check_choices, normalised_weights
+from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.translate.colour import ColourTransfer
+from cyclestyle.translate.translator import padded
+from cyclestyle.translate.vgg import load_vgg
+
+Encoder = Literal["scratch", "vgg19"]
+Transfer = Literal["wct", "adain"]
+Mode = Literal["joint", "separate"]
+Objective = Literal["reconstruction", "adain"]
+
+
+class AutoencoderStyle(pl.LightningModule):
+    """An encoder of VGG's shape, and a decoder for the first activation of each of its blocks.
+
+    A photo takes on a style where its features take on the statistics of the painting's: mean and deviation of each
+    channel (AdaIN), or mean and covariance of all (WCT), which is done block after block, the deepest first.
+
+    Trained on batches of `UnpairedImages` by
+
+    - `reconstruction`: the mean squared difference of pictures and, with a VGG encoder, `feature_weight` times that
+      of their features (Li et al. 2017, eq. 1). An encoder from scratch is trained with its decoders.
+    - `adain`: the deepest decoder paints A in the styles of B; the mean squared difference of its features to AdaIN's
+      and `style_weight` times `mean_std_loss` of all blocks (Huang & Belongie 2017, eq. 11 to 13).
+
+    Args:
+        encoder: `scratch` (trained here, no file needed) or `vgg19` (frozen).
+        weights: for `vgg19`, a file of VGG weights, `random`, or nothing for torchvision's.
+        decoders: files of trained decoders, such as WCT's published ones, for the levels that they are of.
+        level: deepest block, 1 to 5.
+        width: channels of the first block of an encoder from scratch; they double with each block.
+        objective: `reconstruction` or `adain`.
+        style_weight: weight of the style loss relative to the content loss, for `adain`.
+        feature_weight: weight of the features' difference relative to the pictures', for a VGG encoder.
+        content_domain: `A` or `B`: the photos' domain, for `adain`.
+        lr: Adam's learning rate.
+        transfer: `wct` or `adain`.
+        mode: `joint` (the style's statistics replace the photo's) or `separate` (its colours and its texture are
+            taken apart, each with a strength of its own).
+        strength: α in [0, 1]: how much of the style's statistics the features take on.
+        colour_strength: for `separate`, how much of the style's colours the picture takes on, in [0, 1].
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder = "scratch",
+        weights: str | None = None,
+        decoders: Sequence[str] = (),
+        level: int = 3,
+        width: int = 32,
+        objective: Objective = "reconstruction",
+        style_weight: float = 10.0,
+        feature_weight: float = 1.0,
+        content_domain: Literal["A", "B"] = "A",
+        lr: float = 1e-3,
+        transfer: Transfer = "wct",
+        mode: Mode = "joint",
+        strength: float = 0.6,
+        colour_strength: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_choices(encoder=(encoder, get_args(Encoder)), transfer=(transfer, get_args(Transfer)))
+        check_choices(mode=(mode, get_args(Mode)), objective=(objective, get_args(Objective)))
+        if not 1 <= level <= 5:
+            raise ValueError(f"level must be 1 to 5, got {level}")
+        for name, value in (("strength", strength), ("colour_strength", colour_strength)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value}")
+        if objective == "adain" and encoder == "scratch":
+            raise ValueError("objective adain needs an encoder that is trained already: set encoder to vgg19")
+        if lr <= 0 or width < 1:
+            raise ValueError(f"lr and width must be above 0, got {lr} and {width}")
+        self.save_hyperparameters()
+        self.level, self.objective, self.content_domain, self.lr = level, objective, content_domain, lr
+        self.style_weight, self.feature_weight = style_weight, feature_weight
+        self.transfer, self.mode = transfer, mode
+        self.strength, self.colour_strength = strength, colour_strength
+        widths = WIDTHS if encoder == "vgg19" else [width << block for block in range(len(WIDTHS))]
+        self.trains_encoder = encoder == "scratch"
+        self.layers = [f"relu{block}_1" for block in range(1, level + 1)]
+        self.encoder = VGG(self.layers, padding="reflect", widths=widths)
+        self.decoders = nn.ModuleList(Decoder(block, widths=widths) for block in range(1, level + 1))
+        self.files = weights, tuple(decoders)
+        self.trained = set(range(1, level + 1)) if objective == "reconstruction" else {level}
+        self.loaded = False
+        self.styles: list[Tensor] = []
+        self.style_weights: list[float] = []
+        for network in (self.encoder, self.decoders):
+            initialise(network, "kaiming")
+        self.encoder.requires_grad_(self.trains_encoder)
+        for block, decoder in enumerate(self.decoders, 1):
+            decoder.requires_grad_(block in self.trained)
+
+    # Weights from elsewhere
+
+    def setup(self, stage: str) -> None:
+        """Read the weights that a checkpoint has not brought.
+
+        Raises:
+            CheckpointError: a file is missing or holds something else, or nothing has trained a decoder that is needed.
+        """
+        if self.loaded:
+            return
+        weights, files = self.files
+        if not self.trains_encoder:
+            self.encoder.load_state_dict(load_vgg(self.layers, weights=weights).state_dict())
+        given = dict(map(_read_decoder, files))
+        for level, state in given.items():
+            if level <= self.level:
+                self.decoders[level - 1].load_state_dict(state)
+        missing = set() if self.trains_encoder else self._levels_needed() - given.keys()
+        if stage == "predict" and (self.trains_encoder or missing):
+            named = f"the decoders of levels {sorted(missing)} are" if missing else "the networks are"
+            raise CheckpointError(f"{named} not trained: name a checkpoint with --ckpt_path, or set --model.decoders")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take the weights of a checkpoint, which needs no other file."""
+        result = super().load_state_dict(state_dict, strict, assign)
+        self.loaded = True
+        if missing := self._levels_needed() - self.trained:
+            raise CheckpointError(f"the decoders of levels {sorted(missing)} are not trained; set transfer to adain")
+        return result
+
+    def _levels_needed(self) -> set[int]:
+        return set(range(1, self.level + 1)) if self.transfer == "wct" else {self.level}
+
+    # Training
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Return the sum of the losses, and log them."""
+        losses = self._losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        for name, value in {**losses, "loss": loss}.items():
+            self.log(f"train/{name}", value.detach(), batch_size=len(batch["A"]), prog_bar=name == "loss")
+        return {"loss": loss, "losses": {name: value.detach() for name, value in losses.items()}}
+
+    def _losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        if self.objective == "adain":
+            photos, paintings = (
+                batch[domain] for domain in (self.content_domain, "BA"["AB".index(self.content_domain)])
+            )
+            return self._adain_losses(photos, paintings)
+        losses: dict[str, Tensor] = {}
+        for domain in ("A", "B"):
+            for name, value in self._reconstruction_losses(batch[domain]).items():
+                losses[name] = losses[name] + value if name in losses else value
+        return losses
+
+    def _reconstruction_losses(self, images: Tensor) -> dict[str, Tensor]:
+        """Li et al. 2017, eq. 1, for the decoder of each block."""
+        features = self.encoder(images)
+        losses = {}
+        for level, layer in enumerate(self.layers, 1):
+            decoded = self.decoders[level - 1](features[layer])
+            losses[f"pixels_{level}"] = F.mse_loss(decoded, images)
+            if not self.trains_encoder:
+                losses[f"features_{level}"] = self.feature_weight * F.mse_loss(
+                    self.encoder(decoded)[layer], features[layer]
+                )
+        return losses
+
+    def _adain_losses(self, photos: Tensor, paintings: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            content, style = self.encoder(photos), self.encoder(paintings)
+            target = adaptive_instance_norm(content[self.layers[-1]], style[self.layers[-1]])
+        found = self.encoder(self.decoders[-1](target))
+        return {
+            # Huang & Belongie 2017, eq. 12
+            "content": F.mse_loss(found[self.layers[-1]], target),
+            # eq. 13
+            "style": self.style_weight
+            * torch.stack([mean_std_loss(found[one], style[one]) for one in self.layers]).sum(),
+        }
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over whatever is trained."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.Adam([{"params": trained, "name": "autoencoder"}], lr=self.lr)
+
+    # Validation
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Log the losses and the PSNR of reconstructions on held-out pictures; return what `sample` returns."""
+        return self._evaluate("val", batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Log and return the same as validation."""
+        return self._evaluate("test", batch)
+
+    def _evaluate(self, stage: str, batch: dict[str, Any]) -> dict[str, Tensor]:
+        losses = self._losses(batch)
+        shown = self.sample(batch)
+        errors = [F.mse_loss(shown[f"rec_{domain}"].clamp(-1, 1), batch[domain]) for domain in ("A", "B")]
+        figures = {"loss": torch.stack(list(losses.values())).sum(), "psnr": psnr(torch.stack(errors).mean())}
+        for name, value in figures.items():
+            self.log(f"{stage}/{name}", value, batch_size=len(batch["A"]), sync_dist=True)
+        return shown
+
+    @torch.no_grad()
+    def sample(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return pictures of both domains, each in the style of the other's, and reconstructed."""
+        A, B = batch["A"], batch["B"]
+        return {
+            "real_A": A,
+            "fake_B": torch.cat(
+                [self.stylise(one[None], [style[None]], [1.0]) for one, style in zip(A, B, strict=True)]
+            ),
+            "rec_A": self.reconstruct(A),
+            "real_B": B,
+            "fake_A": torch.cat(
+                [self.stylise(one[None], [style[None]], [1.0]) for one, style in zip(B, A, strict=True)]
+            ),
+            "rec_B": self.reconstruct(B),
+        }
+
+    # Transfer
+
+    def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
+        """Paint in these styles, pictures `(3, H, W)` in [-1, 1]; transferred features are averaged by `weights`."""
+        if not styles:
+            raise CycleStyleError("no style: name a painting with --style")
+        self.styles, self.style_weights = list(styles), normalised_weights(len(styles), weights)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one; an empty batch is returned as it is."""
+        photos: Tensor = batch["images"]
+        styles = [style.to(photos)[None] for style in self.styles]
+        painted = [self.stylise(photo[None], styles, self.style_weights) for photo in photos]
+        return torch.cat(painted) if painted else photos
+
+    def reconstruct(self, images: Tensor, level: int | None = None) -> Tensor:
+        """Encode and decode `(N, 3, H, W)`, by the decoder of a level, or else of the deepest; any size."""
+        chosen = self.level if level is None else level
+        return self._decode(self._encode(images, chosen), chosen, images.shape)
+
+    def stylise(self, photo: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Give a photo `(1, 3, H, W)` the styles `(1, 3, H, W)` by weights that add up to 1."""
+        if self.mode == "joint":
+            return self._transfer(photo, styles, weights)
+        # The texture of paintings in the photo's own colours; then a mixture of the photo's and the paintings' colours.
+        recoloured = [ColourTransfer.fit([style[0]], [photo[0]])(style[0])[None] for style in styles]
+        textured = self._transfer(photo, recoloured, weights)[0].clamp(-1, 1)
+        own, *theirs = [ColourTransfer.fit([textured], [one[0]])(textured) for one in (photo, *styles)]
+        mixed = torch.stack([weight * one for weight, one in zip(weights, theirs, strict=True)]).sum(dim=0)
+        return torch.lerp(own, mixed, self.colour_strength)[None]
+
+    def _transfer(self, photo: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        transfer = whiten_and_colour if self.transfer == "wct" else adaptive_instance_norm
+        image = photo
+        for level in sorted(self._levels_needed(), reverse=True):
+            content = self._encode(image, level)
+            targets = [
+                weight * transfer(content, self._encode(style, level))
+                for style, weight in zip(styles, weights, strict=True)
+            ]
+            features = torch.lerp(content, torch.stack(targets).sum(dim=0), self.strength)
+            image = self._decode(features, level, image.shape)
+        return image
+
+    def _encode(self, images: Tensor, level: int) -> Tensor:
+        features: Tensor = self.encoder(padded(images, stride(self.layers[-1]), self.encoder.min_size))[
+            f"relu{level}_1"
+        ]
+        return features
+
+    def _decode(self, features: Tensor, level: int, shape: Sequence[int]) -> Tensor:
+        images: Tensor = self.decoders[level - 1](features)
+        return images[..., : shape[-2], : shape[-1]]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name this checkpoint's kind."""
+        checkpoint["cyclestyle_task"] = "AutoencoderStyle"
+
+
+def psnr(error: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of a mean squared error of pictures in [-1, 1]."""
+    return 10 * torch.log10(4 / error.clamp(min=1e-12))
+
+
+def _read_decoder(file: str) -> tuple[int, dict[str, Tensor]]:
+    weights = read_checkpoint(Path(file))
+    try:
+        return read_decoder(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} {error}") from error

@@ -1,0 +1,177 @@
+"""The autoencoder: what is trained, what a transfer leaves and takes, and the published weights."""
+
+import pytest
+import torch
+from conftest import SHARED
+
+from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.losses.style import mean_and_std
+from cyclestyle.networks.vgg import random_weights
+from cyclestyle.tasks import AutoencoderStyle
+from cyclestyle.tasks.autoencoder import psnr
+
+TINY = {"width": 4, "level": 2}
+
+
+def picture(seed=0, height=24, width=28, *, bias=(0, 0, 0)):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(1, 3, height, width, generator=generator) - 0.5 + torch.tensor(bias)[:, None, None]).clamp(-1, 1)
+
+
+def batch():
+    return {"A": torch.cat([picture(0), picture(1)]), "B": torch.cat([picture(2), picture(3)])}
+
+
+@pytest.fixture
+def vgg_file(tmp_path):
+    torch.save(random_weights(), tmp_path / "vgg.pth")
+    return str(tmp_path / "vgg.pth")
+
+
+def steps(task, count=60):
+    optimiser = task.configure_optimizers()
+    losses = []
+    task.log = lambda *args, **options: None
+    for _ in range(count):
+        loss = task.training_step(batch(), 0)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_from_scratch_it_learns_to_reconstruct_with_every_decoder():
+    torch.manual_seed(0)
+    task = AutoencoderStyle(**TINY)
+    before = [psnr((task.reconstruct(picture(), level) - picture()).square().mean()).item() for level in (1, 2)]
+    losses = steps(task)
+    after = [psnr((task.reconstruct(picture(), level) - picture()).square().mean()).item() for level in (1, 2)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(later > earlier + 3 for earlier, later in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("objective", ["reconstruction", "adain"])
+def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
+    task = AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2, objective=objective, transfer="adain")
+    task.setup("fit")
+    before = {key: value.clone() for key, value in task.state_dict().items()}
+    losses = steps(task, 8)
+    assert losses[-1] < losses[0]
+    moved = {key for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved
+    assert all(key.startswith("decoders.1." if objective == "adain" else "decoders.") for key in moved)
+
+
+@pytest.mark.parametrize("transfer", ["wct", "adain"])
+def test_no_strength_reconstructs_and_a_picture_is_its_own_style(transfer):
+    task = AutoencoderStyle(**TINY, transfer=transfer, strength=0.0).eval()
+    chain = [2, 1] if transfer == "wct" else [2]
+    expected = picture()
+    for level in chain:
+        expected = task.reconstruct(expected, level)
+    torch.testing.assert_close(task.stylise(picture(), [picture(5)], [1.0]), expected)
+    whole = AutoencoderStyle(**TINY, transfer="adain", strength=1.0).eval()
+    torch.testing.assert_close(
+        whole.stylise(picture(), [picture()], [1.0]), whole.reconstruct(picture()), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_adain_gives_the_features_the_moments_of_the_style():
+    task = AutoencoderStyle(width=4, level=1, transfer="adain", strength=1.0).eval()
+    seen = []
+    task.decoders[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    task.stylise(picture(), [picture(7, 40, 32)], [1.0])
+    wanted = mean_and_std(task.encoder(picture(7, 40, 32))["relu1_1"])
+    for found, expected in zip(mean_and_std(seen[0]), wanted, strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-2)  # eps keeps flat channels from the whole way
+
+
+def test_colour_and_texture_have_strengths_of_their_own():
+    blue, red = picture(bias=(0, 0, 0.4)), picture(1, bias=(0.4, 0, 0))
+    steps(task := AutoencoderStyle(**TINY, transfer="adain", mode="separate", strength=0.0))
+    redness = {}
+    for strength in (0.0, 0.5, 1.0):
+        task.colour_strength = strength
+        result = task.stylise(blue, [red], [1.0])[0]
+        redness[strength] = (result[0] - result[2]).mean().item()
+    assert redness[0.0] < -0.1 < 0.1 < redness[1.0]
+    assert redness[0.0] < redness[0.5] < redness[1.0]
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 40), (17, 23)], ids=str)
+@pytest.mark.parametrize("transfer", ["wct", "adain"])
+def test_any_size_comes_back(size, transfer):
+    task = AutoencoderStyle(**TINY, transfer=transfer).eval()
+    task.use_styles([picture(1)[0]])
+    result = task.predict_step({"images": picture(0, *size)}, 0)
+    assert result.shape == (1, 3, *size)
+    assert result.isfinite().all()
+
+
+def test_flat_pictures_stay_finite():
+    task = AutoencoderStyle(**TINY, transfer="wct", strength=1.0).eval()
+    for level in (-1.0, 0.0, 1.0):
+        flat = torch.full((1, 3, 16, 16), level)
+        assert task.stylise(flat, [picture(1)], [1.0]).isfinite().all()
+        assert task.stylise(picture(1), [flat], [1.0]).isfinite().all()
+
+
+def test_a_checkpoint_needs_no_other_file(vgg_file):
+    trained = AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2)
+    trained.setup("fit")
+    loaded = AutoencoderStyle(encoder="vgg19", weights="/nowhere.pth", level=2)
+    loaded.load_state_dict(trained.state_dict())
+    loaded.setup("predict")
+    assert torch.equal(loaded.eval().reconstruct(picture()), trained.eval().reconstruct(picture()))
+
+
+def test_untrained_decoders_are_refused(vgg_file):
+    with pytest.raises(CheckpointError, match="the networks are not trained"):
+        AutoencoderStyle().setup("predict")
+    with pytest.raises(CheckpointError, match=r"decoders of levels \[1, 2\] are not trained"):
+        AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2).setup("predict")
+    adain = AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2, objective="adain", transfer="wct")
+    with pytest.raises(CheckpointError, match=r"levels \[1\] are not trained; set transfer to adain"):
+        adain.load_state_dict(adain.state_dict())
+    with pytest.raises(CycleStyleError, match="no style"):
+        AutoencoderStyle().use_styles([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"encoder": "vgg11"}, "encoder must be one of scratch, vgg19, got 'vgg11'"),
+        ({"strength": 1.5}, r"strength must be in \[0, 1\], got 1.5"),
+        ({"level": 0}, "level must be 1 to 5, got 0"),
+        ({"objective": "adain"}, "objective adain needs an encoder"),
+        ({"mode": "both"}, "mode must be one of joint, separate, got 'both'"),
+        ({"lr": 0.0}, "lr and width must be above 0"),
+    ],
+)
+def test_bad_settings_are_refused(changes, text):
+    with pytest.raises(ValueError, match=text):
+        AutoencoderStyle(**changes)
+
+
+def test_the_published_weights_reconstruct():
+    weights = SHARED / "weights"
+    if not weights.is_dir():
+        pytest.skip(f"the weights are not at {weights}")
+    from cyclestyle.data.folders import find_images
+    from cyclestyle.images import read_image, to_tensor
+
+    task = AutoencoderStyle(
+        encoder="vgg19",
+        weights=str(weights / "vgg_normalised_conv3_1.pth"),
+        decoders=[str(weights / f"feature_invertor_conv{level}_1.pth") for level in (1, 2, 3)],
+    ).eval()
+    task.setup("predict")
+    found = []
+    for path in [*find_images(SHARED / "data" / "styles"), *find_images(SHARED / "data" / "content")]:
+        image = read_image(path)
+        image.thumbnail((512, 512))
+        whole = to_tensor(image)[None]
+        with torch.inference_mode():
+            found.append(psnr((task.reconstruct(whole).clamp(-1, 1) - whole).square().mean()).item())
+    assert sum(found) / len(found) > 24
