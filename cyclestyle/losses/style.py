@@ -4,7 +4,7 @@ Weights of different tools differ by many orders of magnitude only because these
 reduction stands beside each.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +21,22 @@ def gram_matrix(features: Tensor, normalise: GramNormalisation = "pixels") -> Te
     """
     channels, height, width = features.shape[1:]
     places = features.flatten(2)  # (N, C, H·W)
-    products = places @ places.mT
+    products: Tensor = _Products.apply(places)
     return products / {"none": 1, "pixels": height * width, "elements": channels * height * width}[normalise]
+
+
+class _Products(torch.autograd.Function):
+    """X Xᵀ, whose gradient is one product, (S + Sᵀ) X, where autograd would make two."""
+
+    @staticmethod
+    def forward(ctx: Any, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return places @ places.mT
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        places: Tensor = ctx.saved_tensors[0]
+        return (slope + slope.mT).to(places.dtype) @ places
 
 
 def content_loss(features: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:

@@ -39,7 +39,6 @@ class VGG(nn.Module):
         widths: channels of each block, where they are not a VGG's.
 
     Attributes:
-        scales: a factor for each layer's activations, 1 until `calibrate`.
         normalised: whether the weights already give every filter a mean activation of 1.
 
     Raises:
@@ -62,7 +61,6 @@ class VGG(nn.Module):
             raise ValueError(f"pooling must be max or average, got {pooling!r}")
         self.layers = tuple(dict.fromkeys(layers))
         self.name, self.pooling, self.normalised = name, pooling, False
-        self.scales = dict.fromkeys(self.layers, 1.0)
         self.names = _names_until(self.layers, name)
         self.colours = nn.Conv2d(3, 3, 1)
         self.widths = tuple(widths)
@@ -81,7 +79,7 @@ class VGG(nn.Module):
                 features = self._pool(features)
             features = F.relu(convolution(features))
             if name in self.layers:
-                found[name] = features * self.scales[name] if self.scales[name] != 1 else features
+                found[name] = features
         return found
 
     @torch.no_grad()
@@ -91,10 +89,17 @@ class VGG(nn.Module):
         The normalised weights have this for every filter over ImageNet (Gatys et al. 2016, section 2); weights of
         losses that were found on those then mean about the same for any other network.
         """
-        self.scales = dict.fromkeys(self.layers, 1.0)
         found = [self(picture) for picture in pictures]
-        means = {layer: sum(float(one[layer].mean()) for one in found) / len(found) for layer in self.layers}
-        self.scales = {layer: 1 / mean if mean > 0 else 1.0 for layer, mean in means.items()}
+        before = 1.0
+        for name, convolution in zip(self.names, self.convolutions, strict=True):
+            mean = sum(float(one[name].mean()) for one in found) / len(found) if name in self.layers else 0.0
+            scale = 1 / mean if mean > 0 else 1.0
+            # Activations are rectified, so that a layer's scale can be taken off by the next one's weights.
+            assert isinstance(convolution, nn.Conv2d)
+            assert convolution.bias is not None
+            convolution.weight.mul_(scale / before)
+            convolution.bias.mul_(scale)
+            before = scale
 
     def _pool(self, features: Tensor) -> Tensor:
         return F.max_pool2d(features, 2) if self.pooling == "max" else F.avg_pool2d(features, 2)

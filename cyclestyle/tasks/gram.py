@@ -141,6 +141,9 @@ class GramStyle(pl.LightningModule):
             raise CycleStyleError("no style: name a painting with --style, or set --model.style_weight 0")
         self.styles = list(styles)
         self.style_weights = normalised_weights(len(styles), weights)
+        used = [style[None] for style, weight in zip(styles, self.style_weights, strict=True) if weight]
+        if used and not self.features.normalised:
+            self.features.calibrate([self._fitted(style, self.scales[-1][0]) for style in used])
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one.
@@ -171,9 +174,6 @@ class GramStyle(pl.LightningModule):
             for size, steps in self.scales:
                 shape = working_size(photo.shape, size, self.features.min_size)
                 target, shown = self._seen(resized(photo, shape), [self._fitted(style, size) for style in styles])
-                if not self.features.normalised:
-                    used = [style for style, weight in zip(shown, self.style_weights, strict=True) if weight]
-                    self.features.calibrate(used or [target])
                 objective = GramObjective(self.features, self.losses, self.tile)
                 objective.keep_content(target)
                 objective.keep_styles(shown, self.style_weights, None if masks is None else resized(masks, shape))

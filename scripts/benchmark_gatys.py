@@ -1,0 +1,75 @@
+"""How much slower Gatys' method is than the bare network: seconds and memory, side by side in one run.
+
+    python scripts/benchmark_gatys.py --size 512 --evaluations 500
+
+Random weights and noise: neither speed nor memory depends on what is painted.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import torch
+
+from cyclestyle.tasks import GramStyle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--evaluations", type=int, default=500)
+    parser.add_argument("--layers", type=int, default=5, help="style layers: 5 is Gatys' set, 3 ends at relu3_1")
+    parser.add_argument("--rounds", type=int, default=2, help="turns that each side gets")
+    options = parser.parse_args()
+    count = options.evaluations // options.rounds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layers = [f"relu{block}_1" for block in range(1, options.layers + 1)]
+    task = GramStyle(
+        weights="random",
+        content_layers=["relu4_2" if options.layers > 3 else "relu3_1"],
+        style_layers=layers,
+        sizes=[options.size],
+        steps=[count],
+    ).to(device)
+    photo, style = torch.rand(2, 3, options.size, options.size, device=device) * 2 - 1
+    task.use_styles([style])
+
+    def bare() -> None:
+        image = photo[None].clone().requires_grad_()
+        for _ in range(count):
+            image.grad = None
+            task.features(image)[layers[-1]].sum().backward()
+
+    def paint() -> None:
+        task.paint(photo[None])
+
+    bare_seconds = painting_seconds = 0.0
+    for _ in range(options.rounds):
+        bare_seconds += timed(bare)
+        bare_memory = peak(device)
+        painting_seconds += timed(paint)
+    memory = peak(device)
+    print(f"{options.size}² to {layers[-1]}, {count * options.rounds} evaluations, {torch.get_num_threads()} threads")
+    print(f"bare forward and backward  {bare_seconds:8.1f} s  {bare_memory / 1e6:7.0f} MB")
+    print(f"Gatys                      {painting_seconds:8.1f} s  {memory / 1e6:7.0f} MB")
+    print(f"ratio                      {painting_seconds / bare_seconds:8.3f}    {memory / bare_memory:7.3f}")
+
+
+def timed(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak(device: torch.device) -> float:
+    """The most memory so far, in bytes: of the process on the CPU, of the tensors on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
