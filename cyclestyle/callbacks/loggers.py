@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,7 +47,7 @@ class CSVLogger(loggers.CSVLogger):
     def log_metrics(self, metrics: dict[str, Tensor | float], step: int | None = None) -> None:  # type: ignore[override]
         """Write one row."""
         if step is not None:
-            self.experiment.continue_at(step)
+            self.experiment.continue_at(step, metrics)
         super().log_metrics(metrics, step)
 
     @rank_zero_only
@@ -70,12 +71,21 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         """Lightning deletes the earlier file here."""
 
-    def continue_at(self, step: int) -> None:
-        """Before the first new row, drop the earlier rows from `step` on."""
+    def continue_at(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Before the first new row, drop the earlier rows that it and those after it repeat.
+
+        A run that was stopped in a validation begins with its row, which stands after the training's of that step.
+        """
         if self._continued:
             return
         self._continued = True
-        self._write([row for row in self._rows()[0] if int(row["step"]) < step])
+        columns = metrics.keys() - {"epoch"}
+
+        def is_earlier(row: dict[str, str]) -> bool:
+            number = int(row["step"])
+            return number < step or (number == step and not any(row.get(column) for column in columns))
+
+        self._write(takewhile(is_earlier, self._rows()[0]))
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         """Lightning leaves nothing of the file if it is killed here."""
