@@ -12,6 +12,7 @@ from torch import Tensor
 from cyclestyle.callbacks.evaluation import DIRECTIONS
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics.health import diversity, duplicate_share, luminance_correlation, thumbnails
+from cyclestyle.tasks import CycleGAN
 
 WINDOW = 100  # steps between two looks at losses and gradients
 IDENTITY = 0.02  # mean absolute change, in [0, 2], below which a translation is its input
@@ -35,6 +36,8 @@ class Alarms(pl.Callback):
     | gradients | a player's gradients explode or vanish |
     | duplicates | a domain's pictures are mostly copies of each other |
 
+    Other tasks than CycleGAN, which have no players, are watched for their gradients.
+
     Args:
         after_steps: steps before the first look at translations and losses, which say little at first.
         enabled: whether to look at all.
@@ -54,7 +57,7 @@ class Alarms(pl.Callback):
         if not self.enabled or not trainer.is_global_zero or not hasattr(trainer, "datamodule"):
             return
         for domain in "AB":
-            if not hasattr(trainer.datamodule, "whole_pictures"):
+            if not isinstance(pl_module, CycleGAN) or not hasattr(trainer.datamodule, "whole_pictures"):
                 return
             pictures = trainer.datamodule.whole_pictures(f"train_{domain}", LOOKED_AT)
             share = duplicate_share(torch.cat([thumbnails(as_rgb(batch)) for batch in pictures]))
@@ -70,7 +73,7 @@ class Alarms(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the discriminators' losses of the last steps, all at once."""
-        if not self.enabled or trainer.global_step < self.after_steps:
+        if not self.enabled or trainer.global_step < self.after_steps or not isinstance(pl_module, CycleGAN):
             return
         self._losses.append({name: outputs["losses"][name] for name in ("D_A", "D_B")})
         if len(self._losses) < WINDOW:
@@ -122,6 +125,8 @@ class Alarms(pl.Callback):
     ) -> None:
         """Keep small versions of the pictures."""
         if not self.enabled or trainer.sanity_checking or trainer.global_step < self.after_steps:
+            return
+        if not isinstance(pl_module, CycleGAN):
             return
         shown = {name: as_rgb(outputs[name].float()) for name in ("real_A", "real_B", "fake_A", "fake_B")}
         for name, images in shown.items():

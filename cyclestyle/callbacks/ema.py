@@ -11,8 +11,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.translate.fast_style import PREFIX
 
-GENERATORS = ("G_AB.", "G_BA.")
+GENERATORS = ("G_AB.", "G_BA.", PREFIX, "encoder.", "decoders.")
 
 
 class EMAGenerators(pl.Callback):

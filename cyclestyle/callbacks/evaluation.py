@@ -15,6 +15,7 @@ from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.files import written_whole
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics import ExtractorName, build_extractor, content_distance, set_distance, structure_distance
+from cyclestyle.tasks import AutoencoderStyle, CycleGAN
 
 DIRECTIONS = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
 T = TypeVar("T")
@@ -40,7 +41,7 @@ class Evaluation(pl.Callback):
     goes by; for averaged generators under `val_ema/`. The lower, the closer, but for PSNR and SSIM. KID and FID
     compare the translations of the test split with the target domain's training pictures; the extractor and
     the counts stand beside each figure in `<run>/evaluation.jsonl`. Each picture counts once, however often a
-    loader repeats it.
+    loader repeats it. Tasks that translate in one direction only are not measured.
 
     Args:
         extractor: `statistics` (needs no file), `squeezenet`, `vgg`, `inception`, or `none` for no evaluation.
@@ -80,7 +81,7 @@ class Evaluation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Judge the pictures of a batch."""
-        if self.extractor is None or trainer.sanity_checking:
+        if self.extractor is None or trainer.sanity_checking or not has_directions(pl_module):
             return
         self.shown = {"raw": outputs}
         ema = ema_of(trainer)
@@ -133,7 +134,7 @@ class Evaluation(pl.Callback):
         self._sum_up(trainer, pl_module, "test")
 
     def _sum_up(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self.extractor is None or trainer.sanity_checking:
+        if self.extractor is None or trainer.sanity_checking or not has_directions(pl_module):
             return
         self.table = {}
         for variant, directions in self._judged.items():
@@ -178,6 +179,11 @@ class Evaluation(pl.Callback):
     def judged(self) -> dict[str, dict[str, dict[str, Judged]]]:
         """What was found of each picture: by variant (`raw`, `ema`), direction and path."""
         return self._judged
+
+
+def has_directions(pl_module: pl.LightningModule) -> bool:
+    """Whether the task translates A to B and B to A, and has batches of both."""
+    return isinstance(pl_module, CycleGAN | AutoencoderStyle)
 
 
 def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:

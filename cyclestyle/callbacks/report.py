@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cyclestyle.callbacks.evaluation import DIRECTIONS, Evaluation, ema_of, gathered
+from cyclestyle.callbacks.evaluation import DIRECTIONS, Evaluation, ema_of, gathered, has_directions
 from cyclestyle.callbacks.loggers import WandbLogger
 from cyclestyle.files import written_whole
 from cyclestyle.images import as_rgb, to_image
@@ -33,7 +33,7 @@ class TestReport(pl.Callback):
     """Writes `report.json` and `report.html`, one file without a network, into `<run>/test`.
 
     The pictures are those of the averaged generators where there are any. Best, median and worst go by the
-    content distance between a picture and its translation.
+    content distance between a picture and its translation. Tasks that are not evaluated get none.
     """
 
     __test__ = False  # no test of pytest's
@@ -51,6 +51,8 @@ class TestReport(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the pictures, which Evaluation has made."""
+        if not has_directions(pl_module):
+            return
         shown = evaluation_of(trainer).shown
         outputs = shown.get("ema", outputs)
         for direction, (source, target) in DIRECTIONS.items():

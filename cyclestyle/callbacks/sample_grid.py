@@ -12,20 +12,19 @@ from cyclestyle.callbacks.loggers import WandbLogger
 from cyclestyle.files import remove_unfinished
 from cyclestyle.images import as_rgb, to_image, write_image
 
-ROWS = (("real_A", "fake_B", "rec_A"), ("real_B", "fake_A", "rec_B"))
 GAP = 2  # pixels between pictures
 
 
 class SampleGrid(pl.Callback):
-    """Every N steps, a grid of the same test pictures: real, fake and reconstruction, in both directions.
+    """Every N steps, a grid of the same test pictures and what the task's `sample` makes of them, a row each.
 
-    Written as `<run>/grids/step_00001000.png` and to every logger that takes pictures. The upper block holds
-    A, G_AB(A), G_BA(G_AB(A)) in rows, the lower one B, G_BA(B), G_AB(G_BA(B)). Without a test split the
-    pictures are those of the first training batches.
+    Written as `<run>/grids/step_00001000.png` and to every logger that takes pictures. Of a CycleGAN, the upper
+    block holds A, G_AB(A), G_BA(G_AB(A)) in rows, the lower one B, G_BA(B), G_AB(G_BA(B)); of fast style
+    transfer, photos and what is painted. Without a test split the pictures are those of the first training batches.
 
     Args:
         every_n_steps: steps between two grids; one is also drawn at the end of training. 0 turns grids off.
-        pictures: how many of each domain.
+        pictures: how many columns.
     """
 
     def __init__(self, every_n_steps: int = 500, pictures: int = 4) -> None:
@@ -41,11 +40,9 @@ class SampleGrid(pl.Callback):
         if trainer.is_global_zero:
             remove_unfinished(Path(trainer.default_root_dir) / "grids")
         if trainer.is_global_zero and self.every_n_steps and trainer.val_dataloaders is not None:
-            data = trainer.val_dataloaders.dataset
-            self._samples = [
-                {"A": item[0][None], "B": item[1][None]}
-                for item in (data[index] for index in range(min(self.pictures, len(data))))
-            ]
+            loader = trainer.val_dataloaders
+            count = min(self.pictures, len(loader.dataset))
+            self._samples = [_first(loader.collate_fn([loader.dataset[index]])) for index in range(count)]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -54,7 +51,7 @@ class SampleGrid(pl.Callback):
         if not self.every_n_steps or not trainer.is_global_zero:
             return
         if trainer.val_dataloaders is None and len(self._samples) < self.pictures:
-            self._samples.append({"A": batch["A"][:1].cpu(), "B": batch["B"][:1].cpu()})
+            self._samples.append(_first(batch))
         if trainer.global_step > 0 and trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
 
@@ -102,6 +99,11 @@ class SampleGrid(pl.Callback):
         return {name: as_rgb(pictures[0].float().cpu()) for name, pictures in shown.items()}
 
 
+def _first(batch: dict[str, Any]) -> dict[str, Tensor]:
+    """The batch's tensors `(N, C, H, W)`, cut to their first picture, on the CPU."""
+    return {name: value[:1].cpu() for name, value in batch.items() if isinstance(value, Tensor)}
+
+
 def _grid(shown: Sequence[dict[str, Tensor]]) -> Tensor:
     """A column a sample: one picture `(3, height, width)` in [-1, 1]."""
     columns = [_column(sample) for sample in shown]
@@ -111,6 +113,6 @@ def _grid(shown: Sequence[dict[str, Tensor]]) -> Tensor:
 
 
 def _column(shown: dict[str, Tensor]) -> Tensor:
-    cells = [shown[name] for row in ROWS for name in row]
+    cells = list(shown.values())
     width = max(cell.shape[2] for cell in cells)
     return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[2], 0, GAP), value=1.0) for c in cells], dim=1)

@@ -8,9 +8,10 @@ import pytorch_lightning as pl
 
 
 class Speed(pl.Callback):
-    """Logs `train/lr`, and as `train/images_per_second` how many pairs all processes together train on.
+    """Logs `train/lr`, and as `train/images_per_second` how many pairs or photos all processes together train on.
 
-    Measured over the latest steps without waiting for the device in between; validation is left out.
+    Measured over the latest steps without waiting for the device in between; validation is left out. The seconds
+    that all steps of a run took, also before it was resumed, are kept in its checkpoints.
 
     Args:
         window: steps to average over.
@@ -19,6 +20,15 @@ class Speed(pl.Callback):
     def __init__(self, window: int = 50) -> None:
         self._laps: deque[tuple[int, float]] = deque(maxlen=window)  # images and seconds of each step
         self._start: float | None = None
+        self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        """The time that training took so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on counting."""
+        self.seconds = state_dict.get("seconds", 0.0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -26,7 +36,9 @@ class Speed(pl.Callback):
         """Count the batch."""
         now = time.perf_counter()
         if self._start is not None:
-            self._laps.append((len(batch["A"]) * trainer.world_size, now - self._start))
+            self.seconds += now - self._start
+            size = len(next(iter(batch.values())))
+            self._laps.append((size * trainer.world_size, now - self._start))
             images, seconds = (sum(column) for column in zip(*self._laps, strict=True))
             pl_module.log("train/images_per_second", images / seconds, batch_size=1)
         self._start = now

@@ -112,11 +112,11 @@ def _task(settings: Prediction, model: pl.LightningModule | None) -> pl.Lightnin
             Translator.load(settings.ckpt_path, direction=settings.direction, averaging=settings.averaging)
         )
     if settings.mask and not isinstance(model, GramStyle):
-        raise CycleStyleError(f"a {type(model).__name__} takes no masks; leave --mask out")
+        raise CycleStyleError(f"{_a(model)} takes no masks; leave --mask out")
     if not isinstance(model, PaintsInStyle):
-        raise CycleStyleError(f"a {type(model).__name__} has to be trained first; name its checkpoint with --ckpt_path")
+        raise CycleStyleError(f"{_a(model)} has to be trained first; name its checkpoint with --ckpt_path")
     if settings.ckpt_path is not None:
-        _load(model, Path(settings.ckpt_path))
+        _load(model, Path(settings.ckpt_path), settings.averaging)
     if settings.mask and len(settings.mask) != len(settings.style):
         raise CycleStyleError(
             f"{len(settings.mask)} masks for {len(settings.style)} styles; give one mask for each style"
@@ -128,13 +128,21 @@ def _task(settings: Prediction, model: pl.LightningModule | None) -> pl.Lightnin
     return model
 
 
-def _load(model: pl.LightningModule, path: Path) -> None:
+def _a(model: pl.LightningModule) -> str:
+    name = type(model).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def _load(model: pl.LightningModule, path: Path, averaging: str) -> None:
     checkpoint = read_checkpoint(path)
+    if averaging == "ema" and "ema" not in checkpoint:
+        raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
     found = checkpoint.get("cyclestyle_task", "another program")
     if found != type(model).__name__:
         raise CheckpointError(f"{path} is a checkpoint of {found}; expected one of {type(model).__name__}")
     try:
-        model.load_state_dict(checkpoint["state_dict"])
+        average = {} if averaging == "raw" else checkpoint.get("ema", {})
+        model.load_state_dict({**checkpoint["state_dict"], **average})
     except RuntimeError as error:
         raise CheckpointError(f"{path} was trained with other model settings than these; leave those out") from error
 

@@ -35,7 +35,11 @@ from cyclestyle.translate.checkpoints import read_checkpoint
 ARCHITECTURE = (
     *("generator", "depth", "upsample", "ngf", "dropout", "channels_A", "channels_B"),
     *("discriminator", "ndf", "n_layers"),
+    "width",
 )
+
+MONITORS = {"CycleGAN": "val/cycle", "FastStyle": "val/loss", "AutoencoderStyle": "val/loss"}
+"""What tells the best checkpoint where translations are not evaluated; else `val/kid` does."""
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -107,7 +111,7 @@ class TrainingCLI(LightningCLI):
         if config.get("ckpt_path"):
             config.ckpt_path = str(config.ckpt_path)
             fits = self.config.subcommand == "fit"  # the others take their settings from the checkpoint
-            _check(Path(config.ckpt_path), config.model.get("init_args", {}) if fits else {})
+            _check(Path(config.ckpt_path), config.model if fits else {})
 
     def _parse_ckpt_path(self) -> None:
         """Let the config decide in `fit`, where Lightning would silently put the checkpoint's settings over it."""
@@ -127,8 +131,9 @@ class TrainingCLI(LightningCLI):
                 settings.save_dir = str(Path(root) / str(self.subcommand)) if beside else root
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # there is nothing to tell which one is best
-        if config.evaluation.extractor == "none" and config.best.monitor == "val/kid":
-            config.best.monitor = "val/cycle"
+        task = config.model.class_path.rpartition(".")[2]
+        if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or task == "FastStyle"):
+            config.best.monitor = MONITORS.get(task, "val/kid")
         if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         for name in ("channels_A", "channels_B"):
@@ -183,12 +188,15 @@ def _warn(message: str) -> None:
     print(f"cyclestyle: warning: {message}", file=sys.stderr)
 
 
-def _check(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose networks the config does not describe."""
+def _check(path: Path, model: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose task or networks the config does not describe."""
     checkpoint = read_checkpoint(path)
     if "state_dict" not in checkpoint:
         raise CycleStyleError(f"{path} is no checkpoint of a training run; only predict takes bare weights")
-    stored = checkpoint.get("hyper_parameters", {})
+    task, asked = checkpoint.get("cyclestyle_task"), model.get("class_path", "")
+    if task and asked.startswith("cyclestyle.") and asked.rpartition(".")[2] != task:
+        raise CycleStyleError(f"{path} is a checkpoint of {task}, but the config says {asked.rpartition('.')[2]}")
+    stored, settings = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
     for name in ARCHITECTURE:
         if name in stored and name in settings and stored[name] != settings[name]:
             raise CycleStyleError(

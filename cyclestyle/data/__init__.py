@@ -1,5 +1,6 @@
 """Pictures from folders: data sets, sampler, datamodule, and the procedural sample domains."""
 
 from cyclestyle.data.datamodule import UnpairedImages
+from cyclestyle.data.photos import Photos
 
-__all__ = ["UnpairedImages"]
+__all__ = ["Photos", "UnpairedImages"]

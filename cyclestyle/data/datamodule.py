@@ -1,18 +1,19 @@
-"""The LightningDataModule of unpaired pictures."""
+"""The LightningDataModule of unpaired pictures, and what it shares with that of one domain."""
 
 import logging
 import os
 import random
 import signal
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datasets import UnpairedSet, UnpairedTestSet, UnpairedTrainSet, WholeSet, collate
+from cyclestyle.data.datasets import UnpairedTestSet, UnpairedTrainSet, WholeSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
@@ -20,10 +21,110 @@ from cyclestyle.errors import DataError
 
 log = logging.getLogger(__name__)
 
+OnBadImage = Literal["raise", "skip"]
+
 _SPLITS = ("train_A", "train_B", "test_A", "test_B")
 
 
-class UnpairedImages(pl.LightningDataModule):
+class PictureFolders(pl.LightningDataModule, ABC):
+    """Pictures in folders, found and checked once; a run that is resumed inside an epoch goes on where it stopped.
+
+    Raises:
+        ValueError: `batch_size` is below 1.
+    """
+
+    def __init__(
+        self, *, prepare: Preparation, batch_size: int, workers: int | None, on_bad_image: OnBadImage, seed: int | None
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.prepare = prepare
+        self.batch_size = batch_size
+        self.workers = min(4, (os.cpu_count() or 1) - 1) if workers is None else workers
+        self.on_bad_image = on_bad_image
+        self.seed = seed
+        self._used = {"epoch": 0, "pairs": 0}  # where training stands; changed by a checkpoint alone
+        self._paths: dict[str, list[Path]] = {}
+
+    @abstractmethod
+    def _find(self, split: str) -> list[Path]:
+        """Return the files of a split.
+
+        Raises:
+            DataError: its folder is missing or empty.
+        """
+
+    def paths(self, split: str) -> list[Path]:
+        """Return the pictures of a split; found and checked once."""
+        if split not in self._paths:
+            self._paths[split] = self._checked(self._find(split), split)
+        return self._paths[split]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The same as `val_dataloader`: the field's layout has one held-out split."""
+        return self.val_dataloader()  # type: ignore[no-any-return]  # Lightning allows for several loaders
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, and how many of its pairs all ranks together have used."""
+        if self.trainer is None:
+            return dict(self._used)
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        processed = total.processed  # type: ignore[attr-defined]  # Lightning declares its base class
+        if not processed:
+            return dict(self._used)
+        epoch, batches = divmod(processed, int(self.trainer.num_training_batches))
+        return {"epoch": epoch, "pairs": batches * self.batch_size * self.trainer.world_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self._used = {"epoch": int(state_dict["epoch"]), "pairs": int(state_dict["pairs"])}
+
+    def _sampler(self, size_A: int, size_B: int, *, paired: bool) -> UnpairedSampler:
+        """Draws for this process, from where a checkpoint left off."""
+        trainer = self.trainer
+        return UnpairedSampler(
+            size_A,
+            size_B,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed,
+            paired=paired,
+            rank=trainer.global_rank if trainer else 0,
+            num_replicas=trainer.world_size if trainer else 1,
+            epoch=self._used["epoch"],
+            start=self._used["pairs"],
+        )
+
+    def _loader(
+        self,
+        data: Dataset[Any],
+        collate_fn: Callable[[Sequence[Any]], dict[str, Any]],
+        sampler: UnpairedSampler | None = None,
+    ) -> DataLoader[Any]:
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate_fn,
+            persistent_workers=self.workers > 0,
+            worker_init_fn=ignore_stop_signals,
+            generator=torch.Generator(),  # PyTorch would draw the workers' seeds from the task's random numbers
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def _checked(self, paths: list[Path], split: str) -> list[Path]:
+        bad = check_images(paths, whole=self.on_bad_image == "skip")
+        if not bad:
+            return paths
+        if self.on_bad_image == "raise":
+            raise DataError(f"{next(iter(bad.values()))}; remove it, or set data.on_bad_image to skip")
+        log.warning("skipped %d of %d files of %s: %s", len(bad), len(paths), split, "; ".join(bad.values()))
+        if len(bad) == len(paths):
+            raise DataError(f"no file of {split} is a picture that can be read")
+        return [path for path in paths if path not in bad]
+
+
+class UnpairedImages(PictureFolders):
     """Pictures of two domains in folders, recursive, of any sizes and names.
 
     Batches are `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}` with values in
@@ -71,26 +172,23 @@ class UnpairedImages(pl.LightningDataModule):
         channels_B: int = 3,
         batch_size: int = 1,
         workers: int | None = None,
-        on_bad_image: Literal["raise", "skip"] = "raise",
+        on_bad_image: OnBadImage = "raise",
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        super().__init__(
+            prepare=Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip),
+            batch_size=batch_size,
+            workers=workers,
+            on_bad_image=on_bad_image,
+            seed=seed,
+        )
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
             if channels not in (1, 2, 3, 4):
                 raise ValueError(f"{name} must be 1 to 4, got {channels}")
         self.root = root
         self.folders = dict(zip(_SPLITS, (train_A, train_B, test_A, test_B), strict=True))
-        self.prepare = Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip)
         self.paired = paired
         self.channels = channels_A, channels_B
-        self.batch_size = batch_size
-        self.workers = min(4, (os.cpu_count() or 1) - 1) if workers is None else workers
-        self.on_bad_image = on_bad_image
-        self.seed = seed
-        self._used = {"epoch": 0, "pairs": 0}  # where training stands; changed by a checkpoint alone
-        self._paths: dict[str, list[Path]] = {}
 
     def setup(self, stage: str) -> None:
         """Find the pictures to train on, so that a wrong folder is known before anything is built."""
@@ -98,36 +196,16 @@ class UnpairedImages(pl.LightningDataModule):
             self.paths("train_A")
             self.paths("train_B")
 
-    def paths(self, split: str) -> list[Path]:
-        """Return the pictures of `train_A`, `train_B`, `test_A` or `test_B`; found and checked once."""
-        if split not in self._paths:
-            self._paths[split] = self._checked(self._find(split), split)
-        return self._paths[split]
-
     def train_dataloader(self) -> DataLoader[Any]:
         """Random views of the training pictures, from where a checkpoint left off."""
         train_set = UnpairedTrainSet(self.paths("train_A"), self.paths("train_B"), self.prepare, self.channels)
-        trainer = self.trainer
-        sampler = UnpairedSampler(
-            len(train_set.paths_A),
-            len(train_set.paths_B),
-            seed=int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed,
-            paired=self.paired,
-            rank=trainer.global_rank if trainer else 0,
-            num_replicas=trainer.world_size if trainer else 1,
-            epoch=self._used["epoch"],
-            start=self._used["pairs"],
-        )
-        return self._loader(train_set, sampler=sampler)
+        sampler = self._sampler(len(train_set.paths_A), len(train_set.paths_B), paired=self.paired)
+        return self._loader(train_set, collate, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The held-out pictures, whole, in the order of their names."""
         test_set = UnpairedTestSet(self.paths("test_A"), self.paths("test_B"), self.prepare, self.channels)
-        return self._loader(test_set)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """The same as `val_dataloader`: the field's layout has one held-out split."""
-        return self.val_dataloader()
+        return self._loader(test_set, collate)
 
     def whole_pictures(self, split: str, most: int) -> DataLoader[Any]:
         """Batches `(N, C, H, W)` of one domain's pictures without chance, the same `most` of them every time."""
@@ -136,34 +214,6 @@ class UnpairedImages(pl.LightningDataModule):
             paths = sorted(random.Random(0).sample(paths, most))
         channels = self.channels[split[-1] == "B"]
         return DataLoader(WholeSet(paths, self.prepare, channels), num_workers=0, generator=torch.Generator())
-
-    def state_dict(self) -> dict[str, Any]:
-        """The epoch, and how many of its pairs all ranks together have used."""
-        if self.trainer is None:
-            return dict(self._used)
-        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        processed = total.processed  # type: ignore[attr-defined]  # Lightning declares its base class
-        if not processed:
-            return dict(self._used)
-        epoch, batches = divmod(processed, int(self.trainer.num_training_batches))
-        return {"epoch": epoch, "pairs": batches * self.batch_size * self.trainer.world_size}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self._used = {"epoch": int(state_dict["epoch"]), "pairs": int(state_dict["pairs"])}
-
-    def _loader(self, data: UnpairedSet, sampler: UnpairedSampler | None = None) -> DataLoader[Any]:
-        return DataLoader(
-            data,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.workers,
-            collate_fn=collate,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=ignore_stop_signals,
-            generator=torch.Generator(),  # PyTorch would draw the workers' seeds from the task's random numbers
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )
 
     def _find(self, split: str) -> list[Path]:
         folders: Sequence[str] | None = self.folders[split]
@@ -181,17 +231,6 @@ class UnpairedImages(pl.LightningDataModule):
                 "or train without validation by --trainer.limit_val_batches 0"
             )
         return find_images_in([root / name])
-
-    def _checked(self, paths: list[Path], split: str) -> list[Path]:
-        bad = check_images(paths, whole=self.on_bad_image == "skip")
-        if not bad:
-            return paths
-        if self.on_bad_image == "raise":
-            raise DataError(f"{next(iter(bad.values()))}; remove it, or set data.on_bad_image to skip")
-        log.warning("skipped %d of %d files of %s: %s", len(bad), len(paths), split, "; ".join(bad.values()))
-        if len(bad) == len(paths):
-            raise DataError(f"no file of {split} is a picture that can be read")
-        return [path for path in paths if path not in bad]
 
 
 def ignore_stop_signals(worker: int) -> None:

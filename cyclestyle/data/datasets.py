@@ -75,11 +75,20 @@ def collate(items: Sequence[Item]) -> dict[str, Any]:
         DataError: the pictures of one domain differ in size.
     """
     images_A, images_B, paths_A, paths_B = (list(column) for column in zip(*items, strict=True))
-    for images, paths in ((images_A, paths_A), (images_B, paths_B)):
-        for image, path in zip(images, paths, strict=True):
-            if image.shape != images[0].shape:
-                raise DataError(
-                    f"{path} and {paths[0]} differ in size and cannot share a batch; "
-                    "set batch_size to 1 or choose a resize that crops"
-                )
+    check_sizes(images_A, paths_A)
+    check_sizes(images_B, paths_B)
     return {"A": torch.stack(images_A), "B": torch.stack(images_B), "paths_A": paths_A, "paths_B": paths_B}
+
+
+def check_sizes(images: Sequence[Tensor], paths: Sequence[str]) -> None:
+    """Refuse pictures that cannot be stacked.
+
+    Raises:
+        DataError: they differ in size.
+    """
+    for image, path in zip(images, paths, strict=True):
+        if image.shape != images[0].shape:
+            raise DataError(
+                f"{path} and {paths[0]} differ in size and cannot share a batch; "
+                "set batch_size to 1 or choose a resize that crops"
+            )

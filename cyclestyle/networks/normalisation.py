@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Normalises each channel of each picture (Ulyanov et al. 2016), without affine weights or running statistics.
+    """Normalises each channel of each picture (Ulyanov et al. 2016), without running statistics.
 
     On the CPU it is computed as a group norm with a group a channel, which is the same function: PyTorch's
     `F.instance_norm` returns a wrong gradient there, silently, for a batch of one whose `grad_output` is
@@ -13,13 +13,17 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     On other devices, where autocast would widen a group norm to float32, it is `F.instance_norm`.
 
     Shape: `(N, C, H, W)` → the same.
+
+    Args:
+        channels: C.
+        affine: whether each channel then has a scale and a shift that are learnt.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: int, *, affine: bool = False) -> None:
+        super().__init__(channels, affine=affine)
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise the features."""
         if features.device.type == "cpu":
-            return F.group_norm(features, features.shape[1], eps=self.eps)
+            return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
         return super().forward(features)

@@ -1,23 +1,26 @@
-"""Finding a generator in a checkpoint of a run, or in a file of the original implementation."""
+"""Finding a generator in a checkpoint of a run, or in a file of another implementation."""
 
 from pathlib import Path
 from typing import Any, Literal
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import ResNetGenerator, UNetGenerator
+from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.translate.fast_style import PREFIX, is_example, read_example, read_transform
 from cyclestyle.translate.official import GeneratorShape, check_weights, cleaned, read_shape
 
 Direction = Literal["AtoB", "BtoA"]
 Averaging = Literal["auto", "ema", "raw"]
-Generator = ResNetGenerator | UNetGenerator
+Generator = ResNetGenerator | UNetGenerator | TransformNetwork
 
 
 def load_generator(path: Path, direction: Direction, averaging: Averaging = "auto") -> tuple[Generator, int]:
     """Build a generator from a checkpoint, whose shapes tell its architecture; return it and its input channels.
 
     A checkpoint of a CycleGAN run holds both directions. A file of the original implementation, such as
-    `latest_net_G_A.pth`, holds one generator, whatever `direction` says.
+    `latest_net_G_A.pth`, holds one generator, whatever `direction` says; so do a checkpoint of a FastStyle run and
+    a file of PyTorch's fast_neural_style example.
 
     Args:
         path: the file.
@@ -26,13 +29,18 @@ def load_generator(path: Path, direction: Direction, averaging: Averaging = "aut
             averaged ones where the run has kept them.
 
     Raises:
-        CheckpointError: the file is neither, or has no averaged weights.
+        CheckpointError: the file is none of these, or has no averaged weights.
     """
     checkpoint = read_checkpoint(path)
     if averaging == "ema" and "ema" not in checkpoint:
         raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
-    is_run = checkpoint.get("cyclestyle_task") == "CycleGAN"
-    weights = _of_run(checkpoint, direction, averaging) if is_run else checkpoint
+    task = checkpoint.get("cyclestyle_task")
+    if task == "FastStyle":
+        return read_transform(_of_run(checkpoint, PREFIX, averaging), path), TransformNetwork.in_channels
+    if is_example(checkpoint):
+        return read_example(checkpoint, path), TransformNetwork.in_channels
+    prefix = "G_AB." if direction == "AtoB" else "G_BA."
+    weights = _of_run(checkpoint, prefix, averaging) if task == "CycleGAN" else checkpoint
     shape = read_shape(weights, "generator")
     if not isinstance(shape, GeneratorShape):
         raise CheckpointError(f"{path} {_what_it_is(checkpoint)}")
@@ -43,8 +51,8 @@ def load_generator(path: Path, direction: Direction, averaging: Averaging = "aut
     return generator, shape.in_channels
 
 
-def _of_run(checkpoint: dict[str, Any], direction: Direction, averaging: Averaging) -> dict[str, Any]:
-    prefix = "G_AB." if direction == "AtoB" else "G_BA."
+def _of_run(checkpoint: dict[str, Any], prefix: str, averaging: Averaging) -> dict[str, Any]:
+    """The weights of the network whose names begin with `prefix`."""
     state = checkpoint["state_dict"] if averaging == "raw" else checkpoint.get("ema", checkpoint["state_dict"])
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
@@ -58,6 +66,6 @@ def _what_it_is(checkpoint: dict[str, Any]) -> str:
     else:
         found = "holds no generator that is known here"
     return (
-        f"{found}; expected a checkpoint written by fitting a CycleGAN, or a ResNet or U-Net generator file of the "
-        "original implementation such as latest_net_G_A.pth"
+        f"{found}; expected a checkpoint written by fitting a CycleGAN or FastStyle, or a ResNet or U-Net generator "
+        "file of the original implementation such as latest_net_G_A.pth"
     )

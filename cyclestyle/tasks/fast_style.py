@@ -1,0 +1,283 @@
+"""Fast style transfer: a network learns to paint any photo in the style of some paintings in one pass."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from cyclestyle.errors import CycleStyleError, DataError
+from cyclestyle.images import read_image, to_tensor
+from cyclestyle.losses.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
+from cyclestyle.networks.generators import UpsampleName
+from cyclestyle.networks.transform import TransformNetwork
+from cyclestyle.networks.vgg import VGG, VGGName
+from cyclestyle.tasks.gram import normalised_weights, resized, working_size
+from cyclestyle.translate.vgg import load_vgg
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What the paper and its authors' code disagree about, and weights for activations whose mean is 1.
+
+    Attributes:
+        content_layers: where content is compared.
+        gram: what Gram matrices are divided by, before the mean of their squared differences is taken.
+        style_weight: of that mean, summed over the layers.
+        tv_weight: of the mean squared difference of neighbouring pixels in [-1, 1].
+    """
+
+    content_layers: tuple[str, ...]
+    gram: GramNormalisation
+    style_weight: float
+    tv_weight: float
+
+
+# The paper names no weights but total variation's, 1e-6 to 1e-4, and the code's (1, 5 and 1e-6) are for activations and
+# pixels of 0 to 255. Those here were chosen by eye, on layers up to relu3_1 of the normalised VGG-19.
+PRESETS = {
+    # Johnson et al. 2016, eq. 2 to 5: content is the mean over relu2_2; style is the sum, not the mean, over the C²
+    # differences of G = F Fᵀ / (C H W), which is the mean of those of G = F Fᵀ / (H W): all layers count alike.
+    "paper": Preset(content_layers=("relu2_2",), gram="pixels", style_weight=0.1, tv_weight=0.1),
+    # The authors' code: content is the mean over relu3_3; style is the mean over the C² differences of
+    # G = F Fᵀ / (C H W): a layer of 64 channels counts 64 times as much as one of 512.
+    "reference": Preset(content_layers=("relu3_3",), gram="elements", style_weight=2e3, tv_weight=0.1),
+}
+
+
+class FastStyle(pl.LightningModule):
+    """Trains a `TransformNetwork` so that a VGG sees the photos' content and the paintings' style in what it paints.
+
+    Johnson, Alahi & Fei-Fei 2016, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, with
+    instance norm (Ulyanov et al. 2016). The result paints photos that it never saw, of any size:
+    `cyclestyle predict --ckpt_path <run>/checkpoints/last.ckpt`, which needs neither the paintings nor the VGG.
+
+    | logged | what it is, weighted |
+    |---|---|
+    | `train/content` | mean squared difference of the content layers' activations, summed over the layers |
+    | `train/style` | mean squared difference of Gram matrices, summed over the layers; see `PRESETS` |
+    | `train/tv` | mean squared difference of neighbouring pixels |
+    | `train/loss` | their sum |
+
+    `val/…` are the same on photos that were not trained on. Activations have mean 1: those of the normalised VGG-19
+    by themselves, others by `VGG.calibrate` on the paintings. The presets' weights therefore hold for any network.
+
+    Args:
+        style: files of the paintings.
+        style_weights: how much each painting counts in the average of their Gram matrices; alike by default.
+        style_size: each painting is shown with as many pixels as a square of this side has; none is enlarged.
+        network: `vgg16` or `vgg19`.
+        weights: a file of VGG weights, `random`, or nothing for torchvision's.
+        preset: `reference` (the authors' code) or `paper`; decides the reductions, the weights, and the content
+            layers where none are set.
+        content_layers: where content is compared.
+        style_layers: where Gram matrices are compared.
+        content_weight: factor of the preset's content loss.
+        style_weight: factor of the preset's style loss.
+        tv_weight: factor of the preset's total variation.
+        upsample: `resize` (no checkerboards) or `transpose`.
+        width: filters of the network's first convolution.
+        lr: Adam's learning rate.
+
+    Raises:
+        ValueError: a value is out of its range, or a layer is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        style: list[str] | None = None,
+        style_weights: list[float] | None = None,
+        style_size: int = 256,
+        network: VGGName = "vgg16",
+        weights: str | None = None,
+        preset: Literal["reference", "paper"] = "reference",
+        content_layers: list[str] | None = None,
+        style_layers: Sequence[str] = STYLE_LAYERS,
+        content_weight: float = 1.0,
+        style_weight: float = 1.0,
+        tv_weight: float = 1.0,
+        upsample: UpsampleName = "resize",
+        width: int = 32,
+        lr: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+        _check_positive(style_size=style_size, style_weight=style_weight, lr=lr)
+        if content_weight < 0 or tv_weight < 0:
+            raise ValueError(f"content_weight and tv_weight must not be below 0, got {content_weight} and {tv_weight}")
+        if not style_layers:
+            raise ValueError("style_layers must name at least one layer, got none")
+        self.save_hyperparameters()
+        self.preset = PRESETS[preset]
+        self.style, self.style_weights, self.style_size = style or [], style_weights, style_size
+        self.network, self.weights = network, weights
+        self.content_layers = _each_once(self.preset.content_layers if content_layers is None else content_layers)
+        self.style_layers = _each_once(style_layers)
+        with torch.device("meta"):  # refuses an unknown layer now, without memory
+            VGG([*self.content_layers, *self.style_layers], name=network)
+        self.factors = {
+            "content": content_weight,
+            "style": style_weight * self.preset.style_weight,
+            "tv": tv_weight * self.preset.tv_weight,
+        }
+        self.lr = lr
+        self.transform = TransformNetwork(upsample=upsample, width=width)
+        # A tuple is no part of the module: neither checkpoints nor optimisers see the VGG.
+        self.judges: tuple[StyleJudge, ...] = ()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Paint `(N, 3, H, W)` in [-1, 1]; H and W are multiples of 4."""
+        painted: Tensor = self.transform(images)
+        return painted
+
+    # The step
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Return the loss of a batch of photos, and log its terms."""
+        losses = self._losses(batch["images"])
+        loss = torch.stack(list(losses.values())).sum()
+        self._log("train", {**losses, "loss": loss}, len(batch["images"]))
+        return {"loss": loss, "losses": {name: value.detach() for name, value in {**losses, "loss": loss}.items()}}
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Log the losses of held-out photos."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Log the same as validation."""
+        self._evaluate("test", batch)
+
+    def _evaluate(self, stage: str, batch: Mapping[str, Any]) -> None:
+        losses = self._losses(batch["images"])
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        self._log(stage, losses, len(batch["images"]), sync_dist=True)
+
+    def _losses(self, photos: Tensor) -> dict[str, Tensor]:
+        """The terms of Johnson et al. 2016, eq. 5, weighted."""
+        judge = self.judges[0].to(photos)
+        height, width = photos.shape[-2:]
+        if min(height, width) < judge.features.min_size:
+            raise DataError(
+                f"photos of {width}×{height} are too small for {judge.features.names[-1]}, which needs "
+                f"{judge.features.min_size} pixels; raise data.crop_size"
+            )
+        painted = self.transform(photos)
+        content, style = judge(painted, photos)
+        losses = {"content": content, "style": style, "tv": total_variation(painted)}
+        return {name: self.factors[name] * loss for name, loss in losses.items()}
+
+    def _log(self, stage: str, losses: Mapping[str, Tensor], batch_size: int, sync_dist: bool = False) -> None:
+        for name, value in losses.items():
+            bar = stage == "train"
+            self.log(f"{stage}/{name}", value.detach(), batch_size=batch_size, prog_bar=bar, sync_dist=sync_dist)
+
+    @torch.no_grad()
+    def sample(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return what a sample grid shows of a batch."""
+        return {"photo": batch["images"], "painted": self.transform(batch["images"])}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam at a constant rate."""
+        groups = [{"params": list(self.transform.parameters()), "name": "weights"}]
+        return torch.optim.Adam(groups, lr=self.lr)
+
+    # What is learnt from
+
+    def setup(self, stage: str) -> None:
+        """Read the paintings and the VGG; painting needs neither.
+
+        Raises:
+            CycleStyleError: no painting is named, or the weights do not fit in number.
+            ImageError: a painting is missing or no picture.
+            CheckpointError: the VGG's weights are missing or do not reach a layer.
+        """
+        if stage == "predict" or self.judges:
+            return
+        if not self.style:
+            raise CycleStyleError("no painting: list files in model.style")
+        paintings = [to_tensor(read_image(Path(path)))[None] for path in self.style]
+        shares = normalised_weights(len(paintings), self.style_weights)
+        layers = [*self.content_layers, *self.style_layers]
+        features = load_vgg(layers, weights=self.weights, name=self.network)
+        sizes = [working_size(painting.shape, self.style_size, features.min_size) for painting in paintings]
+        shown = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
+        if not features.normalised:
+            features.calibrate(shown)
+        self.judges = (StyleJudge(features, self.content_layers, self.style_layers, self.preset.gram),)
+        self.judges[0].keep(shown, shares)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what names this checkpoint's kind."""
+        checkpoint["cyclestyle_task"] = "FastStyle"
+
+
+class StyleJudge(nn.Module):
+    """Compares what is painted with the photos' content and the paintings' style, as a VGG sees them.
+
+    Args:
+        features: the VGG, frozen, which returns all layers.
+        content_layers: where content is compared.
+        style_layers: where Gram matrices are compared.
+        gram: what these are divided by.
+    """
+
+    def __init__(
+        self, features: VGG, content_layers: Sequence[str], style_layers: Sequence[str], gram: GramNormalisation
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.shallow = _until(content_layers, features)
+        self.content_layers, self.style_layers, self.normalise = content_layers, style_layers, gram
+
+    @torch.no_grad()
+    def keep(self, paintings: Sequence[Tensor], shares: Sequence[float]) -> None:
+        """Average the Gram matrices of paintings `(1, 3, H, W)`, by their shares."""
+        grams = [self._grams(self.features(painting)) for painting in paintings]
+        for layer in self.style_layers:
+            mean = sum(share * gram[layer] for share, gram in zip(shares, grams, strict=True))
+            assert isinstance(mean, Tensor)
+            self.register_buffer(layer, mean)  # (1, C, C)
+
+    def forward(self, painted: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the content and the style loss of `(N, 3, H, W)`, unweighted."""
+        with torch.no_grad():
+            wanted = self.shallow(photos)
+        seen = self.features(painted)
+        with torch.autocast(painted.device.type, enabled=False):  # sums over all places leave half precision's range
+            contents = [content_loss(_wide(seen[layer]), _wide(wanted[layer])) for layer in self.content_layers]
+            grams = self._grams(seen)
+            styles = [style_loss(grams[layer], self.get_buffer(layer)) for layer in self.style_layers]
+            nothing = styles[0].new_zeros(())
+            return torch.stack([nothing, *contents]).sum(), torch.stack(styles).sum()
+
+    def _grams(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {layer: gram_matrix(_wide(features[layer]), self.normalise) for layer in self.style_layers}
+
+
+def _until(layers: Iterable[str], deep: VGG) -> VGG:
+    """The part of a VGG that reaches `layers`, with the same weights in the same memory."""
+    shallow = VGG(layers, name=deep.name, pooling=deep.pooling)
+    shallow.colours, shallow.convolutions = deep.colours, deep.convolutions[: len(shallow.convolutions)]
+    return shallow
+
+
+def _each_once(layers: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(layers))
+
+
+def _wide(features: Tensor) -> Tensor:
+    """At least single precision."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, got {value}")

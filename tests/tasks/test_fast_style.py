@@ -1,0 +1,202 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from cyclestyle.errors import CheckpointError, CycleStyleError, DataError, ImageError
+from cyclestyle.images import read_image, to_tensor
+from cyclestyle.losses.style import gram_matrix
+from cyclestyle.networks.vgg import build_vgg, random_weights
+from cyclestyle.tasks import FastStyle
+
+LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_2", "relu2_2"]}
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+@pytest.fixture
+def paintings(samples):
+    return [str(path) for path in sorted((samples / "trainB").iterdir())[:2]]
+
+
+@pytest.fixture
+def new_task(paintings):
+    def new(**changes):
+        torch.manual_seed(0)
+        task = FastStyle(**{"style": paintings, "weights": "random", "width": 2, **LAYERS, **changes})
+        task.log = lambda *values, **options: None  # there is no trainer to log to
+        task.setup("fit")
+        return task
+
+    return new
+
+
+def photos(count=2, size=32):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def step(task, images):
+    return task.training_step({"images": images}, 0)
+
+
+def test_only_the_network_learns_and_only_it_is_kept(new_task):
+    task = new_task()
+    before = {key: value.clone() for key, value in task.judges[0].state_dict().items()}
+    optimiser = task.configure_optimizers()
+    step(task, photos())["loss"].backward()
+    optimiser.step()
+    assert all(parameter.grad is None for parameter in task.judges[0].parameters())
+    assert all(torch.equal(value, before[key]) for key, value in task.judges[0].state_dict().items())
+    named = dict(task.named_parameters())
+    assert named.keys() == task.state_dict().keys()
+    assert all(name.startswith("transform.") for name in named)
+    assert {id(p) for group in optimiser.param_groups for p in group["params"]} == {id(p) for p in named.values()}
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_losses_are_those_of_the_formulas(new_task, preset):
+    """In plain loops over places and channels, from the definitions of the paper and of the authors' code."""
+    task = new_task(preset=preset, content_weight=2.0, style_weight=3.0, tv_weight=5.0)
+    features, images = task.judges[0].features, photos(1)
+    with torch.no_grad():
+        painted = task(images)
+        seen, wanted, styles = features(painted), features(images), [features(p) for p in shown(task)]
+    content = 2.0 * (seen["relu2_2"] - wanted["relu2_2"]).square().mean()
+    style = 0.0
+    for layer in LAYERS["style_layers"]:
+        channels, height, width = seen[layer].shape[1:]
+        target = sum(gram_matrix(one[layer], "none") / one[layer][0].numel() for one in styles) / len(styles)
+        squares = (gram_matrix(seen[layer], "none") / (channels * height * width) - target).square().sum()
+        style = style + (squares if preset == "paper" else squares / channels**2)
+    found = step(task, images)["losses"]
+    assert found["content"] == pytest.approx(content.item(), rel=1e-4)
+    assert found["style"] == pytest.approx(3.0 * task.preset.style_weight * style.item(), rel=1e-4)
+    assert found["loss"] == pytest.approx((found["content"] + found["style"] + found["tv"]).item(), rel=1e-5)
+
+
+def shown(task):
+    return [to_tensor(read_image(path))[None] for path in task.style]
+
+
+def test_activations_have_mean_one(new_task):
+    task = new_task()
+    with torch.no_grad():
+        found = [task.judges[0].features(painting) for painting in shown(task)]
+    for layer in LAYERS["style_layers"]:
+        assert torch.stack([one[layer].mean() for one in found]).mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_paintings_are_mixed_by_their_weights(new_task):
+    task = new_task(style_weights=[3.0, 1.0])
+    judge = task.judges[0]
+    with torch.no_grad():
+        first, second = (gram_matrix(judge.features(one)["relu1_2"], "elements") for one in shown(task))
+    assert torch.allclose(judge.get_buffer("relu1_2"), 0.75 * first + 0.25 * second, rtol=1e-4)
+    assert torch.allclose(new_task().judges[0].get_buffer("relu1_2"), (first + second) / 2, rtol=1e-4)
+    with pytest.raises(CycleStyleError, match=r"style_weights \[1\.0\] for 2 styles"):
+        new_task(style_weights=[1.0])
+
+
+def test_the_content_of_a_photo_is_seen_with_the_same_weights(new_task):
+    judge = new_task(content_layers=["relu1_2"]).judges[0]
+    assert len(judge.shallow.convolutions) == 2
+    assert judge.shallow.convolutions[1].weight is judge.features.convolutions[1].weight
+    assert torch.equal(judge.shallow(photos())["relu1_2"], judge.features(photos())["relu1_2"])
+
+
+def test_the_loss_falls(new_task):
+    task, images = new_task(width=8, lr=1e-2), photos()
+    optimiser = task.configure_optimizers()
+    losses = []
+    for _ in range(30):
+        optimiser.zero_grad()
+        loss = step(task, images)["loss"]
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_other_precisions(paintings, precision):
+    torch.manual_seed(0)
+    task = FastStyle(style=paintings, weights="random", width=2, **LAYERS)
+    before = {key: value.clone() for key, value in task.state_dict().items()}
+    data = DataLoader([{"images": photos(1)[0]} for _ in range(2)], batch_size=1)
+    trainer = pl.Trainer(max_steps=2, accelerator="cpu", precision=precision, log_every_n_steps=1, **QUIET)
+    trainer.fit(task, data)
+    assert trainer.callback_metrics["train/loss"].isfinite()
+    assert any(not torch.equal(value, before[key].to(value)) for key, value in task.state_dict().items())
+
+
+def test_gram_matrices_are_summed_in_single_precision_under_autocast(new_task):
+    task = new_task(style_layers=["relu1_2"])
+    judge = task.judges[0]
+    judge.features.colours.weight.mul_(100)
+    with torch.autocast("cpu", torch.float16):  # whose largest number is 65,504
+        assert all(value.isfinite() for value in judge(photos(), photos()))
+
+
+def test_a_checkpoint_needs_neither_paintings_nor_vgg(new_task, tmp_path, samples):
+    style = tmp_path / "painting.png"
+    style.write_bytes((samples / "trainB" / "0000.png").read_bytes())
+    torch.save(random_weights("vgg19"), tmp_path / "vgg.pth")
+    task = FastStyle(style=[str(style)], network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
+    data = DataLoader([{"images": photos(1)[0]}], batch_size=1)
+    trainer = pl.Trainer(max_steps=1, accelerator="cpu", **QUIET)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    style.unlink()
+    (tmp_path / "vgg.pth").unlink()
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["cyclestyle_task"] == "FastStyle"
+    loaded = FastStyle.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    loaded.setup("predict")
+    assert loaded.judges == ()
+    with torch.no_grad():
+        assert torch.equal(loaded(photos()), task(photos()))
+
+
+def test_a_vgg_of_its_own_file_is_not_calibrated_if_normalised(tmp_path, paintings):
+    """Weights whose first layer is a 1×1 convolution of the colours have activations of mean 1 already."""
+    drawn = random_weights()
+    weights = {f"{n + 2}.{leaf}": drawn[f"features.{n}.{leaf}"] for n in range(5) for leaf in ("weight", "bias")}
+    weights |= {"0.weight": torch.eye(3)[:, :, None, None], "0.bias": torch.zeros(3)}
+    assert build_vgg(["relu1_2"], weights).normalised
+    torch.save(weights, tmp_path / "vgg.pth")
+    task = FastStyle(style=paintings, network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
+    task.setup("fit")
+    assert torch.equal(task.judges[0].features.convolutions[1].weight, weights["3.weight"])
+    assert torch.equal(task.judges[0].shallow(photos())["relu2_2"], task.judges[0].features(photos())["relu2_2"])
+
+
+def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
+    with pytest.raises(CycleStyleError, match=r"no painting: list files in model\.style"):
+        new_task(style=None)
+    with pytest.raises(ImageError, match=r"cannot read nowhere\.jpg"):
+        new_task(style=["nowhere.jpg"])
+    (tmp_path / "fake.jpg").write_text("text")
+    with pytest.raises(ImageError, match=r"fake\.jpg: its content is no picture"):
+        new_task(style=[str(tmp_path / "fake.jpg")])
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth do not exist"):
+        new_task(weights="nowhere.pth")
+    with pytest.raises(DataError, match=r"photos of 12×12 are too small for relu4_1, which needs 16 .*data\.crop_size"):
+        step(new_task(style_layers=["relu4_1"]), photos(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preset": "gatys"}, "preset must be one of paper, reference, got 'gatys'"),
+        ({"network": "vgg11"}, "network must be vgg16 or vgg19, got 'vgg11'"),
+        ({"style_layers": ["relu3_4"]}, "vgg16 has no layer 'relu3_4'"),
+        ({"content_layers": ["conv1"]}, "vgg16 has no layer 'conv1'"),
+        ({"style_layers": []}, "style_layers must name at least one layer"),
+        ({"style_weight": 0}, "style_weight must be above 0, got 0"),
+        ({"style_size": -1}, "style_size must be above 0, got -1"),
+        ({"tv_weight": -1.0}, "must not be below 0, got 1.0 and -1.0"),
+        ({"upsample": "nearest"}, "upsample must be resize or transpose, got 'nearest'"),
+        ({"lr": 0}, "lr must be above 0, got 0"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        FastStyle(**settings)
