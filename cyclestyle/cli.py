@@ -16,7 +16,8 @@ COMMANDS = {
     "predict": ("predict", "translate a picture or a folder of pictures"),
     "export": ("export", "write a checkpoint as files of the original implementation"),
     "sample-data": ("sample_data", "draw the embedded sample domains"),
-    "score": ("score", "compare translations with the true pictures"),
+    "score": ("score", "measure translations"),
+    "compare": ("compare", "run methods on the same photos, and show them on one page"),
 }
 
 USAGE = "usage: cyclestyle [-h] [--version] COMMAND ..."

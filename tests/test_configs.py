@@ -3,16 +3,21 @@
 import os
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cyclestyle.cli import main
-from cyclestyle.tasks import CycleGAN
+from cyclestyle.tasks import AutoencoderStyle, CycleGAN, FastStyle, GramStyle
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA_SETS = sorted(CONFIGS.glob("*2*.yaml"))
+STYLE = [CONFIGS / f"{name}.yaml" for name in ("gatys", "gatys_relu3", "wct")]
+COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_fast_style", "sample_autoencoder")]
+AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
+FAST_STYLE = [CONFIGS / "fast_style.yaml", CONFIGS / "fast_style_relu3.yaml"]
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 
 
@@ -24,6 +29,7 @@ def parsed(capsys, *configs, words=()):
 
 def test_every_file_is_tested():
     tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
+    tested |= {*FAST_STYLE, *STYLE, *COMPARISON, *AUTOENCODER}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -42,6 +48,54 @@ def test_data_sets_are_the_paper_recipe_with_differences_only(capsys, path):
     assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
     assert set(yaml.safe_load(path.read_text())) == {"data", "trainer"}
     assert CycleGAN(**{**config["model"]["init_args"], "ngf": 1, "ndf": 1}).constant_epochs == 100
+
+
+def test_fast_style_shows_every_default(capsys):
+    shown = yaml.safe_load(FAST_STYLE[0].read_text())
+    bare = parsed(capsys, words=["--model=FastStyle", "--data=Photos"])
+    for part in ("model", "data"):
+        assert shown[part]["init_args"] == bare[part]["init_args"]
+    config = parsed(capsys, FAST_STYLE[0])
+    assert (config["trainer"]["max_steps"], config["data"]["init_args"]["batch_size"]) == (40000, 4)
+    assert config["best"]["monitor"] == "val/loss"
+
+
+def test_fast_style_up_to_relu3_1_changes_the_layers_alone(capsys):
+    base, changed = parsed(capsys, FAST_STYLE[0]), parsed(capsys, *FAST_STYLE)
+    assert {key for key in base if base[key] != changed[key]} == {"model"}
+    task = FastStyle(**changed["model"]["init_args"])
+    assert max(*task.content_layers, *task.style_layers) == "relu3_1"
+
+
+def test_gatys_shows_every_default():
+    shown = yaml.safe_load(STYLE[0].read_text())["model"]["init_args"]
+    defaults = {name: one.default for name, one in signature(GramStyle).parameters.items()}
+    assert shown == {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+
+
+@pytest.mark.parametrize("path", STYLE, ids=lambda path: path.stem)
+def test_methods_that_take_a_style_are_parsed_by_predict(capsys, path):
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", f"--config={path}", "--input=a", "--output=b", "--print_config"])
+    changed = yaml.safe_load(path.read_text())["model"]["init_args"]
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert changed.items() <= config["model"]["init_args"].items()
+
+
+def test_the_autoencoder_shows_every_default(capsys):
+    shown = yaml.safe_load(AUTOENCODER[0].read_text())["model"]["init_args"]
+    assert shown == parsed(capsys, words=["--model=AutoencoderStyle", "--data=UnpairedImages"])["model"]["init_args"]
+    changed = parsed(capsys, *AUTOENCODER)
+    assert AutoencoderStyle(**changed["model"]["init_args"]).objective == "adain"
+
+
+def test_the_comparison_of_the_sample_domains(capsys):
+    compared = yaml.safe_load(COMPARISON[0].read_text())
+    checkpoints = {method["predict"].get("ckpt_path", "") for method in compared["methods"]}
+    for base, path in ((FAST_STYLE[0], COMPARISON[1]), (AUTOENCODER[0], COMPARISON[2])):
+        root = parsed(capsys, base, path)["trainer"]["default_root_dir"]
+        assert f"{root}/checkpoints/last.ckpt" in checkpoints
+    assert "runs/quickstart/checkpoints/last.ckpt" in checkpoints
 
 
 def test_the_quickstart(capsys):

@@ -1,6 +1,13 @@
 """How close a translation comes to a picture or a domain."""
 
-from cyclestyle.metrics.distances import SetDistance, content_distance, set_distance, structure_distance
+from cyclestyle.metrics.distances import (
+    SetDistance,
+    content_distance,
+    mean_gram,
+    set_distance,
+    structure_distance,
+    style_distance,
+)
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
 from cyclestyle.metrics.texture import texture_distance
 
@@ -10,7 +17,9 @@ __all__ = [
     "SetDistance",
     "build_extractor",
     "content_distance",
+    "mean_gram",
     "set_distance",
     "structure_distance",
+    "style_distance",
     "texture_distance",
 ]

@@ -1,6 +1,7 @@
 """Distances between sets of pictures, and between a picture and its translation."""
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from cyclestyle.losses.style import gram_matrix
 from cyclestyle.metrics.features import Extractor
 
 SUBSETS = 50  # of which KID's mean and deviation are taken
@@ -67,6 +69,21 @@ def content_distance(extractor: Extractor, images: Tensor, translations: Tensor)
     first, second = (F.normalize(extractor.maps(batch), dim=1) for batch in (images, translations))
     distance: Tensor = torch.linalg.vector_norm(first - second, dim=1)  # (N, h, w)
     return distance.mean(dim=(1, 2))
+
+
+def mean_gram(extractor: Extractor, pictures: Sequence[Tensor]) -> Tensor:
+    """The mean Gram matrix `(C, C)` of the feature maps of pictures `(1, 3, H, W)`, over their places."""
+    return torch.stack([gram_matrix(extractor.maps(picture))[0] for picture in pictures]).mean(dim=0)
+
+
+def style_distance(extractor: Extractor, images: Tensor, gram: Tensor) -> Tensor:
+    """How far the Gram matrices of `images` are from `gram`, relative to its norm: `(N,)`, 0 for the same.
+
+    Gram matrices are those of Gatys et al. 2016, eq. 3, divided by the number of places.
+    """
+    difference = gram_matrix(extractor.maps(images)) - gram
+    distance: Tensor = torch.linalg.matrix_norm(difference) / torch.linalg.matrix_norm(gram)
+    return distance
 
 
 def structure_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:

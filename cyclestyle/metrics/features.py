@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.metrics.texture import texture_statistics
+from cyclestyle.networks.vgg import build_vgg
 
 ExtractorName = Literal["statistics", "squeezenet", "vgg", "inception"]
 
@@ -124,27 +125,15 @@ class NormalisedVGG(Extractor):
         super().__init__()
         if weights is None:
             raise CheckpointError("the extractor vgg needs a file: set its weights to vgg_normalised_conv3_1.pth")
-
-        def conv(inputs: int, outputs: int) -> list[nn.Module]:
-            return [nn.ReflectionPad2d(1), nn.Conv2d(inputs, outputs, 3), nn.ReLU()]
-
-        self.layers = nn.Sequential(  # the file's keys count these layers: 0, 2, 5, 9, 12, 16
-            nn.Conv2d(3, 3, 1),
-            *conv(3, 64),
-            *conv(64, 64),
-            nn.MaxPool2d(2),
-            *conv(64, 128),
-            *conv(128, 128),
-            nn.MaxPool2d(2),
-            *conv(128, 256),
-        )
         try:
-            self.layers.load_state_dict(read_weights(weights))
-        except RuntimeError as error:
+            self.network = build_vgg(["relu3_1"], read_weights(weights))
+        except CheckpointError as error:
             raise CheckpointError(f"{weights} is no normalised VGG up to relu3_1") from error
+        if not self.network.normalised:
+            raise CheckpointError(f"{weights} is no normalised VGG up to relu3_1")
 
     def _maps(self, images: Tensor) -> Tensor:
-        result: Tensor = self.layers((images + 1) / 2)
+        result: Tensor = self.network(images)["relu3_1"]
         return result
 
 

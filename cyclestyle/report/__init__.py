@@ -1,5 +1,6 @@
 """Pages that show results, each one file that needs no network."""
 
+from cyclestyle.report.comparison import Row, comparison_page, comparison_sheet
 from cyclestyle.report.page import Curve, Page
 
-__all__ = ["Curve", "Page"]
+__all__ = ["Curve", "Page", "Row", "comparison_page", "comparison_sheet"]

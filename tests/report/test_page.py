@@ -1,23 +1,14 @@
-import base64
-import io
-import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
-from threading import Timer
 
 import pytest
+from browser import SWITCHES, Browser, needs_chromium
 from PIL import Image
 
 from cyclestyle.report import Page
 
 COLOURS = ("red", "lime", "white")
-
-needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-
-SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync")
-SWITCHES += ("--disable-background-networking", "--disable-component-update")
 
 
 class Tags(HTMLParser):
@@ -99,92 +90,16 @@ def test_a_browser_shows_one_picture_of_the_flip_through(page, tmp_path):
     assert "step 2" in flip.split("<figure><img")[1]
 
 
-class Browser:
-    """A page in Chromium, spoken to through a pipe: keys, the mouse and fingers are as real as a user's."""
-
-    def __init__(self, folder):
-        # Chromium reads commands from descriptor 3 and answers on 4
-        shell = ["sh", "-c", 'exec "$@" 3<&0 4>&1 </dev/null >&2', "sh", "chromium", *SWITCHES]
-        words = [*shell, "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.deadline = Timer(300, self.process.kill)  # reading from a browser that hangs would never end
-        self.deadline.start()
-        self.session, self.calls, self.events = {}, 0, []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self.session = {"sessionId": attached["sessionId"]}
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
-        self.call("Page.setLifecycleEventsEnabled", enabled=True)
-
-    def close(self):
-        self.call("Browser.close")
-        self.process.communicate()
-        self.deadline.cancel()
-
-    def call(self, method, **parameters):
-        self.calls += 1
-        message = {"id": self.calls, "method": method, "params": parameters, **self.session}
-        self.process.stdin.write(json.dumps(message).encode() + b"\0")
-        self.process.stdin.flush()
-        while (answer := self.read()).get("id") != self.calls:
-            self.events.append(answer)
-        return answer["result"]
-
-    def read(self):
-        text = bytearray()
-        while (byte := self.process.stdout.read(1)) != b"\0":
-            assert byte, "chromium has gone"
-            text += byte
-        return json.loads(text)
-
-    def open(self, page, file, width=1280, scheme="light"):
-        page.write(file)
-        phone = width < 600
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=phone)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.events.clear()
-        loader = self.call("Page.navigate", url=f"file://{file}")["loaderId"]
-        while ("load", loader) not in [(e["params"].get("name"), e["params"].get("loaderId")) for e in self.events]:
-            self.events.append(self.read())
-
-    def run(self, script):
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def errors(self):
-        """What the console shows in red."""
-        self.run("0")  # events that are under way come before the answer
-        return [
-            event
-            for event in self.events
-            if event["method"] == "Runtime.exceptionThrown"
-            or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "assert"))
-            or (event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error")
-        ]
-
-    def press(self, key, code, text=""):
-        keys = {"key": key, "code": key, "windowsVirtualKeyCode": code}
-        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **keys)
-        self.call("Input.dispatchKeyEvent", type="keyUp", **keys)
-
-    def mouse(self, kind, x, y):
-        self.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, button="left", buttons=1, clickCount=1)
-
-    def touch(self, kind, *points):
-        self.call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=[{"x": x, "y": y} for x, y in points])
-
-    def screenshot(self):
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
-        return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     browser = Browser(tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
+
+
+def written(page, folder):
+    page.write(folder / "page.html")
+    return folder / "page.html"
 
 
 @pytest.fixture
@@ -210,7 +125,7 @@ def comparison():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_every_picture_shows_and_the_page_does_not_scroll_sideways(browser, comparison, tmp_path, width, scheme):
-    browser.open(comparison, tmp_path / "page.html", width, scheme)
+    browser.open(written(comparison, tmp_path), width, scheme)
     assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth)") == [600, 90] * 6
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert (browser.screenshot().convert("L").getpixel((2, 2)) > 128) == (scheme == "light")
@@ -219,7 +134,7 @@ def test_every_picture_shows_and_the_page_does_not_scroll_sideways(browser, comp
 
 @needs_chromium
 def test_a_result_lies_on_its_photo_up_to_the_edge(browser, comparison, tmp_path):
-    browser.open(comparison, tmp_path / "page.html")
+    browser.open(written(comparison, tmp_path))
     shown = browser.screenshot()
     for n, colour in enumerate([(255, 0, 0), (0, 255, 0), (255, 255, 255)] * 2):
         left, top, width, height = box(browser, n)
@@ -247,7 +162,7 @@ def edges(browser):
 
 @needs_chromium
 def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_path):
-    browser.open(comparison, tmp_path / "page.html", width=390)
+    browser.open(written(comparison, tmp_path), width=390)
     assert edges(browser) == [50] * 6
     labels = browser.run("[...document.querySelectorAll('input')].map(input => input.ariaLabel)")
     assert len(set(labels)) == 6
@@ -283,7 +198,7 @@ def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_pa
 
 @needs_chromium
 def test_a_finger_that_scrolls_the_page_leaves_the_edge_alone(browser, comparison, tmp_path):
-    browser.open(comparison, tmp_path / "page.html", width=390)
+    browser.open(written(comparison, tmp_path), width=390)
     browser.run("document.querySelector('.box').scrollIntoView({ block: 'center' })")
     before = browser.run("scrollY")
     browser.touch("Start", (60, 400))
@@ -296,7 +211,7 @@ def test_a_finger_that_scrolls_the_page_leaves_the_edge_alone(browser, compariso
 
 @needs_chromium
 def test_a_column_sorts_both_ways_with_what_is_missing_last(browser, comparison, tmp_path):
-    browser.open(comparison, tmp_path / "page.html")
+    browser.open(written(comparison, tmp_path))
     names = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent).join(' ')"
     sorts = "[...document.querySelectorAll('thead th')].map(head => head.getAttribute('aria-sort')).slice(0, 5)"
     assert browser.run(names) == "one two three four five"

@@ -1,0 +1,93 @@
+"""One page, and one sheet, that show several methods' results on the same photos."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from cyclestyle.report.page import Page
+
+SIDE = 512  # pixels that a picture on the page has at most
+CELL = 256  # pixels of a cell of the sheet
+HEAD = 20  # pixels of its captions
+
+HEADER = ("", "style ↓", "KID ↓", "content ↓", "s / picture", "memory, MB", "training, min")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What was measured of a method; nothing where it could not be."""
+
+    name: str
+    style: float
+    content: float
+    kid: float | None = None
+    kid_std: float | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    training_seconds: float | None = None
+
+    def cells(self) -> list[str]:
+        """The row of the table, in the units of `HEADER`."""
+        kid = "–" if self.kid is None else f"{self.kid:.4g} ± {self.kid_std:.2g}"
+        return [
+            self.name,
+            f"{self.style:.4g}",
+            kid,
+            f"{self.content:.3f}",
+            "–" if self.seconds is None else f"{self.seconds:.3g}",
+            "–" if self.memory is None else f"{self.memory / 1e6:.0f}",
+            "–" if self.training_seconds is None else f"{self.training_seconds / 60:.1f}",
+        ]
+
+
+def comparison_page(
+    rows: Sequence[Row],
+    photos: Mapping[str, Path],
+    results: Mapping[str, Mapping[str, Path]],
+    *,
+    paintings: Sequence[Path],
+    notes: Sequence[str],
+) -> Page:
+    """Build the page: the table, and each photo under every method's result.
+
+    Args:
+        rows: of the table.
+        photos: by name.
+        results: each method's pictures, by the photos' names.
+        paintings: some of the painting domain, to be shown.
+        notes: what the figures rest on.
+    """
+    page = Page("Comparison")
+    page.table(HEADER, [row.cells() for row in rows], sortable=True)
+    for note in notes:
+        page.text(note)
+    page.heading("Paintings of the domain")
+    page.pictures([(path.name, _opened(path, CELL)) for path in paintings])
+    page.heading("Photos and results")
+    for name, photo in photos.items():
+        after = [(method, _opened(pictures[name], SIDE)) for method, pictures in results.items()]
+        page.before_after((name, _opened(photo, SIDE)), after)
+    return page
+
+
+def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[str, Path]]) -> Image.Image:
+    """A picture with a row a photo: the photo, and each method's result."""
+    columns = {"photo": photos, **results}
+    sheet = Image.new("RGB", (CELL * len(columns), HEAD + CELL * len(photos)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, (method, pictures) in enumerate(columns.items()):
+        draw.text((CELL * column + 4, 4), method, fill="black")
+        for row, name in enumerate(photos):
+            image = _opened(pictures[name], CELL)
+            across, down = (CELL - image.width) // 2, (CELL - image.height) // 2
+            sheet.paste(image, (CELL * column + across, HEAD + CELL * row + down))
+    return sheet
+
+
+def _opened(path: Path, side: int) -> Image.Image:
+    with Image.open(path) as image:
+        shown = image.convert("RGB")
+    shown.thumbnail((side, side))
+    return shown

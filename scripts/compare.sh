@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The quickstart's model and three other methods on one page. Run it again and it goes on from what is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+data=datasets/sample
+
+scripts/quickstart.sh
+source scripts/environment.sh
+
+echo "== Training Johnson's network in the style of one painting"
+cyclestyle fit --config configs/fast_style.yaml --config configs/sample_fast_style.yaml --ckpt_path last
+
+echo "== Training an autoencoder"
+cyclestyle fit --config configs/autoencoder.yaml --config configs/sample_autoencoder.yaml --ckpt_path last
+
+echo "== Comparing"
+cyclestyle compare --config configs/compare.yaml --input "$data/testA" --output runs/compare
