@@ -23,7 +23,10 @@ def shell_commands():
 @pytest.mark.parametrize("words", list(shell_commands()), ids=" ".join)
 def test_every_option_that_the_readme_shows_is_known(words, capsys):
     assert words[0] in COMMANDS
-    if words[0] in ("predict", "export"):  # no dry run: a missing checkpoint is the first thing that they notice
+    if "--style" in words:  # no dry run: a missing painting is the first thing that is noticed
+        assert main(words) == 1
+        assert f"cannot read {words[words.index('--style') + 1]}: No such file" in capsys.readouterr().err
+    elif words[0] in ("predict", "export"):  # a missing checkpoint is
         assert main(words) == 1
         assert f"checkpoint {words[words.index('--ckpt_path') + 1]} does not exist" in capsys.readouterr().err
     elif words[0] == "score":

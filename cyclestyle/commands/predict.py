@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ActionConfigFile, ActionYesNo  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
+from torch import Tensor
 
 import cyclestyle.tasks
 from cyclestyle.callbacks import PaintingProgress, PictureWriter
@@ -72,11 +73,12 @@ def run(name: str, args: Sequence[str]) -> int:
         settings = Prediction(**{key: config[key] for key in Prediction.__dataclass_fields__})
         if settings.batch_size < 1:
             raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
+        styles = _read_styles(settings.style)  # before a network is fetched for them
         try:
             built = parser.instantiate_classes(config)
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
-        task = _task(settings, built.get("model"))
+        task = _task(settings, built.get("model"), styles)
         plan = plan_prediction(
             Path(settings.input), Path(settings.output), batch_size=settings.batch_size, overwrite=settings.overwrite
         )
@@ -99,18 +101,17 @@ def _predict(task: pl.LightningModule, plan: PredictionPlan, settings: Predictio
     return _report(plan, writer, settings.output)
 
 
-def _task(settings: Prediction, model: pl.LightningModule | None) -> pl.LightningModule:
+def _task(settings: Prediction, model: pl.LightningModule | None, styles: list[Tensor]) -> pl.LightningModule:
     """The method that is named, with its weights and its styles."""
     if model is None:
         if settings.ckpt_path is None:
             raise CycleStyleError(
                 "nothing to translate with: name a checkpoint with --ckpt_path, or a method with --model"
             )
+        translator = Translator.load(settings.ckpt_path, direction=settings.direction, averaging=settings.averaging)
         if settings.style or settings.mask:
             raise CycleStyleError(f"{settings.ckpt_path} has learnt its style; leave --style and --mask out")
-        return Translation(
-            Translator.load(settings.ckpt_path, direction=settings.direction, averaging=settings.averaging)
-        )
+        return Translation(translator)
     if settings.mask and not isinstance(model, GramStyle):
         raise CycleStyleError(f"{_a(model)} takes no masks; leave --mask out")
     if not isinstance(model, PaintsInStyle):
@@ -121,11 +122,14 @@ def _task(settings: Prediction, model: pl.LightningModule | None) -> pl.Lightnin
         raise CycleStyleError(
             f"{len(settings.mask)} masks for {len(settings.style)} styles; give one mask for each style"
         )
-    paths = [
-        path for word in settings.style for path in (find_images(Path(word)) if Path(word).is_dir() else [Path(word)])
-    ]
-    model.use_styles([to_tensor(read_image(path)) for path in paths], settings.style_weights)
+    model.use_styles(styles, settings.style_weights)
     return model
+
+
+def _read_styles(words: Sequence[str]) -> list[Tensor]:
+    """Read paintings, and all of each folder, `(3, H, W)` in [-1, 1]."""
+    paths = [path for word in map(Path, words) for path in (find_images(word) if word.is_dir() else [word])]
+    return [to_tensor(read_image(path)) for path in paths]
 
 
 def _a(model: pl.LightningModule) -> str:

@@ -86,6 +86,7 @@ def raise_at(monkeypatch, hook, call, number):
 )
 def test_a_signal_saves_and_leaves(monkeypatch, cyclestyle, words, whole, tmp_path, number, hook, call):
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
+    handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
         raise_at(patched, hook, call, number)
         status, _, error = cyclestyle(*words)
@@ -93,7 +94,7 @@ def test_a_signal_saves_and_leaves(monkeypatch, cyclestyle, words, whole, tmp_pa
     assert f"cyclestyle: stopped by {number.name} at step" in error
     assert "Traceback" not in error
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert cyclestyle(*words)[0] == 0
     assert_same(tmp_path, whole)
 
