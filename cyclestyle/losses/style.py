@@ -17,11 +17,13 @@ def gram_matrix(features: Tensor, normalise: GramNormalisation = "pixels") -> Te
     """Products of all pairs of channels, summed over the places: `(N, C, H, W)` → `(N, C, C)`.
 
     Divided by nothing (`none`; Gatys et al. 2016, eq. 3), by H·W (`pixels`; Gatys' code), or by C·H·W (`elements`;
-    Johnson et al. 2016, eq. 3).
+    Johnson et al. 2016, eq. 3). In at least single precision, also under autocast: sums over all places leave the
+    range and the precision of half.
     """
     channels, height, width = features.shape[1:]
-    places = features.flatten(2)  # (N, C, H·W)
-    products: Tensor = _Products.apply(places)
+    with torch.autocast(features.device.type, enabled=False):
+        wide = features.to(torch.promote_types(features.dtype, torch.float32))
+        products: Tensor = _Products.apply(wide.flatten(2))  # of (N, C, H·W)
     return products / {"none": 1, "pixels": height * width, "elements": channels * height * width}[normalise]
 
 
@@ -36,12 +38,12 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         places: Tensor = ctx.saved_tensors[0]
-        return (slope + slope.mT).to(places.dtype) @ places
+        return (slope + slope.mT) @ places
 
 
 def content_loss(features: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
     """Squared difference of features, a scalar: half its sum (Gatys et al. 2016, eq. 1) or its mean (their code)."""
-    squares = (features - target).square()
+    squares = (features - target).to(torch.promote_types(features.dtype, torch.float32)).square()
     return 0.5 * squares.sum() if reduction == "half_sum" else squares.mean()
 
 

@@ -250,15 +250,14 @@ class StyleJudge(nn.Module):
         with torch.no_grad():
             wanted = self.shallow(photos)
         seen = self.features(painted)
-        with torch.autocast(painted.device.type, enabled=False):  # sums over all places leave half precision's range
-            contents = [content_loss(_wide(seen[layer]), _wide(wanted[layer])) for layer in self.content_layers]
-            grams = self._grams(seen)
-            styles = [style_loss(grams[layer], self.get_buffer(layer)) for layer in self.style_layers]
-            nothing = styles[0].new_zeros(())
-            return torch.stack([nothing, *contents]).sum(), torch.stack(styles).sum()
+        contents = [content_loss(seen[layer], wanted[layer]) for layer in self.content_layers]
+        grams = self._grams(seen)
+        styles = [style_loss(grams[layer], self.get_buffer(layer)) for layer in self.style_layers]
+        nothing = styles[0].new_zeros(())
+        return torch.stack([nothing, *contents]).sum(), torch.stack(styles).sum()
 
     def _grams(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {layer: gram_matrix(_wide(features[layer]), self.normalise) for layer in self.style_layers}
+        return {layer: gram_matrix(features[layer], self.normalise) for layer in self.style_layers}
 
 
 def _until(layers: Iterable[str], deep: VGG) -> VGG:
@@ -270,11 +269,6 @@ def _until(layers: Iterable[str], deep: VGG) -> VGG:
 
 def _each_once(layers: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layers))
-
-
-def _wide(features: Tensor) -> Tensor:
-    """At least single precision."""
-    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _check_positive(**values: float) -> None:

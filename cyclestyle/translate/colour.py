@@ -38,8 +38,10 @@ class ColourTransfer:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map a picture `(3, H, W)` in [-1, 1]; what leaves that range is cut off."""
-        colours = image.flatten(1).double() - self.mean_source[:, None]
-        mapped = self.matrix @ colours + self.mean_target[:, None]
+        matrix, mean_source, mean_target = (
+            part.to(image.device) for part in (self.matrix, self.mean_source, self.mean_target)
+        )
+        mapped = matrix @ (image.flatten(1).double() - mean_source[:, None]) + mean_target[:, None]
         return mapped.reshape(image.shape).clamp(-1, 1).to(image.dtype)
 
 
@@ -71,8 +73,8 @@ def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     for image in images:
         pixels = image.flatten(1).double()  # (3, H·W)
         count += pixels.shape[1]
-        total += pixels.sum(dim=1)
-        products += pixels @ pixels.T
+        total += pixels.sum(dim=1).cpu()
+        products += (pixels @ pixels.T).cpu()
     mean = total / count
     return mean, products / count - torch.outer(mean, mean)
 

@@ -38,6 +38,16 @@ def test_gram_matrix_does_not_see_where_things_are():
     torch.testing.assert_close(gram_matrix(moved), gram_matrix(found))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gram_matrices_stay_precise_in_half_precision(dtype):
+    found = (60 + features().float()).to(dtype)  # sums of 3600 leave float16 after 18 places
+    with torch.autocast("cpu", dtype=dtype):
+        half = gram_matrix(found.requires_grad_(), "none")
+    torch.testing.assert_close(half, gram_matrix(found.detach().float(), "none"))
+    half.sum().backward()
+    assert found.grad.isfinite().all()
+
+
 def test_the_style_loss_is_equation_4_of_the_paper():
     first, second = features(0)[:1], features(1)[:1]
     channels, places = 4, 30
