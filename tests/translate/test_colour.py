@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from cyclestyle.translate.colour import ColourTransfer
+from cyclestyle.translate.colour import ColourTransfer, put_luminance, to_grey
 
 
 def moments(images):
@@ -29,3 +30,33 @@ def test_a_domain_is_mapped_onto_itself_by_the_identity():
 def test_one_colour_pictures_stay_finite():
     transfer = ColourTransfer.fit([torch.zeros(3, 4, 4)], [torch.full((3, 4, 4), 0.5)])
     assert torch.allclose(transfer(torch.zeros(3, 4, 4)), torch.full((3, 4, 4), 0.5))
+
+
+@pytest.mark.parametrize("method", ["transport", "pca", "cholesky"])
+def test_every_method_gives_the_mean_and_covariance_of_the_target(method):
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(3, 3, generator=generator)
+    source = 0.2 * torch.randn(3, 40, 30, generator=generator)
+    target = 0.1 + 0.05 * (mix @ torch.randn(3, 500, generator=generator)).reshape(3, 25, 20)
+    result = ColourTransfer.fit([source], [target], method)(source)
+    for moment in (lambda x: x.flatten(1).mean(dim=1), lambda x: torch.cov(x.flatten(1), correction=0)):
+        torch.testing.assert_close(moment(result), moment(target), atol=1e-4, rtol=1e-3)
+
+
+def test_transport_moves_colours_least():
+    generator = torch.Generator().manual_seed(1)
+    source, target = (torch.randn(3, 20, 20, generator=generator) * torch.tensor([0.1, 0.2, 0.3])[:, None, None]
+                      for _ in range(2))  # fmt: skip
+    target = torch.einsum("ij,jhw->ihw", torch.linalg.qr(torch.randn(3, 3, generator=generator))[0], target)
+    moved = {
+        method: (ColourTransfer.fit([source], [target], method)(source) - source).square().mean()
+        for method in ("transport", "pca", "cholesky")
+    }
+    assert moved["transport"] <= min(moved["pca"], moved["cholesky"])
+
+
+def test_luminance_is_put_and_colour_differences_stay():
+    photos, images = 0.3 * torch.rand(1, 3, 4, 4), 0.3 * torch.rand(1, 3, 4, 4)
+    result = put_luminance(images, photos)
+    torch.testing.assert_close(to_grey(result), to_grey(images))
+    torch.testing.assert_close(result - to_grey(result), photos - to_grey(photos))
