@@ -14,7 +14,8 @@ from cyclestyle.losses.style import adaptive_instance_norm, mean_std_loss, white
 from cyclestyle.networks.autoencoder import Decoder, read_decoder
 from cyclestyle.networks.initialisation import initialise
 from cyclestyle.networks.vgg import VGG, WIDTHS, stride
-from cyclestyle.tasks.gram import check_choices, normalised_weights
+from cyclestyle.tasks.checks import check_choices, check_positive
+from cyclestyle.tasks.gram import normalised_weights
 from cyclestyle.translate.checkpoints import read_checkpoint
 from cyclestyle.translate.colour import ColourTransfer
 from cyclestyle.translate.translator import padded
@@ -88,8 +89,7 @@ class AutoencoderStyle(pl.LightningModule):
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
         if objective == "adain" and encoder == "scratch":
             raise ValueError("objective adain needs an encoder that is trained already: set encoder to vgg19")
-        if lr <= 0 or width < 1:
-            raise ValueError(f"lr and width must be above 0, got {lr} and {width}")
+        check_positive(lr=lr, width=width)
         self.save_hyperparameters()
         self.level, self.objective, self.content_domain, self.lr = level, objective, content_domain, lr
         self.style_weight, self.feature_weight = style_weight, feature_weight

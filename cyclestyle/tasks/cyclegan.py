@@ -17,6 +17,7 @@ from cyclestyle.networks import build_discriminator, build_generator, initialise
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName, UpsampleName
 from cyclestyle.networks.initialisation import InitName
+from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.translate.official import read_official
 
@@ -112,8 +113,8 @@ class CycleGAN(pl.LightningModule):
     ) -> None:
         super().__init__()
         check_gan_mode(gan_mode)
-        _check_positive(ngf=ngf, ndf=ndf, lr=lr)
-        _check_not_negative(
+        check_positive(ngf=ngf, ndf=ndf, lr=lr)
+        check_not_negative(
             lambda_A=lambda_A, lambda_B=lambda_B, lambda_identity=lambda_identity, decay_epochs=decay_epochs
         )
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
@@ -404,15 +405,3 @@ def restore_random(state: dict[str, Tensor], device: torch.device) -> None:
 def sum_of(losses: dict[str, Tensor]) -> Tensor:
     """The sum of the losses, a scalar."""
     return torch.stack(list(losses.values())).sum()
-
-
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be above 0, got {value}")
-
-
-def _check_not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be below 0, got {value}")

@@ -15,6 +15,7 @@ from cyclestyle.losses.style import GramNormalisation, content_loss, gram_matrix
 from cyclestyle.networks.generators import UpsampleName
 from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.networks.vgg import VGG, VGGName
+from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.gram import normalised_weights, resized, working_size
 from cyclestyle.translate.vgg import load_vgg
 
@@ -107,11 +108,9 @@ class FastStyle(pl.LightningModule):
         lr: float = 1e-3,
     ) -> None:
         super().__init__()
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-        _check_positive(style_size=style_size, style_weight=style_weight, lr=lr)
-        if content_weight < 0 or tv_weight < 0:
-            raise ValueError(f"content_weight and tv_weight must not be below 0, got {content_weight} and {tv_weight}")
+        check_choices(preset=(preset, tuple(PRESETS)))
+        check_positive(style_size=style_size, style_weight=style_weight, lr=lr)
+        check_not_negative(content_weight=content_weight, tv_weight=tv_weight)
         if not style_layers:
             raise ValueError("style_layers must name at least one layer, got none")
         self.save_hyperparameters()
@@ -269,9 +268,3 @@ def _until(layers: Iterable[str], deep: VGG) -> VGG:
 
 def _each_once(layers: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layers))
-
-
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be above 0, got {value}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.losses.style import Reduction
 from cyclestyle.networks.vgg import WIDTHS, Pooling, VGGName
+from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.translate.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
 from cyclestyle.translate.gatys import GramObjective, GramWeights, OnEvaluation, Optimiser, Painter
 from cyclestyle.translate.vgg import load_vgg
@@ -109,7 +110,12 @@ class GramStyle(pl.LightningModule):
         super().__init__()
         check_choices(preset=(preset, tuple(PRESETS)), optimiser=(optimiser, get_args(Optimiser)))
         check_choices(colour=(colour, get_args(Colour)), colour_match=(colour_match, get_args(ColourMatch)))
-        _check(sizes, steps, min(content_weight, style_weight, tv_weight), style_scale, tile, history)
+        check_not_negative(content_weight=content_weight, style_weight=style_weight, tv_weight=tv_weight)
+        check_positive(style_scale=style_scale, lr=lr, history=history)
+        if not sizes or len(sizes) != len(steps) or min(*sizes, *steps) < 1:
+            raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {sizes} and {steps}")
+        if tile < 16:
+            raise ValueError(f"tile must be at least 16, got {tile}")
         if not content_weight + style_weight:
             raise ValueError("content_weight and style_weight are both 0: nothing is left to paint")
         chosen = PRESETS[preset]
@@ -237,23 +243,3 @@ def normalised_weights(count: int, weights: Sequence[float] | None) -> list[floa
     if len(weights) != count or min(weights, default=0) < 0 or not sum(weights) > 0:
         raise CycleStyleError(f"style_weights {list(weights)} for {count} styles; give each one a weight of 0 or more")
     return [weight / sum(weights) for weight in weights]
-
-
-def _check(
-    sizes: Sequence[int], steps: Sequence[int], least: float, style_scale: float, tile: int, history: int
-) -> None:
-    if not sizes or len(sizes) != len(steps) or min(sizes) < 1 or min(steps) < 1:
-        raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {list(sizes)} and {list(steps)}")
-    if least < 0:
-        raise ValueError(f"content_weight, style_weight and tv_weight must not be below 0, got {least}")
-    if style_scale <= 0:
-        raise ValueError(f"style_scale must be above 0, got {style_scale}")
-    if tile < 16 or history < 1:
-        raise ValueError(f"tile must be at least 16 and history at least 1, got {tile} and {history}")
-
-
-def check_choices(**values: tuple[str, Sequence[str]]) -> None:
-    """Raise a ValueError unless each value is one of its choices."""
-    for name, (value, choices) in values.items():
-        if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

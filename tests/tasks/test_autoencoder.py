@@ -146,7 +146,7 @@ def test_untrained_decoders_are_refused(vgg_file):
         ({"level": 0}, "level must be 1 to 5, got 0"),
         ({"objective": "adain"}, "objective adain needs an encoder"),
         ({"mode": "both"}, "mode must be one of joint, separate, got 'both'"),
-        ({"lr": 0.0}, "lr and width must be above 0"),
+        ({"lr": 0.0}, "lr must be above 0, got 0.0"),
     ],
 )
 def test_bad_settings_are_refused(changes, text):

@@ -192,7 +192,7 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
         ({"style_layers": []}, "style_layers must name at least one layer"),
         ({"style_weight": 0}, "style_weight must be above 0, got 0"),
         ({"style_size": -1}, "style_size must be above 0, got -1"),
-        ({"tv_weight": -1.0}, "must not be below 0, got 1.0 and -1.0"),
+        ({"tv_weight": -1.0}, "tv_weight must not be below 0, got -1.0"),
         ({"upsample": "nearest"}, "upsample must be resize or transpose, got 'nearest'"),
         ({"lr": 0}, "lr must be above 0, got 0"),
     ],
