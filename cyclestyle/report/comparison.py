@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from cyclestyle.report.page import Page
 
 SIDE = 512  # pixels that a picture on the page has at most
-CELL = 256  # pixels of a cell of the sheet
+CELL = 256  # pixels of a cell of the sheet at most
 HEAD = 20  # pixels of its captions
 
 HEADER = ("", "style ↓", "KID ↓", "content ↓", "s / picture", "memory, MB", "training, min")
@@ -75,14 +75,14 @@ def comparison_page(
 def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[str, Path]]) -> Image.Image:
     """A picture with a row a photo: the photo, and each method's result."""
     columns = {"photo": photos, **results}
-    sheet = Image.new("RGB", (CELL * len(columns), HEAD + CELL * len(photos)), "white")
+    cells = {method: [_opened(pictures[name], CELL) for name in photos] for method, pictures in columns.items()}
+    side = max(max(cell.size) for column in cells.values() for cell in column)
+    sheet = Image.new("RGB", (side * len(columns), HEAD + side * len(photos)), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, (method, pictures) in enumerate(columns.items()):
-        draw.text((CELL * column + 4, 4), method, fill="black")
-        for row, name in enumerate(photos):
-            image = _opened(pictures[name], CELL)
-            across, down = (CELL - image.width) // 2, (CELL - image.height) // 2
-            sheet.paste(image, (CELL * column + across, HEAD + CELL * row + down))
+    for column, (method, pictures) in enumerate(cells.items()):
+        draw.text((side * column + 4, 4), method, fill="black")
+        for row, cell in enumerate(pictures):
+            sheet.paste(cell, (side * column + (side - cell.width) // 2, HEAD + side * row + (side - cell.height) // 2))
     return sheet
 
 

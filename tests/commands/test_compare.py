@@ -60,7 +60,7 @@ def test_every_method_is_measured_and_every_photo_kept(report):
     assert rows["Gatys"]["training_seconds"] is None
     for folder in ("cycle_gan", "gatys"):
         assert Image.open(report / folder / "sub" / "two.jpg").size == (40, 24)
-    assert Image.open(report / "sheet.png").size == (3 * 256, 20 + 2 * 256)
+    assert Image.open(report / "sheet.png").size == (3 * 40, 20 + 2 * 40)
 
 
 def test_the_page_is_one_file_that_names_the_extractor(report):
