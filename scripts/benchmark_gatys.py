@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 
+from cyclestyle.commands.common import keep_memory
 from cyclestyle.tasks import GramStyle
 
 
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=5, help="style layers: 5 is Gatys' set, 3 ends at relu3_1")
     parser.add_argument("--rounds", type=int, default=2, help="turns that each side gets")
     options = parser.parse_args()
+    keep_memory()
     count = options.evaluations // options.rounds
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layers = [f"relu{block}_1" for block in range(1, options.layers + 1)]
@@ -44,12 +46,11 @@ def main() -> None:
     def paint() -> None:
         task.paint(photo[None])
 
-    bare_seconds = painting_seconds = 0.0
-    for _ in range(options.rounds):
+    bare_seconds, bare_memory = timed(bare), peak(device)  # the peak, while nothing else has raised it
+    painting_seconds, memory = timed(paint), peak(device)
+    for _ in range(options.rounds - 1):
         bare_seconds += timed(bare)
-        bare_memory = peak(device)
         painting_seconds += timed(paint)
-    memory = peak(device)
     print(f"{options.size}² to {layers[-1]}, {count * options.rounds} evaluations, {torch.get_num_threads()} threads")
     print(f"bare forward and backward  {bare_seconds:8.1f} s  {bare_memory / 1e6:7.0f} MB")
     print(f"Gatys                      {painting_seconds:8.1f} s  {memory / 1e6:7.0f} MB")

@@ -1,8 +1,10 @@
 """What the commands share: a parser and a context that turn mistakes into one line."""
 
+import ctypes
 import errno
 import logging
 import re
+import sys
 import warnings
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,8 @@ from pytorch_lightning.cli import LightningArgumentParser
 from cyclestyle.errors import CycleStyleError, DivergedError, StoppedError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # what a disk does, rather than a program
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
 
 
 class Parser(LightningArgumentParser):
@@ -80,6 +84,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
     # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.
     warnings.filterwarnings("ignore", message="The number of training batches")
+
+
+def keep_memory() -> None:
+    """Let the process keep the memory of large activations instead of asking for it anew in every layer.
+
+    By default glibc gives it back at once, and a fifth of the time goes into fetching it again. Elsewhere than on Linux
+    with glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -16,7 +16,15 @@ from torch import Tensor
 
 import cyclestyle.tasks
 from cyclestyle.callbacks import PaintingProgress, PictureWriter
-from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
+from cyclestyle.commands.common import (
+    Parser,
+    check_configs,
+    ensure_writable,
+    keep_memory,
+    one_line,
+    one_line_errors,
+    quiet,
+)
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CheckpointError, CycleStyleError
@@ -66,6 +74,7 @@ LISTS = ("style", "style_weights", "mask")  # several words after one option
 def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any picture failed."""
     quiet()
+    keep_memory()
     check_configs(args)
     with one_line_errors():
         parser = _parser(args)

@@ -38,7 +38,9 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         places: Tensor = ctx.saved_tensors[0]
-        return (slope + slope.mT) @ places
+        both = slope + slope.mT
+        # The gradient lies in memory as the features do, so that it is added to theirs without being turned about.
+        return (places.mT @ both).mT if places.mT.is_contiguous() else both @ places
 
 
 def content_loss(features: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:

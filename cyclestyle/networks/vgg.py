@@ -1,7 +1,7 @@
 """VGG-16 and VGG-19 (Simonyan & Zisserman 2015) as feature extractors, and encoders of the same shape."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -72,15 +72,21 @@ class VGG(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the activations of every layer asked for."""
+        return dict(self.activations(images))
+
+    def activations(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield every layer asked for and its activations as soon as they are computed.
+
+        Of losses that are computed at once the backward pass takes each when its layer's turn has come; of losses
+        that are computed at the end it begins with all, and holds the gradients of all layers together.
+        """
         features = self.colours((images + 1) / 2)
-        found = {}
         for name, convolution in zip(self.names, self.convolutions, strict=True):
             if name.endswith("_1") and _block(name) > 1:
                 features = self._pool(features)
             features = F.relu(convolution(features))
             if name in self.layers:
-                found[name] = features
-        return found
+                yield name, features
 
     @torch.no_grad()
     def calibrate(self, pictures: Sequence[Tensor]) -> None:
@@ -121,6 +127,8 @@ def build_vgg(
 ) -> VGG:
     """Build a VGG, frozen and in evaluation mode, from weights in torchvision's layout or of the normalised VGG-19.
 
+    Weights, and therefore activations, are in the memory format channels_last, in which it is faster.
+
     Args:
         layers: the names asked for.
         weights: torchvision's `features.0.weight`, …; or `0.weight` (a 1×1 convolution of the colours),
@@ -148,7 +156,7 @@ def build_vgg(
     for module, (weight, bias) in zip([network.colours, *network.convolutions], [colours, *tensors], strict=False):
         module.load_state_dict({"weight": weight, "bias": bias})
     network.normalised = normalised
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def random_weights(name: VGGName = "vgg19", seed: int = 0) -> dict[str, Tensor]:

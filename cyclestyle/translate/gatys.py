@@ -91,9 +91,9 @@ class GramObjective:
                 for kept in parts.values():
                     kept.append([])
                 for tile in row:
-                    features: Losses = self.features(tile.cut(photo))
-                    for layer, kept in parts.items():
-                        kept[-1].append(tile.core(features[layer], stride(layer)).clone())
+                    for layer, features in self.features.activations(tile.cut(photo)):
+                        if layer in parts:
+                            parts[layer][-1].append(tile.core(features, stride(layer)).clone())
         self.content = {layer: torch.cat([torch.cat(row, 3) for row in kept], 2) for layer, kept in parts.items()}
 
     def keep_styles(self, styles: Sequence[Tensor], shares: Sequence[float], masks: Tensor | None = None) -> None:
@@ -110,19 +110,18 @@ class GramObjective:
         """Return the weighted losses, and set `image.grad` to the gradient of their sum."""
         image.grad = None
         tiles = [tile for row in self._rows(image) for tile in row]
-        smooth = self.weights.total_variation * total_variation(image)
+        smooth = self._smoothness(image)
         if len(tiles) == 1:
-            features: Losses = self.features(image)
-            grams = {layer: self._products(features[layer], layer, tiles[0], image) for layer in self.weights.style}
-            content, style = self._content(features, tiles[0]), self._style(grams)
-            losses = {"content": content, "style": style, "total_variation": smooth}
+            content, grams = self._shares(image, tiles[0], image)
+            losses = {"content": content, "style": self._style(grams), "total_variation": smooth}
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             return {name: loss.detach() for name, loss in losses.items()}
         return self._in_tiles(image, tiles, smooth)
 
     def _in_tiles(self, image: Tensor, tiles: Sequence[Tile], smooth: Tensor) -> Losses:
-        smooth.backward()  # type: ignore[no-untyped-call]
-        assert image.grad is not None
+        image.grad = torch.zeros_like(image)
+        if smooth.requires_grad:
+            smooth.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             sums = self._sums(image, tiles)
         sums = {layer: total.requires_grad_() for layer, total in sums.items()}
@@ -131,9 +130,7 @@ class GramObjective:
         content = image.new_zeros(())
         for tile in tiles:
             part = tile.cut(image).detach().requires_grad_()
-            features = self.features(part)
-            kept = self._content(features, tile)
-            products = {layer: self._products(features[layer], layer, tile, image) for layer in slopes}
+            kept, products = self._shares(part, tile, image)
             linear = [(slope * products[layer]).sum() for layer, slope in slopes.items()]
             torch.stack([kept, *linear]).sum().backward()  # type: ignore[no-untyped-call]
             assert part.grad is not None
@@ -145,28 +142,35 @@ class GramObjective:
         """The Gram matrices of a picture, added up over its tiles."""
         sums: dict[str, Tensor] = {}
         for tile in tiles:
-            features: Losses = self.features(tile.cut(image))
-            for layer in self.weights.style:
-                share = self._products(features[layer], layer, tile, image)
-                sums[layer] = sums[layer] + share if layer in sums else share
+            for layer, features in self.features.activations(tile.cut(image)):
+                if layer in self.weights.style:
+                    share = self._products(tile.core(features, stride(layer)), layer, tile, image)
+                    sums[layer] = sums[layer] + share if layer in sums else share
         return sums
 
-    def _content(self, features: Losses, tile: Tile) -> Tensor:
-        """This tile's share of the content loss."""
-        total = self._nothing()
-        for layer, weight in self.weights.content.items():
-            step, target = stride(layer), self.content[layer]
-            found = tile.core(features[layer], step)
-            top, left = tile.top // step, tile.left // step
-            wanted = target[..., top : top + found.shape[2], left : left + found.shape[3]]
-            share = found.numel() / target.numel() if self.weights.reduction == "mean" else 1.0
-            total = total + weight * share * content_loss(found, wanted, self.weights.reduction)
-        return total
+    def _shares(self, part: Tensor, tile: Tile, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a tile, whose larger part is given, adds to the picture's content loss and Gram matrices."""
+        content = self._nothing()
+        products: dict[str, Tensor] = {}
+        for layer, features in self.features.activations(part):
+            found = tile.core(features, stride(layer))
+            if layer in self.content:
+                content = content + self._content(found, layer, tile)
+            if layer in self.weights.style:
+                products[layer] = self._products(found, layer, tile, image)
+        return content, products
 
-    def _products(self, features: Tensor, layer: str, tile: Tile, image: Tensor) -> Tensor:
-        """This tile's share of the Gram matrices of every region, `(R, C, C)`."""
+    def _content(self, found: Tensor, layer: str, tile: Tile) -> Tensor:
+        """The content loss of a tile's features, as a share of the picture's."""
+        step, target = stride(layer), self.content[layer]
+        top, left = tile.top // step, tile.left // step
+        wanted = target[..., top : top + found.shape[2], left : left + found.shape[3]]
+        share = found.numel() / target.numel() if self.weights.reduction == "mean" else 1.0
+        return self.weights.content[layer] * share * content_loss(found, wanted, self.weights.reduction)
+
+    def _products(self, found: Tensor, layer: str, tile: Tile, image: Tensor) -> Tensor:
+        """The Gram matrices of a tile's features for every region, `(R, C, C)`, as a share of the picture's."""
         step = stride(layer)
-        found = tile.core(features, step)
         height, width = image.shape[2] // step, image.shape[3] // step
         if self.masks is None:
             return gram_matrix(found, "none") / (height * width)
@@ -175,6 +179,10 @@ class GramObjective:
         top, left = tile.top // step, tile.left // step
         own = masks[..., top : top + found.shape[2], left : left + found.shape[3]]
         return gram_matrix(found * own, "none") / sums
+
+    def _smoothness(self, image: Tensor) -> Tensor:
+        weight = self.weights.total_variation
+        return weight * total_variation(image) if weight else self._nothing()
 
     def _nothing(self) -> Tensor:
         return self.features.colours.weight.new_zeros(())
@@ -223,7 +231,7 @@ class Painter:
 
     optimiser: Optimiser = "lbfgs"
     lr: float = 0.02
-    history: int = 20
+    history: int = 10
     on_evaluation: OnEvaluation | None = None
     _memory: dict[str, Any] | None = None
 

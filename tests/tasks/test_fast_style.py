@@ -96,6 +96,18 @@ def test_paintings_are_mixed_by_their_weights(new_task):
         new_task(style_weights=[1.0])
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_steps_gradients_are_those_of_double_precision(new_task, batch_size):
+    """The VGG's memory format reaches the network's instance norms, where PyTorch's own gradient can be wrong."""
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        task = new_task(width=4).to(dtype)
+        step(task, photos(batch_size).to(dtype))["loss"].backward()
+        found[dtype] = torch.cat([parameter.grad.flatten().double() for parameter in task.parameters()])
+    exact = found[torch.float64]
+    assert (found[torch.float32] - exact).norm() / exact.norm() < 5e-3  # rounding that tips rectified units
+
+
 def test_the_content_of_a_photo_is_seen_with_the_same_weights(new_task):
     judge = new_task(content_layers=["relu1_2"]).judges[0]
     assert len(judge.shallow.convolutions) == 2
