@@ -101,7 +101,8 @@ class EMAGenerators(pl.Callback):
 
 def generator_weights(pl_module: pl.LightningModule) -> dict[str, Tensor]:
     """The generators' parameters under their names in the task, detached but not copied."""
-    return {name: p.detach() for name, p in pl_module.named_parameters() if name.startswith(GENERATORS)}
+    found = ((name, p) for name, p in pl_module.named_parameters() if name.startswith(GENERATORS))
+    return {name: p.detach() for name, p in found if p.requires_grad}
 
 
 def _put(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

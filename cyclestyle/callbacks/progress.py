@@ -67,10 +67,23 @@ class PaintingProgress(pl.Callback):
 
     def _show(self, done: int, evaluations: int, losses: dict[str, Tensor]) -> None:
         if done == 1:
+            self._close()
             self._bar = tqdm(total=evaluations, desc="Painting", leave=False, position=1, dynamic_ncols=True)
         assert self._bar is not None
         self._bar.update()
         if done % self.EVERY == 0 or done == evaluations:
             self._bar.set_postfix({name: f"{float(loss):.3g}" for name, loss in losses.items() if loss}, refresh=False)
         if done == evaluations:
+            self._close()
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar of a search that ended early."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave no half a bar behind an error."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
             self._bar.close()

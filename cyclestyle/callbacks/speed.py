@@ -19,7 +19,8 @@ class Speed(pl.Callback):
 
     def __init__(self, window: int = 50) -> None:
         self._laps: deque[tuple[int, float]] = deque(maxlen=window)  # images and seconds of each step
-        self._start: float | None = None
+        self._start: float | None = None  # when the step before ended; nothing after a pause
+        self._begun = 0.0
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, float]:
@@ -30,13 +31,19 @@ class Speed(pl.Callback):
         """Go on counting."""
         self.seconds = state_dict.get("seconds", 0.0)
 
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock of a first step."""
+        self._begun = time.perf_counter()
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
         now = time.perf_counter()
+        self.seconds += now - (self._begun if self._start is None else self._start)
         if self._start is not None:
-            self.seconds += now - self._start
             size = len(next(iter(batch.values())))
             self._laps.append((size * trainer.world_size, now - self._start))
             images, seconds = (sum(column) for column in zip(*self._laps, strict=True))

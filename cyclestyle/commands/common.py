@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser
@@ -43,6 +44,10 @@ def one_line_errors() -> Iterator[None]:
         raise CycleStyleError(_without_worker_traceback(str(error))) from error
     except (MisconfigurationException, ArgumentError, ArgumentTypeError) as error:
         raise CycleStyleError(one_line(str(error))) from error
+    except torch.OutOfMemoryError as error:
+        raise CycleStyleError(
+            "the GPU's memory is full; lower the batch size, data.crop_size, or for Gatys model.tile"
+        ) from error
     except OSError as error:
         if error.errno not in _DISK:
             raise

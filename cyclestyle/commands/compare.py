@@ -1,6 +1,7 @@
 """`compare`: several methods on the same photos, on one page."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
 from torch import Tensor
 
@@ -117,20 +117,18 @@ def _predict(method: Method, photos: Path, output: Path) -> str:
     )
     if done.returncode == 0:
         return ""
-    said = [
-        line for line in done.stderr.splitlines() if line.startswith("cyclestyle: error: ")
-    ] or done.stderr.splitlines()
-    return said[0].removeprefix("cyclestyle: error: ") if said else f"exit status {done.returncode}"
+    if done.returncode < 0:
+        return f"killed by {signal.Signals(-done.returncode).name}"
+    _, ours, reason = done.stderr.rpartition("cyclestyle: error: ")
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return " ".join(lines if ours else lines[-1:]) or f"exit status {done.returncode}"
 
 
 def _words(key: str, value: object) -> list[str]:
     """An option of `predict` and its value, as words of a command line."""
     if key in LISTS:
         return [f"--{key}", *(str(one) for one in (value if isinstance(value, list) else [value]))]
-    text = (
-        str(value) if isinstance(value, str | Path) else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
-    )
-    return [f"--{key}={text}"]
+    return [f"--{key}={value if isinstance(value, str | Path) else json.dumps(value)}"]
 
 
 def _cost(method: Method, folder: Path) -> dict[str, Any]:
@@ -173,7 +171,8 @@ class _Measure:
             "Style distance: between the Gram matrices of a result's features and their mean over the paintings, "
             "relative to the latter. KID: between results and paintings, mean and deviation over random subsets. "
             "Content distance: between the features of a photo and of its result, place by place.",
-            "Seconds are those of translating alone; memory is the most that the process held. Both on this machine.",
+            "Seconds are those of translating alone; memory is the most that the process held, on a GPU the most that its "
+            "tensors took. Both on this machine.",
         ]
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from jsonargparse import ActionConfigFile, ActionYesNo  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
 from torch import Tensor
 
@@ -88,10 +89,14 @@ def run(name: str, args: Sequence[str]) -> int:
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
         task = _task(settings, built.get("model"), styles)
+        # What paints one by one gets one by one, so that each picture is written as soon as it is done.
+        batch_size = 1 if isinstance(task, PaintsInStyle) else settings.batch_size
         plan = plan_prediction(
-            Path(settings.input), Path(settings.output), batch_size=settings.batch_size, overwrite=settings.overwrite
+            Path(settings.input), Path(settings.output), batch_size=batch_size, overwrite=settings.overwrite
         )
         ensure_writable(Path(settings.output))
+        if settings.stats:
+            ensure_writable(Path(settings.stats).parent)
         return _predict(task, plan, settings, built.trainer)
 
 
@@ -127,10 +132,10 @@ def _task(settings: Prediction, model: pl.LightningModule | None, styles: list[T
         raise CycleStyleError(f"{_a(model)} has to be trained first; name its checkpoint with --ckpt_path")
     if settings.ckpt_path is not None:
         _load(model, Path(settings.ckpt_path), settings.averaging)
-    if settings.mask and len(settings.mask) != len(settings.style):
-        raise CycleStyleError(
-            f"{len(settings.mask)} masks for {len(settings.style)} styles; give one mask for each style"
-        )
+    if settings.mask and len(settings.mask) != len(styles):
+        raise CycleStyleError(f"{len(settings.mask)} masks for {len(styles)} styles; give one mask for each style")
+    if settings.mask and settings.style_weights:
+        raise CycleStyleError("--style_weights mixes styles, --mask gives each its region; leave one of them out")
     model.use_styles(styles, settings.style_weights)
     return model
 
@@ -180,10 +185,15 @@ def _parser(args: Sequence[str]) -> Parser:
 def _stored_settings(args: Sequence[str]) -> dict[str, Any]:
     """Of a checkpoint whose method takes a style, the settings it was trained with, as defaults of `--model`."""
     words = [word for arg in args for word in arg.split("=", 1)]
-    paths = [Path(after) for word, after in pairwise(words) if word == "--ckpt_path"]
-    if not paths or not paths[-1].is_file():
+    named = [after for word, after in pairwise(words) if word == "--ckpt_path"] or [
+        found
+        for word, after in pairwise(words)
+        if word in ("--config", "-c") and Path(after).is_file()
+        if (found := (yaml.safe_load(Path(after).read_text()) or {}).get("ckpt_path"))
+    ]
+    if not named or not Path(named[-1]).is_file():
         return {}
-    checkpoint = read_checkpoint(paths[-1])
+    checkpoint = read_checkpoint(Path(named[-1]))
     name = checkpoint.get("cyclestyle_task")
     if not issubclass(getattr(cyclestyle.tasks, str(name), object), PaintsInStyle):
         return {}

@@ -35,7 +35,7 @@ from cyclestyle.translate.checkpoints import read_checkpoint
 ARCHITECTURE = (
     *("generator", "depth", "upsample", "ngf", "dropout", "channels_A", "channels_B"),
     *("discriminator", "ndf", "n_layers"),
-    "width",
+    *("width", "level", "encoder"),
 )
 
 MONITORS = {"CycleGAN": "val/cycle", "FastStyle": "val/loss", "AutoencoderStyle": "val/loss"}

@@ -28,6 +28,8 @@ class PredictionPlan:
     """Pictures whose target was there already."""
     failures: dict[Path, str] = field(default_factory=dict)
     """What is wrong with each file that is no picture."""
+    root: Path = Path()
+    """The folder that sources lie in, at any depth."""
 
 
 def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: bool) -> PredictionPlan:
@@ -49,7 +51,8 @@ def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: b
     for (width, height), group in by_size.items():
         count = max(1, min(batch_size, MAX_BATCH_PIXELS // (width * height)))
         batches += [group[start : start + count] for start in range(0, len(group), count)]
-    return PredictionPlan(batches, kept=len(pairs) - len(todo), failures=failures)
+    root = source if source.is_dir() else source.parent
+    return PredictionPlan(batches, kept=len(pairs) - len(todo), failures=failures, root=root)
 
 
 class PredictionImages(pl.LightningDataModule):
@@ -76,16 +79,20 @@ class PredictionImages(pl.LightningDataModule):
         self.masks = masks
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """One item a batch."""
-        batches = _Batches(self.plan.batches, self.channels, self.masks)
+        """One item a batch; where there are fewer batches than processes, the others get an empty one."""
+        idle = (self.trainer.world_size if self.trainer else 1) - len(self.plan.batches)
+        batches = _Batches([*self.plan.batches, *[[]] * idle], self.channels, self.masks, self.plan.root)
         return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
 
 
 class _Batches(Dataset[dict[str, Any]]):
-    def __init__(self, batches: Sequence[list[tuple[Path, Path]]], channels: int, masks: Sequence[Path]) -> None:
+    def __init__(
+        self, batches: Sequence[list[tuple[Path, Path]]], channels: int, masks: Sequence[Path], root: Path
+    ) -> None:
         self.batches = batches
         self.channels = channels
         self.masks = masks
+        self.root = root
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -95,7 +102,7 @@ class _Batches(Dataset[dict[str, Any]]):
         for path, target in self.batches[index]:
             try:
                 picture = to_tensor(read_image(path, self.channels))
-                masks.append([read_mask(mask, path, picture.shape[1:]) for mask in self.masks])
+                masks.append([read_mask(mask, path, picture.shape[1:], self.root) for mask in self.masks])
                 tensors.append(picture)
                 targets.append(str(target))
             except ImageError as error:
@@ -107,14 +114,18 @@ class _Batches(Dataset[dict[str, Any]]):
         )
 
 
-def read_mask(mask: Path, photo: Path, size: Sequence[int]) -> Tensor:
-    """Read the mask of a photo of `size` (height, width), or find it in a folder: `(H, W)` in [0, 1], 1 where white.
+def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tensor:
+    """Read the mask of a photo of `size` (height, width), `(H, W)` in [0, 1], 1 where white.
+
+    In a folder of masks it lies where the photo lies below `root`, or else in the folder itself.
 
     Raises:
         ImageError: there is none, it is no picture, or its size is not the photo's.
     """
     if mask.is_dir():
-        found = sorted(path for path in mask.glob(f"{glob.escape(photo.stem)}.*") if path.suffix.lower() in EXTENSIONS)
+        folders = (mask / photo.parent.relative_to(root), mask)
+        files = (path for folder in folders for path in sorted(folder.glob(f"{glob.escape(photo.stem)}.*")))
+        found = [path for path in files if path.suffix.lower() in EXTENSIONS]
         if not found:
             raise ImageError(f"{mask} holds no mask {photo.stem}.png for {photo}")
         mask = found[0]

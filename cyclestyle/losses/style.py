@@ -66,11 +66,12 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def mean_and_std(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over the places, `(N, C, 1, 1)` each (Huang & Belongie 2017, eq. 5).
+    """Mean and standard deviation of each channel over the places, `(N, C, 1, 1)` each.
 
-    `eps` is added to the variance, so that the gradient of a flat channel is finite.
+    Huang & Belongie 2017, eq. 5 and 6. `eps` is added to the variance, so that the gradient of a flat channel is finite. In at least single precision.
     """
-    variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True, correction=0)
+    wide = features.to(torch.promote_types(features.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
     return mean, (variance + eps).sqrt()
 
 
@@ -83,7 +84,7 @@ def mean_std_loss(features: Tensor, target: Tensor) -> Tensor:
 def adaptive_instance_norm(content: Tensor, style: Tensor) -> Tensor:
     """Give each channel of `content` the mean and deviation that it has in `style` (Huang & Belongie 2017, eq. 8)."""
     (mean, deviation), (mean_style, deviation_style) = mean_and_std(content), mean_and_std(style)
-    return (content - mean) / deviation * deviation_style + mean_style
+    return ((content - mean) / deviation * deviation_style + mean_style).to(content.dtype)
 
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +96,7 @@ def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def whiten_and_colour(content: Tensor, style: Tensor, least: float = 1e-5) -> Tensor:
-    """Give the channels of `content` the mean and covariance of those of `style` (Li et al. 2017, eq. 1 and 2).
+    """Give the channels of `content` the mean and covariance of those of `style` (Li et al. 2017, eq. 2 and 3).
 
     Computed in double precision; directions whose variance is below `least` are dropped, as a picture has none there.
     """

@@ -95,11 +95,13 @@ class VGG(nn.Module):
         The normalised weights have this for every filter over ImageNet (Gatys et al. 2016, section 2); weights of
         losses that were found on those then mean about the same for any other network.
         """
-        found = [self(picture) for picture in pictures]
+        means = dict.fromkeys(self.layers, 0.0)
+        for picture in pictures:
+            for name, features in self.activations(picture.to(self.colours.weight)):
+                means[name] += float(features.mean()) / len(pictures)
         before = 1.0
         for name, convolution in zip(self.names, self.convolutions, strict=True):
-            mean = sum(float(one[name].mean()) for one in found) / len(found) if name in self.layers else 0.0
-            scale = 1 / mean if mean > 0 else 1.0
+            scale = 1 / means[name] if means.get(name, 0.0) > 0 else 1.0
             # Activations are rectified, so that a layer's scale can be taken off by the next one's weights.
             assert isinstance(convolution, nn.Conv2d)
             assert convolution.bias is not None
@@ -140,6 +142,8 @@ def build_vgg(
         CheckpointError: the weights are another network's, or end before a layer that is asked for.
         ValueError: a layer is unknown.
     """
+    if any(key.endswith("running_mean") for key in weights):
+        raise CheckpointError(f"holds a network with batch norm; expected a plain {name}")
     tensors = _in_order(weights)
     normalised = bool(tensors) and tensors[0][0].shape == (3, 3, 1, 1)
     network = VGG(layers, name=name, pooling=pooling, padding="reflect" if normalised else "zeros")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from cyclestyle.images import read_image
 from cyclestyle.report.page import Page
 
 SIDE = 512  # pixels that a picture on the page has at most
@@ -87,7 +88,6 @@ def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[s
 
 
 def _opened(path: Path, side: int) -> Image.Image:
-    with Image.open(path) as image:
-        shown = image.convert("RGB")
+    shown = read_image(path)
     shown.thumbnail((side, side))
     return shown

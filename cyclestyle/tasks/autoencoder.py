@@ -89,6 +89,8 @@ class AutoencoderStyle(pl.LightningModule):
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
         if objective == "adain" and encoder == "scratch":
             raise ValueError("objective adain needs an encoder that is trained already: set encoder to vgg19")
+        if objective == "adain" and transfer == "wct":
+            raise ValueError("objective adain trains the deepest decoder alone, wct needs all: set transfer to adain")
         check_positive(lr=lr, width=width)
         self.save_hyperparameters()
         self.level, self.objective, self.content_domain, self.lr = level, objective, content_domain, lr
@@ -101,7 +103,7 @@ class AutoencoderStyle(pl.LightningModule):
         self.encoder = VGG(self.layers, padding="reflect", widths=widths)
         self.decoders = nn.ModuleList(Decoder(block, widths=widths) for block in range(1, level + 1))
         self.files = weights, tuple(decoders)
-        self.trained = set(range(1, level + 1)) if objective == "reconstruction" else {level}
+        trained = set(range(1, level + 1)) if objective == "reconstruction" else {level}
         self.loaded = False
         self.styles: list[Tensor] = []
         self.style_weights: list[float] = []
@@ -109,7 +111,7 @@ class AutoencoderStyle(pl.LightningModule):
             initialise(network, "kaiming")
         self.encoder.requires_grad_(self.trains_encoder)
         for block, decoder in enumerate(self.decoders, 1):
-            decoder.requires_grad_(block in self.trained)
+            decoder.requires_grad_(block in trained)
 
     # Weights from elsewhere
 
@@ -119,11 +121,17 @@ class AutoencoderStyle(pl.LightningModule):
         Raises:
             CheckpointError: a file is missing or holds something else, or nothing has trained a decoder that is needed.
         """
-        if self.loaded:
+        if self.loaded or (self._trainer is not None and self._trainer.ckpt_path):
             return
         weights, files = self.files
         if not self.trains_encoder:
-            self.encoder.load_state_dict(load_vgg(self.layers, weights=weights).state_dict())
+            vgg = load_vgg(self.layers, weights=weights)
+            if files and not vgg.normalised:
+                raise CheckpointError(
+                    "the decoders invert the normalised VGG-19; name its file, as vgg_normalised_conv3_1.pth, with "
+                    "--model.weights"
+                )
+            self.encoder.load_state_dict(vgg.state_dict())
         given = dict(map(_read_decoder, files))
         for level, state in given.items():
             if level <= self.level:
@@ -137,8 +145,6 @@ class AutoencoderStyle(pl.LightningModule):
         """Take the weights of a checkpoint, which needs no other file."""
         result = super().load_state_dict(state_dict, strict, assign)
         self.loaded = True
-        if missing := self._levels_needed() - self.trained:
-            raise CheckpointError(f"the decoders of levels {sorted(missing)} are not trained; set transfer to adain")
         return result
 
     def _levels_needed(self) -> set[int]:
@@ -155,14 +161,12 @@ class AutoencoderStyle(pl.LightningModule):
         return {"loss": loss, "losses": {name: value.detach() for name, value in losses.items()}}
 
     def _losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        A, B = (padded(batch[domain], stride(self.layers[-1]), self.encoder.min_size) for domain in ("A", "B"))
         if self.objective == "adain":
-            photos, paintings = (
-                batch[domain] for domain in (self.content_domain, "BA"["AB".index(self.content_domain)])
-            )
-            return self._adain_losses(photos, paintings)
+            return self._adain_losses(A, B) if self.content_domain == "A" else self._adain_losses(B, A)
         losses: dict[str, Tensor] = {}
-        for domain in ("A", "B"):
-            for name, value in self._reconstruction_losses(batch[domain]).items():
+        for images in (A, B):
+            for name, value in self._reconstruction_losses(images).items():
                 losses[name] = losses[name] + value if name in losses else value
         return losses
 
@@ -278,10 +282,8 @@ class AutoencoderStyle(pl.LightningModule):
         return image
 
     def _encode(self, images: Tensor, level: int) -> Tensor:
-        features: Tensor = self.encoder(padded(images, stride(self.layers[-1]), self.encoder.min_size))[
-            f"relu{level}_1"
-        ]
-        return features
+        shown = padded(images, stride(self.layers[-1]), self.encoder.min_size)
+        return next(features for layer, features in self.encoder.activations(shown) if layer == f"relu{level}_1")
 
     def _decode(self, features: Tensor, level: int, shape: Sequence[int]) -> Tensor:
         images: Tensor = self.decoders[level - 1](features)

@@ -238,9 +238,10 @@ class StyleJudge(nn.Module):
     @torch.no_grad()
     def keep(self, paintings: Sequence[Tensor], shares: Sequence[float]) -> None:
         """Average the Gram matrices of paintings `(1, 3, H, W)`, by their shares."""
-        grams = [self._grams(self.features(painting)) for painting in paintings]
+        seen = [self.features(painting) for painting in paintings]
         for layer in self.style_layers:
-            mean = sum(share * gram[layer] for share, gram in zip(shares, grams, strict=True))
+            grams = [gram_matrix(one[layer], self.normalise) for one in seen]
+            mean = sum(share * gram for share, gram in zip(shares, grams, strict=True))
             assert isinstance(mean, Tensor)
             self.register_buffer(layer, mean)  # (1, C, C)
 
@@ -248,15 +249,13 @@ class StyleJudge(nn.Module):
         """Return the content and the style loss of `(N, 3, H, W)`, unweighted."""
         with torch.no_grad():
             wanted = self.shallow(photos)
-        seen = self.features(painted)
-        contents = [content_loss(seen[layer], wanted[layer]) for layer in self.content_layers]
-        grams = self._grams(seen)
-        styles = [style_loss(grams[layer], self.get_buffer(layer)) for layer in self.style_layers]
-        nothing = styles[0].new_zeros(())
-        return torch.stack([nothing, *contents]).sum(), torch.stack(styles).sum()
-
-    def _grams(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {layer: gram_matrix(features[layer], self.normalise) for layer in self.style_layers}
+        contents, styles = [photos.new_zeros(())], []
+        for layer, seen in self.features.activations(painted):
+            if layer in self.content_layers:
+                contents.append(content_loss(seen, wanted[layer]))
+            if layer in self.style_layers:
+                styles.append(style_loss(gram_matrix(seen, self.normalise), self.get_buffer(layer)))
+        return torch.stack(contents).sum(), torch.stack(styles).sum()
 
 
 def _until(layers: Iterable[str], deep: VGG) -> VGG:

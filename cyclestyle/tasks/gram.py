@@ -21,6 +21,7 @@ from cyclestyle.translate.vgg import load_vgg
 Start = Literal["content", "noise", "style"]
 Colour = Literal["style", "luminance", "match"]
 
+CALIBRATION = 512  # side of a square of as many pixels, which tell the mean activations well enough
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
@@ -69,7 +70,7 @@ class GramStyle(pl.LightningModule):
         history: steps that L-BFGS remembers, each taking twice the picture's memory; 20 or 50 find nothing better.
         sizes: side of a square of as many pixels, scale after scale; a smaller photo is not enlarged.
         steps: evaluations of the losses on each scale.
-        style_scale: size of the style pictures relative to the photo.
+        style_scale: size of the style pictures relative to `sizes`.
         colour: `style` (the painting's colours), `luminance` (the photo's: only light and dark are painted), or
             `match` (the photo's: the painting first takes on their mean and covariance).
         colour_match: how `match` does it: `cholesky`, `pca` or `transport`.
@@ -116,12 +117,12 @@ class GramStyle(pl.LightningModule):
             raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {sizes} and {steps}")
         if tile < 16:
             raise ValueError(f"tile must be at least 16, got {tile}")
-        if not content_weight + style_weight:
-            raise ValueError("content_weight and style_weight are both 0: nothing is left to paint")
         chosen = PRESETS[preset]
         self.start = chosen.start if start is None else start
         check_choices(start=(self.start, get_args(Start)))
         layers = [*(content_layers if content_weight else ()), *(style_layers if style_weight else ())]
+        if not layers:
+            raise ValueError("nothing is left to paint: no layer of content or style has a weight above 0")
         self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or chosen.pooling)
         self.losses = GramWeights(
             content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
@@ -149,7 +150,7 @@ class GramStyle(pl.LightningModule):
         self.style_weights = normalised_weights(len(styles), weights)
         used = [style[None] for style, weight in zip(styles, self.style_weights, strict=True) if weight]
         if used and not self.features.normalised:
-            self.features.calibrate([self._fitted(style, self.scales[-1][0]) for style in used])
+            self.features.calibrate([self._fitted(style, min(CALIBRATION, self.scales[-1][0])) for style in used])
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one.
@@ -175,7 +176,9 @@ class GramStyle(pl.LightningModule):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
         painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
         image: Tensor | None = None
-        with torch.inference_mode(False), torch.enable_grad():
+        # Slopes of Gram matrices are far below what half precision knows, and nothing scales them here.
+        single = torch.autocast(photo.device.type, enabled=False)
+        with torch.inference_mode(False), torch.enable_grad(), single:
             photo, styles = photo.clone(), [style.to(photo)[None] for style in self.styles]
             for size, steps in self.scales:
                 shape = working_size(photo.shape, size, self.features.min_size)

@@ -10,6 +10,7 @@ from torch import Tensor
 ColourMatch = Literal["transport", "pca", "cholesky"]
 
 _LUMINANCE = (0.299, 0.587, 0.114)
+_LEAST = 1e-8  # variance of a direction without any
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def put_luminance(images: Tensor, photos: Tensor) -> Tensor:
 def _matrix(source: Tensor, target: Tensor, method: ColourMatch) -> Tensor:
     """A matrix M with M · source · Mᵀ = target, `(3, 3)` each."""
     if method == "cholesky":
-        floor = 1e-8 * torch.eye(3, dtype=source.dtype)
+        floor = _LEAST * torch.eye(3, dtype=source.dtype)
         matrix: Tensor = torch.linalg.cholesky(target + floor) @ torch.linalg.cholesky(source + floor).inverse()
         return matrix
     if method == "pca":
         return _power(target, 0.5) @ _power(source, -0.5)
     root, inverse = _power(source, 0.5), _power(source, -0.5)
-    return inverse @ _power(root @ target @ root, 0.5) @ inverse
+    return inverse @ _power(root @ target @ root, 0.5, _LEAST**2) @ inverse
 
 
 def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -79,8 +80,8 @@ def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, products / count - torch.outer(mean, mean)
 
 
-def _power(matrix: Tensor, exponent: float) -> Tensor:
+def _power(matrix: Tensor, exponent: float, least: float = _LEAST) -> Tensor:
     """A power of a symmetric positive matrix; directions without variance are left at a tiny one."""
     values, vectors = torch.linalg.eigh(matrix)
-    power: Tensor = vectors @ torch.diag(values.clamp(min=1e-8) ** exponent) @ vectors.T
+    power: Tensor = vectors @ torch.diag(values.clamp(min=least) ** exponent) @ vectors.T
     return power

@@ -1,6 +1,7 @@
 """Finding VGG weights: in a file, on the network, or drawn at random."""
 
 import logging
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -39,11 +40,11 @@ def load_vgg(
         return build_vgg(layers, random_weights(name), name=name, pooling=pooling)
     if not Path(weights).exists():
         raise CheckpointError(f"the weights {weights} do not exist; name a file of {name}, or random")
+    tensors = read_checkpoint(Path(weights))
     try:
-        return build_vgg(layers, read_checkpoint(Path(weights)), name=name, pooling=pooling)
+        return build_vgg(layers, tensors, name=name, pooling=pooling)
     except CheckpointError as error:
-        text = str(error)
-        raise CheckpointError(text if text.startswith(weights) else f"{weights} {text}") from error
+        raise CheckpointError(f"{weights} {error}") from error
 
 
 def _fetch(name: VGGName) -> Mapping[str, Tensor]:
@@ -52,7 +53,7 @@ def _fetch(name: VGGName) -> Mapping[str, Tensor]:
     wanted = VGG16_Weights.IMAGENET1K_V1 if name == "vgg16" else VGG19_Weights.IMAGENET1K_V1
     try:
         weights: Mapping[str, Tensor] = wanted.get_state_dict(check_hash=True, weights_only=True)
-    except OSError as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no network; cut off, or something else
         file = Path(wanted.url).name
         raise CheckpointError(
             f"cannot fetch {name} ({error}); put {file} into {Path(torch.hub.get_dir()) / 'checkpoints'}, "

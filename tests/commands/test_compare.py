@@ -8,6 +8,9 @@ import yaml
 from browser import Browser, needs_chromium
 from PIL import Image
 
+from cyclestyle.commands import compare
+from cyclestyle.report import comparison_page
+
 GATYS = {
     "config": "configs/gatys_relu3.yaml",
     "model.weights": "random",
@@ -104,6 +107,39 @@ def test_a_method_that_fails_is_named_and_the_others_are_shown(cyclestyle, input
     assert "Broken failed: checkpoint missing.ckpt does not exist" in err
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [row["name"] for row in rows] == ["photo", "Cycle GAN"]
+
+
+def test_a_picture_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_path):
+    photo = tmp_path / "photos" / "broken.png"
+    photo.parent.mkdir()
+    photo.write_bytes((inputs / "photos" / "one.png").read_bytes()[:500])
+    reason = compare._predict(
+        compare.Method(
+            name="Gatys", predict=yaml.safe_load((inputs / "compare.yaml").read_text())["methods"][1]["predict"]
+        ),
+        photo.parent,
+        tmp_path / "out",
+    )
+    assert reason.startswith("1 pictures failed: ")
+    assert "broken.png" in reason
+
+
+def test_long_options_reach_predict_whole():
+    files = [f"{'weights' * 9}/{n}.pth" for n in range(4)]
+    assert compare._words("model.decoders", files) == [f"--model.decoders={json.dumps(files)}"]
+    assert compare._words("model.weights", None) == ["--model.weights=null"]
+
+
+def test_a_photo_lies_on_the_page_as_its_result_does(tmp_path):
+    """A camera's orientation is a note in the file, which results do not have."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "photo.jpg", exif=exif)
+    Image.new("RGB", (20, 40)).save(tmp_path / "result.png")
+    page = comparison_page(
+        [], {"a": tmp_path / "photo.jpg"}, {"b": {"a": tmp_path / "result.png"}}, paintings=[], notes=[]
+    )
+    assert page.html().count('width="20" height="40"') == 2
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,21 @@ def test_predict_takes_the_settings_of_the_checkpoint_and_changes_to_them(cycles
     assert not np.array_equal(pictures["as trained"], pictures["raw"])
 
 
+def test_a_checkpoint_may_be_named_in_a_config(cyclestyle, run, samples, tmp_path):
+    style = sorted((samples / "trainB").iterdir())[0]
+    (tmp_path / "ours.yaml").write_text(f"ckpt_path: {run / 'checkpoints' / 'last.ckpt'}\n")
+    given = ["predict", "--config", tmp_path / "ours.yaml", "--input", samples / "testA", "--output", tmp_path / "out"]
+    status, out, _ = cyclestyle(*given, "--style", style)
+    assert status == 0
+    assert "3 pictures written" in out
+
+
+def test_a_run_of_other_networks_is_not_resumed(cyclestyle, words, run):
+    status, _, err = cyclestyle(*words, f"--trainer.default_root_dir={run}", "--ckpt_path=last", "--model.level=3")
+    assert status == 1
+    assert "was trained with model.level 2, but the config says 3" in err
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -73,6 +73,26 @@ def test_masks_of_another_size_fail_by_name_and_the_others_are_painted(gatys, ph
     assert not (photos / "out" / "b").exists()
 
 
+def test_masks_lie_in_a_tree_as_the_photos_do(gatys, photos):
+    for name, size in {"a": (30, 21), "b/c": (24, 24), "c": (10, 10), "d": (40, 3)}.items():
+        path = photos / "masks" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, 255).save(path)
+    assert gatys("--style", photos / "one.png", "--mask", photos / "masks")[0] == 0
+
+
+def test_what_is_painted_stays_when_a_later_picture_fails(gatys, photos):
+    """Each is written when it is done, although all have one size."""
+    pictures = sorted((photos / "photos").rglob("*.*g"))
+    for name in ("e", "f"):
+        Image.open(pictures[0]).save(photos / "photos" / f"{name}.png")
+    (photos / "photos" / "f.png").write_bytes((photos / "photos" / "e.png").read_bytes()[:600])
+    status, out, err = gatys("--style", photos / "one.png")
+    assert status == 1
+    assert "4 pictures written" in out
+    assert "f.png" in err
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -80,6 +100,7 @@ def test_masks_of_another_size_fail_by_name_and_the_others_are_painted(gatys, ph
         (["--style", "missing.png"], "cannot read missing.png: No such file"),
         (["--style", "README.md"], "cannot read README.md: its content is no picture"),
         (["--style", "{one}", "--mask", "{one}", "{one}"], "2 masks for 1 styles"),
+        (["--style", "{one}", "--mask", "{one}", "--style_weights", "1"], "leave one of them out"),
         (["--style", "{one}", "--style_weights", "1", "2"], "style_weights [1.0, 2.0] for 1 styles"),
         (["--style", "{one}", "--model.weights", "vgg.pth"], "the weights vgg.pth do not exist"),
         (["--style", "{one}", "--model.style_layers", "[relu7_1]"], "vgg19 has no layer 'relu7_1'"),

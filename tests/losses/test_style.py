@@ -48,6 +48,12 @@ def test_gram_matrices_stay_precise_in_half_precision(dtype):
     assert found.grad.isfinite().all()
 
 
+def test_moments_of_half_precision_do_not_overflow():
+    features = (300 * torch.randn(1, 2, 8, 8)).half()
+    assert all(moment.isfinite().all() for moment in mean_and_std(features))
+    assert adaptive_instance_norm(features, features).dtype == torch.float16
+
+
 def test_the_style_loss_is_equation_4_of_the_paper():
     first, second = features(0)[:1], features(1)[:1]
     channels, places = 4, 30

@@ -94,6 +94,11 @@ def test_another_networks_weights_are_refused(tmp_path, content):
         load_vgg(["relu1_1"], weights=str(tmp_path / "other.pth"))
 
 
+def test_a_network_with_batch_norm_is_refused():
+    with pytest.raises(CheckpointError, match="batch norm; expected a plain vgg16"):
+        build_vgg(["relu1_1"], {**random_weights("vgg16"), "features.1.running_mean": torch.zeros(64)}, name="vgg16")
+
+
 def test_without_a_network_it_says_which_file_to_put_where(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")

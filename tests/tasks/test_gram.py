@@ -65,6 +65,17 @@ def test_the_seed_decides_and_each_picture_is_on_its_own():
     torch.testing.assert_close(both[1], first)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_around_it_changes_nothing(dtype):
+    """Lightning predicts under autocast; in half precision the slopes of Gram matrices would all be 0."""
+    method = task()
+    method.use_styles([picture(1)])
+    expected = method.paint(picture()[None])
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(method.paint(picture()[None]), expected)
+    assert not torch.equal(expected[0], picture())
+
+
 def test_the_photo_comes_back_without_a_style():
     photo = picture()
     assert torch.equal(painted(photo, [], style_weight=0, sizes=[64]), photo)
@@ -123,6 +134,7 @@ def test_the_presets_differ_where_the_paper_and_its_code_do():
         ({"sizes": [1, 2], "steps": [1]}, "sizes and steps need an entry"),
         ({"tv_weight": -1.0}, "must not be below 0, got -1"),
         ({"content_weight": 0.0, "style_weight": 0.0}, "nothing is left"),
+        ({"content_layers": [], "style_layers": []}, "nothing is left"),
         ({"style_layers": ["relu9_1"]}, "no layer 'relu9_1'"),
         ({"tile": 4}, "tile must be at least 16"),
     ],

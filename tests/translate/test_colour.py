@@ -27,6 +27,14 @@ def test_a_domain_is_mapped_onto_itself_by_the_identity():
     assert torch.allclose(transfer(images[0]), images[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["transport", "pca", "cholesky"])
+@pytest.mark.parametrize("deviation", [1e-2, 1e-3, 1e-5])
+def test_a_nearly_grey_picture_is_mapped_onto_itself_too(method, deviation):
+    torch.manual_seed(0)
+    picture = 0.2 * torch.randn(1, 16, 16) + deviation * torch.randn(3, 16, 16)
+    assert torch.allclose(ColourTransfer.fit([picture], [picture], method)(picture), picture, atol=1e-6)
+
+
 def test_one_colour_pictures_stay_finite():
     transfer = ColourTransfer.fit([torch.zeros(3, 4, 4)], [torch.full((3, 4, 4), 0.5)])
     assert torch.allclose(transfer(torch.zeros(3, 4, 4)), torch.full((3, 4, 4), 0.5))
