@@ -171,8 +171,8 @@ class _Measure:
             "Style distance: between the Gram matrices of a result's features and their mean over the paintings, "
             "relative to the latter. KID: between results and paintings, mean and deviation over random subsets. "
             "Content distance: between the features of a photo and of its result, place by place.",
-            "Seconds are those of translating alone; memory is the most that the process held, on a GPU the most that its "
-            "tensors took. Both on this machine.",
+            "Seconds are those of translating alone; memory is the most that the process held, on a GPU "
+            "the most that its tensors took. Both on this machine.",
         ]
 
 

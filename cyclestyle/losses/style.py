@@ -68,7 +68,8 @@ def total_variation(images: Tensor) -> Tensor:
 def mean_and_std(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over the places, `(N, C, 1, 1)` each.
 
-    Huang & Belongie 2017, eq. 5 and 6. `eps` is added to the variance, so that the gradient of a flat channel is finite. In at least single precision.
+    Huang & Belongie 2017, eq. 5 and 6, in at least single precision. `eps` is added to the variance, so that the
+    gradient of a flat channel is finite.
     """
     wide = features.to(torch.promote_types(features.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
