@@ -96,6 +96,8 @@ def run(name: str, args: Sequence[str]) -> int:
         )
         ensure_writable(Path(settings.output))
         if settings.stats:
+            if Path(settings.stats).is_dir():
+                raise CycleStyleError(f"stats {settings.stats} is a folder; name a file")
             ensure_writable(Path(settings.stats).parent)
         return _predict(task, plan, settings, built.trainer)
 

@@ -169,11 +169,13 @@ class GramStyle(pl.LightningModule):
         """Paint a photo `(1, 3, H, W)`, with the styles by region where masks `(R, 1, H, W)` are given.
 
         Raises:
-            CycleStyleError: there is not one mask for each style.
+            CycleStyleError: there is not one mask for each style, or the photo is in half precision.
             DivergedError: the losses of the start are not finite.
         """
         if masks is not None and len(masks) != len(self.styles):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
+        if photo.dtype not in (torch.float32, torch.float64):
+            raise CycleStyleError("pictures are not painted in half precision; set trainer.precision to 32-true")
         painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
         image: Tensor | None = None
         # Slopes of Gram matrices are far below what half precision knows, and nothing scales them here.

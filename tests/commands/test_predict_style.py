@@ -105,6 +105,8 @@ def test_what_is_painted_stays_when_a_later_picture_fails(gatys, photos):
         (["--style", "{one}", "--model.weights", "vgg.pth"], "the weights vgg.pth do not exist"),
         (["--style", "{one}", "--model.style_layers", "[relu7_1]"], "vgg19 has no layer 'relu7_1'"),
         (["--style", "{one}", "--model.sizes", "[24,48]"], "sizes and steps need an entry"),
+        (["--style", "{one}", "--trainer.precision", "bf16-true"], "not painted in half precision"),
+        (["--style", "{one}", "--stats", "tests"], "stats tests is a folder; name a file"),
         (["--style", "{one}", "--ckpt_path", "x.ckpt"], "checkpoint x.ckpt does not exist"),
     ],
 )
