@@ -1,4 +1,4 @@
-"""Unpaired image-to-image translation: photos to paintings, and back, from two folders of unrelated pictures."""
+"""Unpaired image-to-image translation: photos to paintings, and back, from two folders of unrelated images."""
 
 from typing import TYPE_CHECKING, Any
 

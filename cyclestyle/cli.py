@@ -13,7 +13,7 @@ COMMANDS = {
     "fit": ("training", "train from a config"),
     "validate": ("training", "measure a checkpoint on the test split, as during training"),
     "test": ("training", "measure a checkpoint on the test split"),
-    "predict": ("predict", "translate a picture or a folder of pictures"),
+    "predict": ("predict", "translate an image or a folder of images"),
     "export": ("export", "write a checkpoint as files of the original implementation"),
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "measure translations"),
@@ -58,7 +58,7 @@ def _help() -> str:
         [
             USAGE,
             "",
-            "Turn photos into paintings, and back, from two folders of unrelated pictures.",
+            "Turn photos into paintings, and back, from two folders of unrelated images.",
             "",
             *lines,
             "",

@@ -2,7 +2,7 @@
 
 
 class CycleStyleError(Exception):
-    """A mistake in a path, a config, a picture or a checkpoint; the message names the thing and the remedy.
+    """A mistake in a path, a config, an image or a checkpoint; the message names the thing and the remedy.
 
     Attributes:
         status: the exit status of the command line.
@@ -12,11 +12,11 @@ class CycleStyleError(Exception):
 
 
 class ImageError(CycleStyleError):
-    """A file that cannot be read as a picture, or a picture that cannot be written."""
+    """A file that cannot be read as an image, or an image that cannot be written."""
 
 
 class DataError(CycleStyleError):
-    """A folder of pictures that is missing, empty or not in the expected layout."""
+    """A folder of images that is missing, empty or not in the expected layout."""
 
 
 class CheckpointError(CycleStyleError):

@@ -12,7 +12,7 @@ UNFINISHED = ".unfinished-"
 
 
 @contextmanager
-def written_whole(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
+def atomic_write(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
     """Open a binary file that takes the name `path` when the block ends without an error.
 
     It is written under a temporary, hidden name in the same folder and then renamed, so that no reader and

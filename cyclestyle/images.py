@@ -10,14 +10,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from cyclestyle.errors import ImageError
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """The PIL mode that stands for each number of channels."""
 
-# What Pillow's decoders raise for a file that is damaged, too large, or no picture at all.
+# What Pillow's decoders raise for a file that is damaged, too large, or no image at all.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 _ORIENTATION = 0x0112  # EXIF tag
@@ -33,10 +33,10 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Return `(width, height)` in pixels, upright, from a picture's header alone.
+    """Return `(width, height)` in pixels, upright, from an image's header alone.
 
     Raises:
-        ImageError: the file is missing or is no picture.
+        ImageError: the file is missing or is no image.
     """
     try:
         with Image.open(path) as image:
@@ -47,13 +47,13 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path, channels: int = 3) -> Image.Image:
-    """Read a picture upright, as 8 bits in `channels` channels (1 grey, 2 grey and alpha, 3 RGB, 4 RGBA).
+    """Read an image upright, as 8 bits in `channels` channels (1 grey, 2 grey and alpha, 3 RGB, 4 RGBA).
 
     Grey, palette, CMYK, 16-bit and floating-point files are converted by value; where alpha is not asked
     for, transparent pixels are laid over white.
 
     Raises:
-        ImageError: the file is missing, truncated, or no picture.
+        ImageError: the file is missing, truncated, or no image.
     """
     try:
         with Image.open(path) as image:
@@ -90,7 +90,7 @@ def to_image(tensor: Tensor) -> Image.Image:
     """
     tensor = tensor.detach().float().cpu()
     if torch.isnan(tensor).any():
-        raise ValueError("the picture holds NaN")
+        raise ValueError("the image holds NaN")
     pixels = tensor.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     array = pixels.permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
@@ -103,7 +103,7 @@ def as_rgb(tensor: Tensor) -> Tensor:
 
 
 def write_image(image: Image.Image, path: Path) -> None:
-    """Write a picture in the format of its name's ending, whole or not at all.
+    """Write an image in the format of its name's ending, whole or not at all.
 
     Raises:
         ImageError: the folder cannot be written, or the disk is full.
@@ -112,14 +112,14 @@ def write_image(image: Image.Image, path: Path) -> None:
     if image.mode in ("LA", "RGBA") and suffix in (".jpg", ".jpeg", ".bmp"):
         image = convert(image, 3 if image.mode == "RGBA" else 1)  # these formats have no alpha
     try:
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             image.save(file, format=Image.registered_extensions()[suffix], **_SAVE_OPTIONS.get(suffix, {}))
     except OSError as error:
         raise ImageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and floating-point grey pictures to 8 bits; others are returned as they are."""
+    """Scale 16-bit, 32-bit and floating-point grey images to 8 bits; others are returned as they are."""
     if image.mode.startswith("I"):  # I;16, I;16B: 0 to 65535; I holds the same in 32 bits
         values = np.asarray(image).astype(np.float64) / 257.0
     elif image.mode == "F":  # the convention of floating-point TIFF: 0 is black, 1 is white
@@ -132,5 +132,5 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _unreadable(path: Path, error: BaseException) -> ImageError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if "cannot identify image file" in reason:
-        reason = "its content is no picture in a known format"
+        reason = "its content is no image in a known format"
     return ImageError(f"cannot read {path}: {reason or type(error).__name__}")

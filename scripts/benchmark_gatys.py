@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from cyclestyle.commands.common import keep_memory
-from cyclestyle.tasks import GramStyle
+from cyclestyle.tasks import Gatys
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     count = options.evaluations // options.rounds
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layers = [f"relu{block}_1" for block in range(1, options.layers + 1)]
-    task = GramStyle(
+    task = Gatys(
         weights="random",
         content_layers=["relu4_2" if options.layers > 3 else "relu3_1"],
         style_layers=layers,

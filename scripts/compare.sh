@@ -9,7 +9,7 @@ scripts/quickstart.sh
 source scripts/environment.sh
 
 echo "== Training Johnson's network in the style of one painting"
-cyclestyle fit --config configs/fast_style.yaml --config configs/sample_fast_style.yaml --ckpt_path last
+cyclestyle fit --config configs/johnson.yaml --config configs/sample_johnson.yaml --ckpt_path last
 
 echo "== Training an autoencoder"
 cyclestyle fit --config configs/autoencoder.yaml --config configs/sample_autoencoder.yaml --ckpt_path last

@@ -44,7 +44,7 @@ def command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
     words += ["--trainer.accelerator=cpu", f"--trainer.accumulate_grad_batches={options.accumulate}"]
     words += ["--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
     words += ["--trainer.enable_model_summary=false", f"--checkpoint.every_n_train_steps={options.every}"]
-    words += ["--grid.every_n_steps=7", "--grid.pictures=1", "--ckpt_path=last", *options.words]
+    words += ["--grid.every_n_steps=7", "--grid.images=1", "--ckpt_path=last", *options.words]
     if options.processes > 1:
         words += [f"--trainer.devices={options.processes}", "--trainer.strategy=ddp"]
     return words

@@ -1,4 +1,4 @@
-"""What several tests share: tiny pictures, tiny networks, and where the optional reference data lies."""
+"""What several tests share: tiny images, tiny networks, and where the optional reference data lies."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 
 TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1, "pool_size": 4}
-"""A CycleGAN that takes a step on 32×32 pictures in milliseconds."""
+"""A CycleGAN that takes a step on 32×32 images in milliseconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def _no_seed_from_other_tests(monkeypatch):
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory):
-    """The sample domains at 32×32: 7 training and 3 test pictures a domain."""
+    """The sample domains at 32×32: 7 training and 3 test images a domain."""
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder, train=7, test=3, size=32, workers=1)
     return folder
@@ -66,7 +66,7 @@ def tiny_fit(samples):
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         "--grid.every_n_steps=4",
-        "--grid.pictures=2",
+        "--grid.images=2",
     ]
 
 
@@ -80,7 +80,7 @@ def checkpoint(tiny_fit, tmp_path_factory):
 
 @pytest.fixture
 def save_image(tmp_path):
-    """Save a picture below the test's folder: `save_image("a/b.png", size=(8, 8)) -> path`."""
+    """Save an image below the test's folder: `save_image("a/b.png", size=(8, 8)) -> path`."""
 
     def save(name, *, size=(8, 8), mode="RGB", colour=0, **options):
         path = tmp_path / name

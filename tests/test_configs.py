@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from cyclestyle.cli import main
-from cyclestyle.tasks import AutoencoderStyle, CycleGAN, FastStyle, GramStyle
+from cyclestyle.tasks import Autoencoder, CycleGAN, Gatys, Johnson
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA_SETS = sorted(CONFIGS.glob("*2*.yaml"))
 STYLE = [CONFIGS / f"{name}.yaml" for name in ("gatys", "gatys_relu3", "wct")]
-COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_fast_style", "sample_autoencoder")]
+COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_johnson", "sample_autoencoder")]
 AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
 FAST_STYLE = [CONFIGS / "fast_style.yaml", CONFIGS / "fast_style_relu3.yaml"]
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
@@ -52,7 +52,7 @@ def test_data_sets_are_the_paper_recipe_with_differences_only(capsys, path):
 
 def test_fast_style_shows_every_default(capsys):
     shown = yaml.safe_load(FAST_STYLE[0].read_text())
-    bare = parsed(capsys, words=["--model=FastStyle", "--data=Photos"])
+    bare = parsed(capsys, words=["--model=Johnson", "--data=Photos"])
     for part in ("model", "data"):
         assert shown[part]["init_args"] == bare[part]["init_args"]
     config = parsed(capsys, FAST_STYLE[0])
@@ -63,13 +63,13 @@ def test_fast_style_shows_every_default(capsys):
 def test_fast_style_up_to_relu3_1_changes_the_layers_alone(capsys):
     base, changed = parsed(capsys, FAST_STYLE[0]), parsed(capsys, *FAST_STYLE)
     assert {key for key in base if base[key] != changed[key]} == {"model"}
-    task = FastStyle(**changed["model"]["init_args"])
+    task = Johnson(**changed["model"]["init_args"])
     assert max(*task.content_layers, *task.style_layers) == "relu3_1"
 
 
 def test_gatys_shows_every_default():
     shown = yaml.safe_load(STYLE[0].read_text())["model"]["init_args"]
-    defaults = {name: one.default for name, one in signature(GramStyle).parameters.items()}
+    defaults = {name: one.default for name, one in signature(Gatys).parameters.items()}
     assert shown == {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
@@ -84,9 +84,9 @@ def test_methods_that_take_a_style_are_parsed_by_predict(capsys, path):
 
 def test_the_autoencoder_shows_every_default(capsys):
     shown = yaml.safe_load(AUTOENCODER[0].read_text())["model"]["init_args"]
-    assert shown == parsed(capsys, words=["--model=AutoencoderStyle", "--data=UnpairedImages"])["model"]["init_args"]
+    assert shown == parsed(capsys, words=["--model=Autoencoder", "--data=UnpairedImages"])["model"]["init_args"]
     changed = parsed(capsys, *AUTOENCODER)
-    assert AutoencoderStyle(**changed["model"]["init_args"]).objective == "adain"
+    assert Autoencoder(**changed["model"]["init_args"]).objective == "adain"
 
 
 def test_the_comparison_of_the_sample_domains(capsys):

@@ -49,7 +49,7 @@ torch.save({
 
 @pytest.fixture(scope="module")
 def twenty(tmp_path_factory):
-    """Twenty training pictures a domain, so that two epochs of two processes are twenty steps."""
+    """Twenty training images a domain, so that two epochs of two processes are twenty steps."""
     folder = tmp_path_factory.mktemp("twenty")
     write_samples(folder, train=20, test=2, size=32, workers=1)
     return folder
@@ -108,7 +108,7 @@ def test_lightnings_own_launcher(tiny_fit, tmp_path):
     result = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert result.returncode == 0, result.stderr
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] == 3  # seven pictures: the odd one out is left to another epoch
+    assert last["global_step"] == 3  # seven images: the odd one out is left to another epoch
     assert len(last["image_pools"]) == len(last["random"]) == 2
 
 

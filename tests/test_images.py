@@ -100,8 +100,8 @@ def test_exif_orientation_is_honoured(tmp_path, orientation):
     assert loaded.getexif().get(0x0112, 1) == 1  # not turned a second time
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
-def test_what_is_no_picture_is_named(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])
+def test_what_is_no_image_is_named(tmp_path, content):
     path = tmp_path / "fake.jpg"
     path.write_bytes(content)
     for read in (read_image, read_size):

@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from cyclestyle.tasks import CycleGAN
-from cyclestyle.translate.official import NETWORKS
+from cyclestyle.weights.official import NETWORKS
 
 SETS = {
     "carried": HERE / "reference",
     "lsgan": SHARED / "reference" / "cyclegan_lsgan",
     "vanilla": SHARED / "reference" / "cyclegan_vanilla",
 }
-PICTURES = ("fake_A", "fake_B", "rec_A", "rec_B", "idt_A", "idt_B")
+IMAGES = ("fake_A", "fake_B", "rec_A", "rec_B", "idt_A", "idt_B")
 
 
 @pytest.fixture(params=SETS)
@@ -68,14 +68,14 @@ def strided(ours, expected, step):
     return ours if ours.shape == expected.shape else ours.flatten()[::step]
 
 
-def test_pictures_of_the_first_step(folder, settings, data):
+def test_images_of_the_first_step(folder, settings, data):
     """In float32; `rec` goes through two networks, and the first one's rounding through the second."""
     expected = load_file(folder / "expected.safetensors")
     task = CycleGAN.load_official(folder).eval()
     shown = task.sample(data[0])
     with torch.no_grad():
         shown |= {"idt_A": task.G_AB(data[0]["B"]), "idt_B": task.G_BA(data[0]["A"])}
-    for name in PICTURES:
+    for name in IMAGES:
         theirs = expected[f"step0.{name}"]
         ours = shown[name] if shown[name].shape == theirs.shape else shown[name][..., ::4, ::4]
         assert (ours - theirs).abs().max() < (2e-5 if name.startswith("rec") else 1e-5), name

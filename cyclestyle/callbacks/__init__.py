@@ -1,31 +1,31 @@
-"""What happens beside training: checkpoints, grids, progress, speed, loggers, and the pictures of `predict`."""
+"""What happens beside training: checkpoints, grids, progress, speed, loggers, and the images of `predict`."""
 
 from cyclestyle.callbacks.alarms import Alarms
 from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
-from cyclestyle.callbacks.last_checkpoint import LastCheckpoint, WholeCheckpointIO
+from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
-from cyclestyle.callbacks.progress import PaintingProgress, ProgressBar
+from cyclestyle.callbacks.progress import OptimisationProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.speed import Speed
-from cyclestyle.callbacks.writer import PictureWriter
+from cyclestyle.callbacks.writer import ImageWriter
 
 __all__ = [
     "Alarms",
+    "AtomicCheckpointIO",
     "CSVLogger",
     "EMAGenerators",
     "Evaluation",
     "FiniteNumbers",
+    "ImageWriter",
     "LastCheckpoint",
-    "PaintingProgress",
-    "PictureWriter",
+    "OptimisationProgress",
     "ProgressBar",
     "SampleGrid",
     "SaveConfig",
     "Speed",
     "TestReport",
     "WandbLogger",
-    "WholeCheckpointIO",
 ]

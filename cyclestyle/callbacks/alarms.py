@@ -20,8 +20,8 @@ COLLAPSE = 0.2  # diversity of fakes relative to the target domain's
 INVERSION = -0.3  # correlation of light and dark
 SATURATED = 0.01  # mean loss of a discriminator that tells everything apart
 EXPLODED, VANISHED = 1e3, 1e-8  # gradient norm, relative to its median so far, and absolute
-DUPLICATES = 0.5  # share of a domain's pictures that repeat an earlier one
-LOOKED_AT = 200  # pictures of a domain that are compared for duplicates
+DUPLICATES = 0.5  # share of a domain's images that repeat an earlier one
+LOOKED_AT = 200  # images of a domain that are compared for duplicates
 
 
 class Alarms(pl.Callback):
@@ -30,11 +30,11 @@ class Alarms(pl.Callback):
     | alarm | when |
     |---|---|
     | identity | a generator returns its input |
-    | collapse | translations of different pictures look the same: the input is ignored |
+    | collapse | translations of different images look the same: the input is ignored |
     | inversion | light and dark are exchanged |
-    | saturation | a discriminator tells every picture apart, and the generator learns nothing from it |
+    | saturation | a discriminator tells every image apart, and the generator learns nothing from it |
     | gradients | a player's gradients explode or vanish |
-    | duplicates | a domain's pictures are mostly copies of each other |
+    | duplicates | a domain's images are mostly copies of each other |
 
     Other tasks than CycleGAN, which have no players, are watched for their gradients.
 
@@ -53,19 +53,19 @@ class Alarms(pl.Callback):
         self._changes: dict[str, list[Tensor]] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look for duplicates among the training pictures."""
+        """Look for duplicates among the training images."""
         if not self.enabled or not trainer.is_global_zero or not hasattr(trainer, "datamodule"):
             return
         for domain in "AB":
-            if not isinstance(pl_module, CycleGAN) or not hasattr(trainer.datamodule, "whole_pictures"):
+            if not isinstance(pl_module, CycleGAN) or not hasattr(trainer.datamodule, "domain_images"):
                 return
-            pictures = trainer.datamodule.whole_pictures(f"train_{domain}", LOOKED_AT)
-            share = duplicate_share(torch.cat([thumbnails(as_rgb(batch)) for batch in pictures]))
+            images = trainer.datamodule.domain_images(f"train_{domain}", LOOKED_AT)
+            share = duplicate_share(torch.cat([thumbnails(as_rgb(batch)) for batch in images]))
             if share > DUPLICATES:
                 self._raise(
                     trainer,
                     f"duplicates {domain}",
-                    f"{share:.0%} of domain {domain}'s pictures are nearly copies of others; "
+                    f"{share:.0%} of domain {domain}'s images are nearly copies of others; "
                     "the discriminator will learn them by heart",
                 )
 
@@ -85,9 +85,9 @@ class Alarms(pl.Callback):
                 self._raise(
                     trainer,
                     f"saturation {domain}",
-                    f"the discriminator of domain {domain} tells every picture apart (mean loss {mean:.2g} over "
+                    f"the discriminator of domain {domain} tells every image apart (mean loss {mean:.2g} over "
                     f"{WINDOW} steps); the generator learns nothing from it. Lower its width (model.ndf), give it more "
-                    "pictures, or raise model.pool_size",
+                    "images, or raise model.pool_size",
                 )
 
     def on_before_optimizer_step(
@@ -123,7 +123,7 @@ class Alarms(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep small versions of the pictures."""
+        """Keep small versions of the images."""
         if not self.enabled or trainer.sanity_checking or trainer.global_step < self.after_steps:
             return
         if not isinstance(pl_module, CycleGAN):
@@ -153,7 +153,7 @@ class Alarms(pl.Callback):
                 self._raise(
                     trainer,
                     f"collapse {direction}",
-                    f"the generator {direction} ignores its input: its pictures are {spread / usual:.0%} as diverse as "
+                    f"the generator {direction} ignores its input: its images are {spread / usual:.0%} as diverse as "
                     f"domain {target}'s; raise the cycle weights, or start anew with another seed",
                 )
             tone = luminance_correlation(reals, fakes).mean().item()

@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from cyclestyle.translate.checkpoints import read_checkpoint
-from cyclestyle.translate.fast_style import PREFIX
+from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.fast_neural_style import PREFIX
 
 GENERATORS = ("G_AB.", "G_BA.", PREFIX, "encoder.", "decoders.")
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from cyclestyle.callbacks.ema import EMAGenerators
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics import ExtractorName, build_extractor, content_distance, set_distance, structure_distance
-from cyclestyle.tasks import AutoencoderStyle, CycleGAN
+from cyclestyle.tasks import Autoencoder, CycleGAN
 
 DIRECTIONS = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
 T = TypeVar("T")
@@ -24,7 +24,7 @@ LOGGED = ("kid", "kid_std", "fid", "content", "structure", "cycle_psnr", "cycle_
 
 @dataclass
 class Judged:
-    """What is kept of one translated picture, on the CPU."""
+    """What is kept of one translated image, on the CPU."""
 
     embedding: Tensor
     content: float
@@ -39,14 +39,14 @@ class Evaluation(pl.Callback):
     Logs `val/kid_AtoB`, `val/fid_AtoB`, `val/content_AtoB`, `val/structure_AtoB`, `val/cycle_psnr_AtoB`,
     `val/cycle_ssim_AtoB`, the same for `BtoA`, and `val/kid`, the mean of both directions, which `best.ckpt`
     goes by; for averaged generators under `val_ema/`. The lower, the closer, but for PSNR and SSIM. KID and FID
-    compare the translations of the test split with the target domain's training pictures; the extractor and
-    the counts stand beside each figure in `<run>/evaluation.jsonl`. Each picture counts once, however often a
+    compare the translations of the test split with the target domain's training images; the extractor and
+    the counts stand beside each figure in `<run>/evaluation.jsonl`. Each image counts once, however often a
     loader repeats it. Tasks that translate in one direction only are not measured.
 
     Args:
         extractor: `statistics` (needs no file), `squeezenet`, `vgg`, `inception`, or `none` for no evaluation.
         weights: a file for the extractor.
-        max_reals: training pictures of each domain to compare with.
+        max_reals: training images of each domain to compare with.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Evaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Judge the pictures of a batch."""
+        """Judge the images of a batch."""
         if self.extractor is None or trainer.sanity_checking or not has_directions(pl_module):
             return
         self.shown = {"raw": outputs}
@@ -100,7 +100,7 @@ class Evaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Judge the pictures of a batch."""
+        """Judge the images of a batch."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def _judge(self, variant: str, shown: dict[str, Tensor], batch: dict[str, Any]) -> None:
@@ -166,10 +166,10 @@ class Evaluation(pl.Callback):
         return row
 
     def _embeddings_of_reals(self, trainer: pl.Trainer, pl_module: pl.LightningModule, domain: str) -> Tensor:
-        """The training pictures of a domain, embedded once a run."""
+        """The training images of a domain, embedded once a run."""
         if domain not in self._reals:
             assert self.extractor is not None
-            loader = trainer.datamodule.whole_pictures(f"train_{domain}", self.max_reals)  # type: ignore[attr-defined]
+            loader = trainer.datamodule.domain_images(f"train_{domain}", self.max_reals)  # type: ignore[attr-defined]
             with torch.no_grad():
                 batches = [self.extractor(as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
             self._reals[domain] = torch.cat(batches)
@@ -177,13 +177,13 @@ class Evaluation(pl.Callback):
 
     @property
     def judged(self) -> dict[str, dict[str, dict[str, Judged]]]:
-        """What was found of each picture: by variant (`raw`, `ema`), direction and path."""
+        """What was found of each image: by variant (`raw`, `ema`), direction and path."""
         return self._judged
 
 
 def has_directions(pl_module: pl.LightningModule) -> bool:
     """Whether the task translates A to B and B to A, and has batches of both."""
-    return isinstance(pl_module, CycleGAN | AutoencoderStyle)
+    return isinstance(pl_module, CycleGAN | Autoencoder)
 
 
 def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:
@@ -193,7 +193,7 @@ def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:
 
 
 def gathered(judged: dict[str, T], trainer: pl.Trainer) -> dict[str, T]:
-    """What is known of the pictures of all processes, by path."""
+    """What is known of the images of all processes, by path."""
     if trainer.world_size == 1:
         return judged
     everyone: list[Any] = [None] * trainer.world_size
@@ -205,5 +205,5 @@ def append_step(file: Path, row: dict[str, Any]) -> None:
     """Add a line; those of later steps are of a run that was resumed from before, and are dropped."""
     lines = file.read_text().splitlines() if file.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] < row["step"]]
-    with written_whole(file) as new:
+    with atomic_write(file) as new:
         new.write("".join(f"{line}\n" for line in [*kept, json.dumps(row)]).encode())

@@ -18,7 +18,7 @@ class _Step(NamedTuple):
 
 
 class FiniteNumbers(pl.Callback):
-    """Raises `DivergedError` at NaN or infinity, naming the loss, the step and the pictures.
+    """Raises `DivergedError` at NaN or infinity, naming the loss, the step and the images.
 
     Losses are read back from the device every `every_n_steps`, so that training need not wait for each; those
     in between are remembered, and the first bad one is named. They are also read before every checkpoint,
@@ -79,14 +79,14 @@ class FiniteNumbers(pl.Callback):
         for step in steps:
             named = [f"train/{name}" for name, is_bad in zip(step.losses, bad, strict=False) if is_bad]
             if named:
-                pictures = f", on {', '.join(step.paths)}" if step.paths else ""
+                images = f", on {', '.join(step.paths)}" if step.paths else ""
                 raise DivergedError(
-                    f"{', '.join(named)} not finite at step {step.number} of epoch {step.epoch}{pictures}; "
+                    f"{', '.join(named)} not finite at step {step.number} of epoch {step.epoch}{images}; "
                     f"the last checkpoint is from before. {REMEDY}"
                 )
 
 
-REMEDY = "Look at these pictures, lower model.lr, or train with trainer.precision 32-true; --ckpt_path last goes on"
+REMEDY = "Look at these images, lower model.lr, or train with trainer.precision 32-true; --ckpt_path last goes on"
 
 
 def _not_finite(tensors: Sequence[Tensor]) -> list[bool]:

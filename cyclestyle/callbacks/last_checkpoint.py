@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.errors import CheckpointError, StoppedError
 from cyclestyle.files import UNFINISHED, remove_unfinished
-from cyclestyle.translate.checkpoints import read_checkpoint, write_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -149,7 +149,7 @@ class LastCheckpoint(Checkpoint):
         )
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes each checkpoint whole or not at all, and reads none that could run code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import csv_logs
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from cyclestyle.files import remove_unfinished, written_whole
+from cyclestyle.files import atomic_write, remove_unfinished
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -102,7 +102,7 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
         writer = csv.DictWriter(text, fieldnames=self.metrics_keys)
         writer.writeheader()
         writer.writerows(rows)
-        with written_whole(self._path) as file:
+        with atomic_write(self._path) as file:
             file.write(text.getvalue().encode())
 
 
@@ -172,10 +172,10 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_samples(self, step: int, rows: Sequence[Mapping[str, Image.Image]]) -> None:
-        """Add a table of the sample pictures, one row a picture, the same pictures each time."""
+        """Add a table of the sample images, one row an image, the same images each time."""
         import wandb
 
-        columns = ["step", "picture", *rows[0]]
+        columns = ["step", "image", *rows[0]]
         data = [[step, number, *(wandb.Image(image) for image in row.values())] for number, row in enumerate(rows)]
         self.log_table(key="sample_table", columns=columns, data=data, step=step)
 

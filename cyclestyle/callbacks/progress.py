@@ -47,8 +47,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
-class PaintingProgress(pl.Callback):
-    """Shows how far a picture is that is painted by optimisation, and its losses.
+class OptimisationProgress(pl.Callback):
+    """Shows how far an image is that is painted by optimisation, and its losses.
 
     Args:
         enabled: whether to show anything.

@@ -1,4 +1,4 @@
-"""The report that `test` writes: figures, curves, the history of fixed pictures, the best and the worst."""
+"""The report that `test` writes: figures, curves, the history of fixed images, the best and the worst."""
 
 import csv
 import json
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cyclestyle.callbacks.evaluation import DIRECTIONS, Evaluation, ema_of, gathered, has_directions
 from cyclestyle.callbacks.loggers import WandbLogger
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 from cyclestyle.images import as_rgb, to_image
 from cyclestyle.report import Curve, Page
 
-SHOWN = 3  # pictures of each kind: best, median, worst
+SHOWN = 3  # images of each kind: best, median, worst
 HISTORY = 24  # grids to leaf through at most
-SIDE = 256  # pixels that a picture is shown with at most
+SIDE = 256  # pixels that an image is shown with at most
 CURVES = {
     "Losses": ("train/loss_G", "train/loss_D"),
     "Adversarial losses": ("train/G_A", "train/G_B", "train/D_A", "train/D_B"),
@@ -32,14 +32,14 @@ CURVES = {
 class TestReport(pl.Callback):
     """Writes `report.json` and `report.html`, one file without a network, into `<run>/test`.
 
-    The pictures are those of the averaged generators where there are any. Best, median and worst go by the
-    content distance between a picture and its translation. Tasks that are not evaluated get none.
+    The images are those of the averaged generators where there are any. Best, median and worst go by the
+    content distance between an image and its translation. Tasks that are not evaluated get none.
     """
 
     __test__ = False  # no test of pytest's
 
     def __init__(self) -> None:
-        self._pairs: dict[str, dict[str, Tensor]] = {}  # direction, path: picture and translation, 8 bits
+        self._pairs: dict[str, dict[str, Tensor]] = {}  # direction, path: image and translation, 8 bits
 
     def on_test_batch_end(
         self,
@@ -50,7 +50,7 @@ class TestReport(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the pictures, which Evaluation has made."""
+        """Keep the images, which Evaluation has made."""
         if not has_directions(pl_module):
             return
         shown = evaluation_of(trainer).shown
@@ -84,14 +84,14 @@ class TestReport(pl.Callback):
         root = Path(trainer.default_root_dir)
         folder = root / "test"
         step = {"checkpoint": str(trainer.ckpt_path), "figures": table, "content": contents}
-        with written_whole(folder / "report.json") as file:
+        with atomic_write(folder / "report.json") as file:
             file.write((json.dumps(step, indent=2) + "\n").encode())
         page = Page(f"Test of {root.name}")
         page.text(f"Checkpoint {trainer.ckpt_path}.")
         _add_table(page, table)
         for direction, distances in contents.items():
             _add_extremes(page, direction, distances, pairs[direction])
-        page.heading("The same pictures over training")
+        page.heading("The same images over training")
         page.text("Upper rows: A, its translation, and back. Lower rows: B, its translation, and back.")
         page.flip_through(_history(root / "grids"))
         page.heading("Training")
@@ -112,7 +112,7 @@ def evaluation_of(trainer: pl.Trainer) -> Evaluation:
 
 def _add_table(page: Page, table: dict[str, dict[str, Any]]) -> None:
     page.heading("Figures")
-    header = ["", "KID ↓", "FID ↓", "content ↓", "structure ↓", "cycle PSNR, dB ↑", "cycle SSIM ↑", "pictures"]
+    header = ["", "KID ↓", "FID ↓", "content ↓", "structure ↓", "cycle PSNR, dB ↑", "cycle SSIM ↑", "images"]
     rows = [
         [
             name,
@@ -127,7 +127,7 @@ def _add_table(page: Page, table: dict[str, dict[str, Any]]) -> None:
     extractor = next(iter(table.values()))["extractor"]
     page.text(
         f"Extractor: {extractor}. KID and FID compare the translations of the test split with the target domain's "
-        "training pictures; KID is the mean and deviation over random subsets; FID is biased for sets this small."
+        "training images; KID is the mean and deviation over random subsets; FID is biased for sets this small."
     )
 
 
@@ -142,7 +142,7 @@ def _add_extremes(page: Page, direction: str, distances: dict[str, float], pairs
         ("worst", ordered[-SHOWN:][::-1]),
     ):
         captioned = [(f"{label}: {Path(path).name}, {distances[path]:.3f}", _shown(pairs[path])) for path in paths]
-        page.pictures(captioned)
+        page.images(captioned)
 
 
 def _shown(levels: Tensor) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Grids of fixed pictures that show how far training has come."""
+"""Grids of fixed images that show how far training has come."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,36 +12,36 @@ from cyclestyle.callbacks.loggers import WandbLogger
 from cyclestyle.files import remove_unfinished
 from cyclestyle.images import as_rgb, to_image, write_image
 
-GAP = 2  # pixels between pictures
+GAP = 2  # pixels between images
 
 
 class SampleGrid(pl.Callback):
-    """Every N steps, a grid of the same test pictures and what the task's `sample` makes of them, a row each.
+    """Every N steps, a grid of the same test images and what the task's `sample` makes of them, a row each.
 
-    Written as `<run>/grids/step_00001000.png` and to every logger that takes pictures. Of a CycleGAN, the upper
+    Written as `<run>/grids/step_00001000.png` and to every logger that takes images. Of a CycleGAN, the upper
     block holds A, G_AB(A), G_BA(G_AB(A)) in rows, the lower one B, G_BA(B), G_AB(G_BA(B)); of fast style
-    transfer, photos and what is painted. Without a test split the pictures are those of the first training batches.
+    transfer, photos and what is painted. Without a test split the images are those of the first training batches.
 
     Args:
         every_n_steps: steps between two grids; one is also drawn at the end of training. 0 turns grids off.
-        pictures: how many columns.
+        images: how many columns.
     """
 
-    def __init__(self, every_n_steps: int = 500, pictures: int = 4) -> None:
-        if every_n_steps < 0 or pictures < 1:
-            raise ValueError(f"every_n_steps must be 0 or more and pictures 1 or more, got {every_n_steps}, {pictures}")
+    def __init__(self, every_n_steps: int = 500, images: int = 4) -> None:
+        if every_n_steps < 0 or images < 1:
+            raise ValueError(f"every_n_steps must be 0 or more and images 1 or more, got {every_n_steps}, {images}")
         self.every_n_steps = every_n_steps
-        self.pictures = pictures
+        self.images = images
         self._samples: list[dict[str, Tensor]] = []
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose the pictures."""
+        """Choose the images."""
         if trainer.is_global_zero:
             remove_unfinished(Path(trainer.default_root_dir) / "grids")
         if trainer.is_global_zero and self.every_n_steps and trainer.val_dataloaders is not None:
             loader = trainer.val_dataloaders
-            count = min(self.pictures, len(loader.dataset))
+            count = min(self.images, len(loader.dataset))
             self._samples = [_first(loader.collate_fn([loader.dataset[index]])) for index in range(count)]
 
     def on_train_batch_end(
@@ -50,7 +50,7 @@ class SampleGrid(pl.Callback):
         """Draw a grid when it is time."""
         if not self.every_n_steps or not trainer.is_global_zero:
             return
-        if trainer.val_dataloaders is None and len(self._samples) < self.pictures:
+        if trainer.val_dataloaders is None and len(self._samples) < self.images:
             self._samples.append(_first(batch))
         if trainer.global_step > 0 and trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
@@ -96,16 +96,16 @@ class SampleGrid(pl.Callback):
             for name, tensor in sample.items()
         }
         shown = pl_module.sample(moved)  # type: ignore[operator]  # the task's method
-        return {name: as_rgb(pictures[0].float().cpu()) for name, pictures in shown.items()}
+        return {name: as_rgb(images[0].float().cpu()) for name, images in shown.items()}
 
 
 def _first(batch: dict[str, Any]) -> dict[str, Tensor]:
-    """The batch's tensors `(N, C, H, W)`, cut to their first picture, on the CPU."""
+    """The batch's tensors `(N, C, H, W)`, cut to their first image, on the CPU."""
     return {name: value[:1].cpu() for name, value in batch.items() if isinstance(value, Tensor)}
 
 
 def _grid(shown: Sequence[dict[str, Tensor]]) -> Tensor:
-    """A column a sample: one picture `(3, height, width)` in [-1, 1]."""
+    """A column a sample: one image `(3, height, width)` in [-1, 1]."""
     columns = [_column(sample) for sample in shown]
     height = max(column.shape[1] for column in columns)
     padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]

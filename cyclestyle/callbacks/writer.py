@@ -1,4 +1,4 @@
-"""Writes the pictures that `predict` makes."""
+"""Writes the images that `predict` makes."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,14 +12,14 @@ from torch import Tensor
 from cyclestyle.errors import ImageError
 from cyclestyle.images import to_image, write_image
 
-MAX_PENDING = 32  # pictures in memory that wait for the disk
+MAX_PENDING = 32  # images in memory that wait for the disk
 
 
-class PictureWriter(pl.Callback):
-    """Writes each picture under its target's name while the next are translated.
+class ImageWriter(pl.Callback):
+    """Writes each image under its target's name while the next are translated.
 
     Attributes:
-        written: number of pictures written, by all processes once prediction ends.
+        written: number of images written, by all processes once prediction ends.
         seconds: time that translating took, without reading and writing, by this process.
         failures: what went wrong, by file.
     """
@@ -52,17 +52,17 @@ class PictureWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hand the pictures of a batch `(N, C, H, W)` to the threads."""
+        """Hand the images of a batch `(N, C, H, W)` to the threads."""
         self.failures |= batch["failures"]
-        pictures = outputs.float().cpu()  # waits for the device
+        images = outputs.float().cpu()  # waits for the device
         self.seconds += time.perf_counter() - self._begun
-        for picture, target in zip(pictures, batch["targets"], strict=True):
+        for image, target in zip(images, batch["targets"], strict=True):
             assert self._pool is not None
-            self._pending.append((target, self._pool.submit(_write, picture, Path(target))))
+            self._pending.append((target, self._pool.submit(_write, image, Path(target))))
         self._collect(MAX_PENDING)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the last pictures, and add up what all processes did."""
+        """Wait for the last images, and add up what all processes did."""
         self._collect(0)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             reports: list[Any] = [None] * trainer.world_size
@@ -87,5 +87,5 @@ class PictureWriter(pl.Callback):
                 raise error
 
 
-def _write(picture: Tensor, target: Path) -> None:
-    write_image(to_image(picture), target)
+def _write(image: Tensor, target: Path) -> None:
+    write_image(to_image(image), target)

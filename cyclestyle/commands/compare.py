@@ -18,7 +18,7 @@ from cyclestyle.commands.common import Parser, check_configs, ensure_writable, o
 from cyclestyle.commands.predict import LISTS
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 from cyclestyle.images import read_image, to_tensor, write_image
 from cyclestyle.metrics import (
     Extractor,
@@ -30,7 +30,7 @@ from cyclestyle.metrics import (
     style_distance,
 )
 from cyclestyle.report import Row, comparison_page, comparison_sheet
-from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 SHOWN = 4  # paintings of the domain that the page shows
 
@@ -54,7 +54,7 @@ class Comparison:
 
     Args:
         input: a folder of photos.
-        output: folder for `index.html`, `sheet.png`, `compare.json` and every method's pictures.
+        output: folder for `index.html`, `sheet.png`, `compare.json` and every method's images.
         target: a folder of paintings: the domain that results are compared with.
         methods: what is compared.
         extractor: of the features that distances rest on: statistics, squeezenet, vgg or inception.
@@ -134,7 +134,7 @@ def _words(key: str, value: object) -> list[str]:
 def _cost(method: Method, folder: Path) -> dict[str, Any]:
     """Seconds, memory and training time of a method that has run."""
     stats = json.loads(_stats(folder).read_text())
-    cost = {"seconds": stats["seconds"] / max(1, stats["pictures"]), "memory": stats["peak_memory_bytes"]}
+    cost = {"seconds": stats["seconds"] / max(1, stats["images"]), "memory": stats["peak_memory_bytes"]}
     if "ckpt_path" in method.predict:
         stored = read_checkpoint(Path(method.predict["ckpt_path"])).get("callbacks", {}).get("Speed", {})
         cost["training_seconds"] = stored.get("seconds")
@@ -152,9 +152,9 @@ class _Measure:
             self.embeddings = torch.cat([extractor(target) for target in targets])
 
     @torch.inference_mode()
-    def row(self, name: str, pictures: Mapping[str, Path], cost: Mapping[str, Any] | None = None) -> Row:
+    def row(self, name: str, images: Mapping[str, Path], cost: Mapping[str, Any] | None = None) -> Row:
         """The figures of a method, means over the photos."""
-        results = {key: _read(path) for key, path in pictures.items()}
+        results = {key: _read(path) for key, path in images.items()}
         style = torch.cat([style_distance(self.extractor, result, self.gram) for result in results.values()]).mean()
         content = [content_distance(self.extractor, _read(self.photos[key]), result) for key, result in results.items()]
         figures: dict[str, Any] = {"style": style.item(), "content": torch.cat(content).mean().item()}
@@ -185,7 +185,7 @@ def _write(
     paintings: Sequence[Path],
     logger: WandbLogger | None,
 ) -> None:
-    with written_whole(output / "compare.json") as file:
+    with atomic_write(output / "compare.json") as file:
         file.write((json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
     write_image(comparison_sheet(photos, results), output / "sheet.png")
     page = comparison_page(rows, photos, results, paintings=paintings[:SHOWN], notes=notes)

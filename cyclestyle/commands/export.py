@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.translate.checkpoints import read_checkpoint
-from cyclestyle.translate.official import write_official
+from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.official import write_official
 
 
 def run(name: str, args: Sequence[str]) -> int:

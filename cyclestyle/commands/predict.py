@@ -1,4 +1,4 @@
-"""`predict`: translate a picture or a folder of pictures."""
+"""`predict`: translate an image or a folder of images."""
 
 import json
 import resource
@@ -16,7 +16,7 @@ from jsonargparse import ActionConfigFile, ActionYesNo  # type: ignore[attr-defi
 from torch import Tensor
 
 import cyclestyle.tasks
-from cyclestyle.callbacks import PaintingProgress, PictureWriter
+from cyclestyle.callbacks import ImageWriter, OptimisationProgress
 from cyclestyle.commands.common import (
     Parser,
     check_configs,
@@ -29,29 +29,29 @@ from cyclestyle.commands.common import (
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CheckpointError, CycleStyleError
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 from cyclestyle.images import read_image, to_tensor
-from cyclestyle.tasks import GramStyle, PaintsInStyle, Translation
+from cyclestyle.tasks import Gatys, PaintsInStyle, Translation
 from cyclestyle.translate import Translator
-from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 
 @dataclass(kw_only=True)
 class Prediction:
-    """Translate pictures.
+    """Translate images.
 
     Args:
         ckpt_path: checkpoint of a training run, or a generator file of the original implementation.
-        input: a picture, or a folder whose tree is translated.
+        input: an image, or a folder whose tree is translated.
         output: folder for the results, each under its input's relative name, in its input's size.
-        style: paintings, or folders of them, for methods that take their style from pictures.
+        style: paintings, or folders of them, for methods that take their style from images.
         style_weights: how the styles are mixed, a number each.
-        mask: where each style belongs: a grey picture of the photos' size, or a folder with one for each photo.
+        mask: where each style belongs: a grey image of the photos' size, or a folder with one for each photo.
         direction: AtoB or BtoA.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
-        batch_size: pictures of one size that are translated together.
-        overwrite: translate pictures again whose result is there already.
-        workers: processes that load pictures.
+        batch_size: images of one size that are translated together.
+        overwrite: translate images again whose result is there already.
+        workers: processes that load images.
         stats: a JSON file for the time and memory that it took.
     """
 
@@ -73,7 +73,7 @@ LISTS = ("style", "style_weights", "mask")  # several words after one option
 
 
 def run(name: str, args: Sequence[str]) -> int:
-    """Run `predict`; the status is 1 if any picture failed."""
+    """Run `predict`; the status is 1 if any image failed."""
     quiet()
     keep_memory()
     check_configs(args)
@@ -89,7 +89,7 @@ def run(name: str, args: Sequence[str]) -> int:
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
         task = _task(settings, built.get("model"), styles)
-        # What paints one by one gets one by one, so that each picture is written as soon as it is done.
+        # What paints one by one gets one by one, so that each image is written as soon as it is done.
         batch_size = 1 if isinstance(task, PaintsInStyle) else settings.batch_size
         plan = plan_prediction(
             Path(settings.input), Path(settings.output), batch_size=batch_size, overwrite=settings.overwrite
@@ -103,7 +103,7 @@ def run(name: str, args: Sequence[str]) -> int:
 
 
 def _predict(task: pl.LightningModule, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
-    writer, progress = PictureWriter(), PaintingProgress(trainer_settings.enable_progress_bar is not False)
+    writer, progress = ImageWriter(), OptimisationProgress(trainer_settings.enable_progress_bar is not False)
     trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False)
     if plan.batches:
         channels = task.translator.in_channels if isinstance(task, Translation) else 3
@@ -128,7 +128,7 @@ def _task(settings: Prediction, model: pl.LightningModule | None, styles: list[T
         if settings.style or settings.mask:
             raise CycleStyleError(f"{settings.ckpt_path} has learnt its style; leave --style and --mask out")
         return Translation(translator)
-    if settings.mask and not isinstance(model, GramStyle):
+    if settings.mask and not isinstance(model, Gatys):
         raise CycleStyleError(f"{_a(model)} takes no masks; leave --mask out")
     if not isinstance(model, PaintsInStyle):
         raise CycleStyleError(f"{_a(model)} has to be trained first; name its checkpoint with --ckpt_path")
@@ -168,14 +168,14 @@ def _load(model: pl.LightningModule, path: Path, averaging: str) -> None:
 
 
 def _parser(args: Sequence[str]) -> Parser:
-    parser = Parser(prog="cyclestyle predict", description="Translate a picture or a folder of pictures.")
+    parser = Parser(prog="cyclestyle predict", description="Translate an image or a folder of images.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     parser.add_class_arguments(Prediction, skip={"overwrite", *LISTS})
     parser.add_argument("--style", nargs="+", type=str, default=[], help="paintings, or folders of them")
     parser.add_argument("--style_weights", nargs="+", type=float, help="how the styles are mixed, a number each")
     parser.add_argument("--mask", nargs="+", type=str, default=[], help="where each style belongs, white inside")
     parser.add_argument(
-        "--overwrite", action=ActionYesNo, default=False, help="translate pictures again whose result is there already"
+        "--overwrite", action=ActionYesNo, default=False, help="translate images again whose result is there already"
     )
     parser.add_subclass_arguments(pl.LightningModule, "model", required=False, fail_untyped=False)
     ours = {"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
@@ -203,27 +203,27 @@ def _stored_settings(args: Sequence[str]) -> dict[str, Any]:
     return {"model": {"class_path": f"cyclestyle.tasks.{name}", "init_args": settings}}
 
 
-def _write_stats(path: Path, writer: PictureWriter) -> None:
+def _write_stats(path: Path, writer: ImageWriter) -> None:
     """Write the time and memory that translating took."""
     on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
     memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     stats = {
-        "pictures": writer.written,
+        "images": writer.written,
         "seconds": writer.seconds,
         "peak_memory_bytes": memory,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
     }
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(stats, indent=2) + "\n").encode())
 
 
-def _report(plan: PredictionPlan, writer: PictureWriter, output: str) -> int:
+def _report(plan: PredictionPlan, writer: ImageWriter, output: str) -> int:
     failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{writer.written} pictures written to {output}{kept}")
+    print(f"{writer.written} images written to {output}{kept}")
     if not failures:
         return 0
-    print(f"cyclestyle: error: {len(failures)} pictures failed:", file=sys.stderr)
+    print(f"cyclestyle: error: {len(failures)} images failed:", file=sys.stderr)
     for text in failures.values():
         print(f"  {text}", file=sys.stderr)
     return 1

@@ -16,14 +16,14 @@ def run(name: str, args: Sequence[str]) -> int:
         "trainA, trainB, testA, testB, and in truthB the true painting of each photo of testA.",
     )
     parser.add_argument("folder", type=Path, help="where to write")
-    parser.add_argument("--train", type=int, default=240, help="training pictures of each domain (default %(default)s)")
-    parser.add_argument("--test", type=int, default=24, help="test pictures of each domain (default %(default)s)")
+    parser.add_argument("--train", type=int, default=240, help="training images of each domain (default %(default)s)")
+    parser.add_argument("--test", type=int, default=24, help="test images of each domain (default %(default)s)")
     parser.add_argument("--size", type=int, default=128, help="width and height in pixels (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other pictures (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images (default %(default)s)")
     options = parser.parse_args(args)
 
     def progress(done: int, total: int) -> None:
-        print(f"\r{done} of {total} pictures", end="", file=sys.stderr, flush=True)
+        print(f"\r{done} of {total} images", end="", file=sys.stderr, flush=True)
 
     drawn = write_samples(
         options.folder,
@@ -35,5 +35,5 @@ def run(name: str, args: Sequence[str]) -> int:
     )
     if drawn and sys.stderr.isatty():
         print(file=sys.stderr)
-    print(f"{drawn} pictures drawn into {options.folder}")
+    print(f"{drawn} images drawn into {options.folder}")
     return 0

@@ -29,7 +29,7 @@ from cyclestyle.callbacks import (
 from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 # What the networks of a checkpoint and of a config must have in common.
 ARCHITECTURE = (
@@ -38,7 +38,7 @@ ARCHITECTURE = (
     *("width", "level", "encoder"),
 )
 
-MONITORS = {"CycleGAN": "val/cycle", "FastStyle": "val/loss", "AutoencoderStyle": "val/loss"}
+MONITORS = {"CycleGAN": "val/cycle", "Johnson": "val/loss", "Autoencoder": "val/loss"}
 """What tells the best checkpoint where translations are not evaluated; else `val/kid` does."""
 
 
@@ -86,7 +86,7 @@ class TrainingCLI(LightningCLI):
             {
                 "trainer.default_root_dir": "runs/cyclestyle",
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
-                "trainer.plugins": [{"class_path": "cyclestyle.callbacks.WholeCheckpointIO"}],
+                "trainer.plugins": [{"class_path": "cyclestyle.callbacks.AtomicCheckpointIO"}],
                 "best.filename": "best",
                 "best.monitor": "val/kid",
                 "best.enable_version_counter": False,
@@ -132,7 +132,7 @@ class TrainingCLI(LightningCLI):
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # there is nothing to tell which one is best
         task = config.model.class_path.rpartition(".")[2]
-        if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or task == "FastStyle"):
+        if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or task == "Johnson"):
             config.best.monitor = MONITORS.get(task, "val/kid")
         if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0

@@ -1,4 +1,4 @@
-"""The LightningDataModule of unpaired pictures, and what it shares with that of one domain."""
+"""The LightningDataModule of unpaired images, and what it shares with that of one domain."""
 
 import logging
 import os
@@ -26,8 +26,8 @@ OnBadImage = Literal["raise", "skip"]
 _SPLITS = ("train_A", "train_B", "test_A", "test_B")
 
 
-class PictureFolders(pl.LightningDataModule, ABC):
-    """Pictures in folders, found and checked once; a run that is resumed inside an epoch goes on where it stopped.
+class ImageFolders(pl.LightningDataModule, ABC):
+    """Images in folders, found and checked once; a run that is resumed inside an epoch goes on where it stopped.
 
     Raises:
         ValueError: `batch_size` is below 1.
@@ -56,7 +56,7 @@ class PictureFolders(pl.LightningDataModule, ABC):
         """
 
     def paths(self, split: str) -> list[Path]:
-        """Return the pictures of a split; found and checked once."""
+        """Return the images of a split; found and checked once."""
         if split not in self._paths:
             self._paths[split] = self._checked(self._find(split), split)
         return self._paths[split]
@@ -120,16 +120,16 @@ class PictureFolders(pl.LightningDataModule, ABC):
             raise DataError(f"{next(iter(bad.values()))}; remove it, or set data.on_bad_image to skip")
         log.warning("skipped %d of %d files of %s: %s", len(bad), len(paths), split, "; ".join(bad.values()))
         if len(bad) == len(paths):
-            raise DataError(f"no file of {split} is a picture that can be read")
+            raise DataError(f"no file of {split} is an image that can be read")
         return [path for path in paths if path not in bad]
 
 
-class UnpairedImages(PictureFolders):
-    """Pictures of two domains in folders, recursive, of any sizes and names.
+class UnpairedImages(ImageFolders):
+    """Images of two domains in folders, recursive, of any sizes and names.
 
     Batches are `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}` with values in
     [-1, 1]. Training pairs are drawn by `UnpairedSampler`; a run that is resumed in the middle of an epoch
-    sees exactly the pictures that it would have seen.
+    sees exactly the images that it would have seen.
 
     Args:
         root: a folder with `trainA`, `trainB`, `testA` and `testB`.
@@ -137,21 +137,21 @@ class UnpairedImages(PictureFolders):
         train_B: folders of domain B to train on, instead of `root/trainB`.
         test_A: held-out folders of domain A, instead of `root/testA`.
         test_B: held-out folders of domain B, instead of `root/testB`.
-        resize: how a picture reaches its size; see `cyclestyle.data.transforms.Preparation`.
+        resize: how an image reaches its size; see `cyclestyle.data.transforms.Preparation`.
         load_size: pixels before the crop.
         crop_size: pixels after the crop; a multiple of 4.
-        flip: mirror every second picture left to right.
+        flip: mirror every second image left to right.
         paired: draw B in step with A instead of independently.
         channels_A: channels of domain A, 1 (grey) to 4 (RGB and alpha).
         channels_B: channels of domain B.
         batch_size: pairs in a batch, for each process.
-        workers: processes that load pictures; by default one for each core beyond the first, at most 4.
-        on_bad_image: `raise` stops at the first file that is no picture; `skip` decodes every file once at
+        workers: processes that load images; by default one for each core beyond the first, at most 4.
+        on_bad_image: `raise` stops at the first file that is no image; `skip` decodes every file once at
             the start, leaves the bad ones out, and says how many and which.
         seed: decides the order, crops and flips; by default the run's `seed_everything`.
 
     Raises:
-        DataError: a folder is missing or empty, or a file is no picture.
+        DataError: a folder is missing or empty, or a file is no image.
         ValueError: sizes or channels are out of their range.
     """
 
@@ -191,24 +191,24 @@ class UnpairedImages(PictureFolders):
         self.channels = channels_A, channels_B
 
     def setup(self, stage: str) -> None:
-        """Find the pictures to train on, so that a wrong folder is known before anything is built."""
+        """Find the images to train on, so that a wrong folder is known before anything is built."""
         if stage == "fit":
             self.paths("train_A")
             self.paths("train_B")
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Random views of the training pictures, from where a checkpoint left off."""
+        """Random views of the training images, from where a checkpoint left off."""
         train_set = UnpairedTrainSet(self.paths("train_A"), self.paths("train_B"), self.prepare, self.channels)
         sampler = self._sampler(len(train_set.paths_A), len(train_set.paths_B), paired=self.paired)
         return self._loader(train_set, collate, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The held-out pictures, whole, in the order of their names."""
+        """The held-out images, whole, in the order of their names."""
         test_set = UnpairedTestSet(self.paths("test_A"), self.paths("test_B"), self.prepare, self.channels)
         return self._loader(test_set, collate)
 
-    def whole_pictures(self, split: str, most: int) -> DataLoader[Any]:
-        """Batches `(N, C, H, W)` of one domain's pictures without chance, the same `most` of them every time."""
+    def domain_images(self, split: str, most: int) -> DataLoader[Any]:
+        """Batches `(N, C, H, W)` of one domain's images without chance, the same `most` of them every time."""
         paths = self.paths(split)
         if len(paths) > most:
             paths = sorted(random.Random(0).sample(paths, most))
@@ -227,7 +227,7 @@ class UnpairedImages(PictureFolders):
         name = split.replace("_", "")
         if not (root / name).is_dir() and split.startswith("test"):
             raise DataError(
-                f"domain {split[-1]} has no test split: {root / name} does not exist; put held-out pictures there, "
+                f"domain {split[-1]} has no test split: {root / name} does not exist; put held-out images there, "
                 "or train without validation by --trainer.limit_val_batches 0"
             )
         return find_images_in([root / name])

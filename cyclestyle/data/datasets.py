@@ -1,4 +1,4 @@
-"""Data sets of unpaired pictures."""
+"""Data sets of unpaired images."""
 
 import random
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class UnpairedSet(Dataset[Item]):
 
 
 class UnpairedTrainSet(UnpairedSet):
-    """Random views of two pictures, as an `UnpairedSampler` draws them."""
+    """Random views of two images, as an `UnpairedSampler` draws them."""
 
     def __getitem__(self, draw: Draw) -> Item:
         """Return the two views, `(C, H, W)` in [-1, 1], and the paths of their files."""
@@ -41,13 +41,13 @@ class UnpairedTrainSet(UnpairedSet):
 
 
 class UnpairedTestSet(UnpairedSet):
-    """Held-out pictures side by side, without chance; the smaller domain starts again where it ends."""
+    """Held-out images side by side, without chance; the smaller domain starts again where it ends."""
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
 
     def __getitem__(self, index: int) -> Item:
-        """Return the two pictures, `(C, H, W)` in [-1, 1], and the paths of their files."""
+        """Return the two images, `(C, H, W)` in [-1, 1], and the paths of their files."""
         path_A, path_B = self.paths_A[index % len(self.paths_A)], self.paths_B[index % len(self.paths_B)]
         image_A = self.prepare.for_evaluation(read_image(path_A, self.channels[0]))
         image_B = self.prepare.for_evaluation(read_image(path_B, self.channels[1]))
@@ -55,7 +55,7 @@ class UnpairedTestSet(UnpairedSet):
 
 
 class WholeSet(Dataset[Tensor]):
-    """One domain's pictures, as they are evaluated."""
+    """One domain's images, as they are evaluated."""
 
     def __init__(self, paths: Sequence[Path], prepare: Preparation, channels: int) -> None:
         self.paths, self.prepare, self.channels = paths, prepare, channels
@@ -64,7 +64,7 @@ class WholeSet(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return the picture, `(C, H, W)` in [-1, 1]."""
+        """Return the image, `(C, H, W)` in [-1, 1]."""
         return to_tensor(self.prepare.for_evaluation(read_image(self.paths[index], self.channels)))
 
 
@@ -72,7 +72,7 @@ def collate(items: Sequence[Item]) -> dict[str, Any]:
     """Stack items into `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`.
 
     Raises:
-        DataError: the pictures of one domain differ in size.
+        DataError: the images of one domain differ in size.
     """
     images_A, images_B, paths_A, paths_B = (list(column) for column in zip(*items, strict=True))
     check_sizes(images_A, paths_A)
@@ -81,7 +81,7 @@ def collate(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def check_sizes(images: Sequence[Tensor], paths: Sequence[str]) -> None:
-    """Refuse pictures that cannot be stacked.
+    """Refuse images that cannot be stacked.
 
     Raises:
         DataError: they differ in size.

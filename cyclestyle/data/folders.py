@@ -1,4 +1,4 @@
-"""Finding pictures in folders."""
+"""Finding images in folders."""
 
 import os
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from cyclestyle.images import EXTENSIONS, read_image, read_size
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return every picture below `folder`, sorted by its path; hidden files and folders are left out.
+    """Return every image below `folder`, sorted by its path; hidden files and folders are left out.
 
     Links to folders are followed once. The order does not depend on the file system.
 
     Raises:
-        DataError: the folder is missing, cannot be read, or holds no picture.
+        DataError: the folder is missing, cannot be read, or holds no image.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {what}; expected a folder of pictures")
+        raise DataError(f"{folder} {what}; expected a folder of images")
     found: list[Path] = []
     seen: set[Path] = set()
     for where, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
@@ -31,17 +31,17 @@ def find_images(folder: Path) -> list[Path]:
         found += [Path(where, name) for name in files if _is_image_name(name)]
     if not found:
         endings = ", ".join(sorted(EXTENSIONS))
-        raise DataError(f"{folder} holds no picture; known endings are {endings}")
+        raise DataError(f"{folder} holds no image; known endings are {endings}")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def find_images_in(folders: Sequence[Path]) -> list[Path]:
-    """Return the pictures of several folders, one folder after the other; see `find_images`."""
+    """Return the images of several folders, one folder after the other; see `find_images`."""
     return [path for folder in folders for path in find_images(folder)]
 
 
 def check_images(paths: Sequence[Path], *, whole: bool) -> dict[Path, str]:
-    """Return what is wrong with each file that is no picture.
+    """Return what is wrong with each file that is no image.
 
     Args:
         paths: files to look at.

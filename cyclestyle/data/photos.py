@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datamodule import OnBadImage, PictureFolders
+from cyclestyle.data.datamodule import ImageFolders, OnBadImage
 from cyclestyle.data.datasets import check_sizes
 from cyclestyle.data.folders import find_images_in
 from cyclestyle.data.sampler import Draw
@@ -26,7 +26,7 @@ _REMEDY = {
 }
 
 
-class Photos(PictureFolders):
+class Photos(ImageFolders):
     """Photos in folders, recursive, of any sizes and names, as RGB.
 
     Batches are `{"images": (N, 3, H, W), "paths": [...]}` with values in [-1, 1]. Every photo is seen once an
@@ -35,18 +35,18 @@ class Photos(PictureFolders):
     Args:
         train: folders to train on.
         test: held-out folders, for validation.
-        resize: how a picture reaches its size; see `cyclestyle.data.transforms.Preparation`.
+        resize: how an image reaches its size; see `cyclestyle.data.transforms.Preparation`.
         load_size: pixels before the crop.
         crop_size: pixels after the crop; a multiple of 4.
-        flip: mirror every second picture left to right.
+        flip: mirror every second image left to right.
         batch_size: photos in a batch, for each process.
-        workers: processes that load pictures; by default one for each core beyond the first, at most 4.
-        on_bad_image: `raise` stops at the first file that is no picture; `skip` decodes every file once at
+        workers: processes that load images; by default one for each core beyond the first, at most 4.
+        on_bad_image: `raise` stops at the first file that is no image; `skip` decodes every file once at
             the start, leaves the bad ones out, and says how many and which.
         seed: decides the order, crops and flips; by default the run's `seed_everything`.
 
     Raises:
-        DataError: a folder is missing or empty, or a file is no picture.
+        DataError: a folder is missing or empty, or a file is no image.
         ValueError: sizes are out of their range.
     """
 

@@ -1,4 +1,4 @@
-"""The pictures that `predict` translates: any number, of any sizes, in a tree of any depth."""
+"""The images that `predict` translates: any number, of any sizes, in a tree of any depth."""
 
 import glob
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from cyclestyle.data.folders import find_images
 from cyclestyle.errors import DataError, ImageError
 from cyclestyle.images import EXTENSIONS, read_image, read_size, to_tensor
 
-MAX_BATCH_PIXELS = 8 * 512 * 512  # what a batch may hold unless it is a single picture
+MAX_BATCH_PIXELS = 8 * 512 * 512  # what a batch may hold unless it is a single image
 
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """Which pictures to translate, in batches of one size."""
+    """Which images to translate, in batches of one size."""
 
     batches: list[list[tuple[Path, Path]]]
-    """Source and target of each picture."""
+    """Source and target of each image."""
     kept: int = 0
-    """Pictures whose target was there already."""
+    """Images whose target was there already."""
     failures: dict[Path, str] = field(default_factory=dict)
-    """What is wrong with each file that is no picture."""
+    """What is wrong with each file that is no image."""
     root: Path = Path()
     """The folder that sources lie in, at any depth."""
 
 
 def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: bool) -> PredictionPlan:
-    """Plan the translation of a picture or of a folder tree into `output`, name by name.
+    """Plan the translation of an image or of a folder tree into `output`, name by name.
 
     Raises:
-        DataError: `source` does not exist or holds no picture, `output` is a file, or the two are the same.
+        DataError: `source` does not exist or holds no image, `output` is a file, or the two are the same.
     """
     pairs = _pairs(source, output)
     todo = [(path, target) for path, target in pairs if overwrite or not target.exists()]
@@ -58,14 +58,14 @@ def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: b
 class PredictionImages(pl.LightningDataModule):
     """Batches `{"images": (N, C, H, W), "targets": [...], "failures": {...}}` of a `PredictionPlan`.
 
-    Pictures that cannot be decoded are missing from `images` and named in `failures`. A batch is one item
-    of the data set, so that Lightning's sampler gives each picture to exactly one process.
+    Images that cannot be decoded are missing from `images` and named in `failures`. A batch is one item
+    of the data set, so that Lightning's sampler gives each image to exactly one process.
 
     Args:
-        plan: which pictures.
-        channels: of the pictures.
-        workers: processes that load pictures.
-        masks: where R styles belong: each a grey picture of the photos' size, white inside, or a folder with one for
+        plan: which images.
+        channels: of the images.
+        workers: processes that load images.
+        masks: where R styles belong: each a grey image of the photos' size, white inside, or a folder with one for
             each photo, of its name whatever the ending. A batch then has `masks`, `(N, R, H, W)` in [0, 1].
     """
 
@@ -101,9 +101,9 @@ class _Batches(Dataset[dict[str, Any]]):
         tensors, masks, targets, failures = [], [], [], {}
         for path, target in self.batches[index]:
             try:
-                picture = to_tensor(read_image(path, self.channels))
-                masks.append([read_mask(mask, path, picture.shape[1:], self.root) for mask in self.masks])
-                tensors.append(picture)
+                image = to_tensor(read_image(path, self.channels))
+                masks.append([read_mask(mask, path, image.shape[1:], self.root) for mask in self.masks])
+                tensors.append(image)
                 targets.append(str(target))
             except ImageError as error:
                 failures[str(path)] = str(error)
@@ -120,7 +120,7 @@ def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tenso
     In a folder of masks it lies where the photo lies below `root`, or else in the folder itself.
 
     Raises:
-        ImageError: there is none, it is no picture, or its size is not the photo's.
+        ImageError: there is none, it is no image, or its size is not the photo's.
     """
     if mask.is_dir():
         folders = (mask / photo.parent.relative_to(root), mask)
@@ -129,13 +129,13 @@ def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tenso
         if not found:
             raise ImageError(f"{mask} holds no mask {photo.stem}.png for {photo}")
         mask = found[0]
-    picture = to_tensor(read_image(mask, 1))[0]
-    if picture.shape != tuple(size):
-        (height, width), (own_height, own_width) = size, picture.shape
+    image = to_tensor(read_image(mask, 1))[0]
+    if image.shape != tuple(size):
+        (height, width), (own_height, own_width) = size, image.shape
         raise ImageError(
             f"the mask {mask} is {own_width}×{own_height}, but {photo} is {width}×{height}; make them equal"
         )
-    return (picture + 1) / 2
+    return (image + 1) / 2
 
 
 def _as_is(item: Any) -> Any:
@@ -151,7 +151,7 @@ def _pairs(source: Path, output: Path) -> list[tuple[Path, Path]]:
             raise DataError(f"{source} lies in the output folder and would be replaced; choose another folder")
         return [(source, output / source.name)]
     if not source.exists():
-        raise DataError(f"input {source} does not exist; expected a picture or a folder of pictures")
+        raise DataError(f"input {source} does not exist; expected an image or a folder of images")
     if source.resolve() == here:
         raise DataError(f"input and output are both {source}; choose another folder for the output")
     found = [path for path in find_images(source) if not path.resolve().is_relative_to(here)]

@@ -1,4 +1,4 @@
-"""Which two pictures each step sees: a pure function of (seed, epoch, rank, position)."""
+"""Which two images each step sees: a pure function of (seed, epoch, rank, position)."""
 
 import random
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ class Draw(NamedTuple):
 class UnpairedSampler(DistributedSampler[Any]):
     """Draws an epoch of pairs from two domains of unequal size.
 
-    An epoch is as long as the larger domain, each of whose pictures it visits once; the smaller domain is
+    An epoch is as long as the larger domain, each of whose images it visits once; the smaller domain is
     gone through as often as that takes, in a new order each time. The orders of A and B are independent,
-    unless `paired` keeps B in step with A. With several ranks the pictures that do not divide evenly are
-    left to another epoch, so that ranks stay in step and no picture is used twice.
+    unless `paired` keeps B in step with A. With several ranks the images that do not divide evenly are
+    left to another epoch, so that ranks stay in step and no image is used twice.
 
     Nothing here depends on how many draws were taken before: epoch and position decide. A resumed epoch
     therefore continues exactly, and the number of loader workers changes nothing.
@@ -30,8 +30,8 @@ class UnpairedSampler(DistributedSampler[Any]):
     It is a `DistributedSampler` so that Lightning does not wrap it in one of its own.
 
     Args:
-        size_A: number of pictures in domain A.
-        size_B: number of pictures in domain B.
+        size_A: number of images in domain A.
+        size_B: number of images in domain B.
         seed: seed of the run.
         paired: draw B in step with A.
         rank: this process.
@@ -40,7 +40,7 @@ class UnpairedSampler(DistributedSampler[Any]):
         start: pairs of that epoch, over all ranks, that are already used.
 
     Raises:
-        ValueError: there are more processes than pictures.
+        ValueError: there are more processes than images.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class UnpairedSampler(DistributedSampler[Any]):
     ) -> None:
         length = max(size_A, size_B)
         if length < num_replicas:
-            raise ValueError(f"{num_replicas} processes cannot share {length} pictures")
+            raise ValueError(f"{num_replicas} processes cannot share {length} images")
         super().__init__(_Sized(length), num_replicas=num_replicas, rank=rank, seed=seed, drop_last=True)
         self.sizes = size_A, size_B
         self.paired = paired
@@ -81,7 +81,7 @@ class UnpairedSampler(DistributedSampler[Any]):
             yield Draw(order_A[position], order_B[position], f"{self.seed}/{self.epoch}/{position}")
 
     def _order(self, domain: str, size: int) -> list[int]:
-        """The domain's pictures for every position of the epoch, shuffled anew each time round."""
+        """The domain's images for every position of the epoch, shuffled anew each time round."""
         generator = torch.Generator().manual_seed(random.Random(f"{self.seed}/{self.epoch}/{domain}").getrandbits(63))
         order: list[int] = []
         while len(order) < max(self.sizes):

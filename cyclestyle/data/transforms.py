@@ -9,7 +9,7 @@ from PIL.Image import Resampling
 
 Resize = Literal["resize_and_crop", "scale_width", "scale_width_and_crop", "crop", "none"]
 
-MULTIPLE = 4  # pictures that keep their own size are rounded to what a ResNet generator maps onto itself
+MULTIPLE = 4  # images that keep their own size are rounded to what a ResNet generator maps onto itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Preparation:
     | `crop` | as it is | `crop_size` square |
     | `none` | as it is | none |
 
-    A picture too small for its crop is enlarged first. Where nothing is cropped, width and height are rounded
+    An image too small for its crop is enlarged first. Where nothing is cropped, width and height are rounded
     to multiples of 4. Resizing is bicubic and antialiased.
 
     Raises:
@@ -45,7 +45,7 @@ class Preparation:
             raise ValueError(f"load_size {self.load_size} is smaller than crop_size {self.crop_size}")
 
     def for_training(self, image: Image.Image, rng: random.Random) -> Image.Image:
-        """Return a random view of the picture."""
+        """Return a random view of the image."""
         width, height = self._scaled_size(image.size, self.load_size)
         if self.resize in ("scale_width", "none"):
             left, top, size = 0, 0, (width, height)
@@ -56,7 +56,7 @@ class Preparation:
         return ImageOps.mirror(image) if self.flip and rng.random() < 0.5 else image
 
     def for_evaluation(self, image: Image.Image) -> Image.Image:
-        """Return the one view of the picture that has no chance in it: whole where possible, else its centre."""
+        """Return the one view of the image that has no chance in it: whole where possible, else its centre."""
         width, height = self._scaled_size(image.size, self.crop_size)
         image = _resized(image, (width, height))
         if self.resize in ("scale_width", "none"):

@@ -1,4 +1,4 @@
-"""How close a translation comes to a picture or a domain."""
+"""How close a translation comes to an image or a domain."""
 
 from cyclestyle.metrics.distances import (
     SetDistance,

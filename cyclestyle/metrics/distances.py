@@ -1,4 +1,4 @@
-"""Distances between sets of pictures, and between a picture and its translation."""
+"""Distances between sets of images, and between an image and its translation."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from cyclestyle.losses.style import gram_matrix
+from cyclestyle.functional.style import gram_matrix
 from cyclestyle.metrics.features import Extractor
 
 SUBSETS = 50  # of which KID's mean and deviation are taken
@@ -19,7 +19,7 @@ GRID = 16  # places a side that self-similarity compares
 
 
 class SetDistance(NamedTuple):
-    """How far two sets of pictures are apart, and what the figures rest on."""
+    """How far two sets of images are apart, and what the figures rest on."""
 
     kid: float
     kid_std: float
@@ -36,13 +36,13 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
     KID is the unbiased squared maximum mean discrepancy under the kernel (x·y / C + 1)³, mean and deviation over
     random subsets (Bińkowski et al. 2018, section 4); below 0 means no difference is seen. FID is the Fréchet
     distance of the sets' Gaussians (Heusel et al. 2017, eq. 6); it is biased for small sets. The order of the
-    pictures does not matter, and no random numbers of the caller are used.
+    images does not matter, and no random numbers of the caller are used.
 
     Raises:
-        ValueError: a set has fewer than two pictures.
+        ValueError: a set has fewer than two images.
     """
     if min(len(reals), len(fakes)) < 2:
-        raise ValueError(f"a distance of sets needs two pictures in each, got {len(reals)} and {len(fakes)}")
+        raise ValueError(f"a distance of sets needs two images in each, got {len(reals)} and {len(fakes)}")
     subset_size = min(MAX_SUBSET, max(2, min(len(reals), len(fakes)) // 2))
     given = _Given(reals.shape[1])
     with warnings.catch_warnings():
@@ -61,7 +61,7 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
 
 
 def content_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:
-    """How far the deep features of pictures and their translations are apart: `(N,)`, 0 for the same, at most 2.
+    """How far the deep features of images and their translations are apart: `(N,)`, 0 for the same, at most 2.
 
     The mean over places of the distance between features of unit length (Zhang et al. 2018, eq. 1, without
     learnt weights).
@@ -71,9 +71,9 @@ def content_distance(extractor: Extractor, images: Tensor, translations: Tensor)
     return distance.mean(dim=(1, 2))
 
 
-def mean_gram(extractor: Extractor, pictures: Sequence[Tensor]) -> Tensor:
-    """The mean Gram matrix `(C, C)` of the feature maps of pictures `(1, 3, H, W)`, over their places."""
-    return torch.stack([gram_matrix(extractor.maps(picture))[0] for picture in pictures]).mean(dim=0)
+def mean_gram(extractor: Extractor, images: Sequence[Tensor]) -> Tensor:
+    """The mean Gram matrix `(C, C)` of the feature maps of images `(1, 3, H, W)`, over their places."""
+    return torch.stack([gram_matrix(extractor.maps(image))[0] for image in images]).mean(dim=0)
 
 
 def style_distance(extractor: Extractor, images: Tensor, gram: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def style_distance(extractor: Extractor, images: Tensor, gram: Tensor) -> Tensor
 
 
 def structure_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:
-    """How differently the places of pictures and of their translations resemble each other: `(N,)`, 0 for alike.
+    """How differently the places of images and of their translations resemble each other: `(N,)`, 0 for alike.
 
     The mean absolute difference of the cosine distances between all pairs of places (Kolkin et al. 2019,
     section 2.2): a change of colour or stroke that is the same everywhere leaves it.
@@ -116,7 +116,7 @@ class _Given(nn.Module):
 
 
 def _sorted(features: Tensor) -> Tensor:
-    """In an order of their own, so that random subsets do not depend on the order in which pictures came."""
+    """In an order of their own, so that random subsets do not depend on the order in which images came."""
     features = features.double()
     weights = torch.linspace(1, 2, features.shape[1], dtype=features.dtype, device=features.device).sqrt()
     return features[(features @ weights).argsort()]

@@ -1,4 +1,4 @@
-"""Features of pictures, on which distances rest; each figure names the extractor that it comes from.
+"""Features of images, on which distances rest; each figure names the extractor that it comes from.
 
 | name | what | needs | size |
 |---|---|---|---|
@@ -24,9 +24,9 @@ ExtractorName = Literal["statistics", "squeezenet", "vgg", "inception"]
 
 
 class Extractor(nn.Module):
-    """Turns pictures `(N, 3, H, W)` in [-1, 1] into feature maps and embeddings.
+    """Turns images `(N, 3, H, W)` in [-1, 1] into feature maps and embeddings.
 
-    Pictures are first resized to `size` × `size`, antialiased and bicubic, as from 8-bit files (Parmar et al.
+    Images are first resized to `size` × `size`, antialiased and bicubic, as from 8-bit files (Parmar et al.
     2022, clean-fid); `None` leaves them as they are.
 
     Attributes:

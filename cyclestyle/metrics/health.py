@@ -1,4 +1,4 @@
-"""Figures that tell whether translations are of any use, from small versions of pictures."""
+"""Figures that tell whether translations are of any use, from small versions of images."""
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +13,16 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def diversity(thumbs: Tensor) -> float:
-    """Mean absolute difference between two pictures of a set `(N, 3, 16, 16)`; 0 if all are the same."""
+    """Mean absolute difference between two images of a set `(N, 3, 16, 16)`; 0 if all are the same."""
     flat = thumbs.flatten(1)
     count = len(flat)
     return torch.cdist(flat, flat, p=1).sum().item() / (flat.shape[1] * max(1, count * (count - 1)))
 
 
 def luminance_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Correlation of light and dark between pictures `(N, 3, h, w)` and their counterparts: `(N,)` in [-1, 1].
+    """Correlation of light and dark between images `(N, 3, h, w)` and their counterparts: `(N,)` in [-1, 1].
 
-    -1 means that light and dark are exchanged. Pictures of one tone have 0.
+    -1 means that light and dark are exchanged. Images of one tone have 0.
     """
     centred = [batch.mean(dim=1).flatten(1) for batch in (first, second)]
     a, b = (grey - grey.mean(dim=1, keepdim=True) for grey in centred)
@@ -31,7 +31,7 @@ def luminance_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def duplicate_share(thumbs: Tensor, tolerance: float = 0.02) -> float:
-    """Share of pictures `(N, 3, h, w)` that differ from an earlier one by less than `tolerance` everywhere."""
+    """Share of images `(N, 3, h, w)` that differ from an earlier one by less than `tolerance` everywhere."""
     flat = thumbs.flatten(1)
     alike = torch.cdist(flat, flat, p=float("inf")) < tolerance
     return alike.tril(diagonal=-1).any(dim=1).float().mean().item()

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEVELS = 3
-WINDOW = 16  # pixels of the full picture
-_FLOOR = 0.02  # contrast below which texture does not count, for pictures in [-1, 1]
+WINDOW = 16  # pixels of the full image
+_FLOOR = 0.02  # contrast below which texture does not count, for images in [-1, 1]
 
 
 def texture_statistics(images: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def texture_statistics(images: Tensor) -> Tensor:
 
 
 def texture_distance(images: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute difference of `texture_statistics`, one figure a picture: `(N,)`; 0 for equal pictures."""
+    """Mean absolute difference of `texture_statistics`, one figure an image: `(N,)`; 0 for equal images."""
     return (texture_statistics(images) - texture_statistics(targets)).abs().mean(dim=(1, 2, 3))
 
 

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         self.enlarged = frozenset(len(channels) - 2 - end for end in ends)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features into pictures."""
+        """Turn features into images."""
         last = len(self.convolutions) - 1
         for number, convolution in enumerate(self.convolutions):
             features = convolution(features)

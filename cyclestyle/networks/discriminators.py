@@ -37,7 +37,7 @@ class PatchDiscriminator(nn.Module):
     `min_size`, 24 with three layers.
 
     Raises:
-        DataError: the pictures are smaller.
+        DataError: the images are smaller.
     """
 
     def __init__(self, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3) -> None:
@@ -59,11 +59,11 @@ class PatchDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score the patches of a batch of pictures."""
+        """Score the patches of a batch of images."""
         height, width = images.shape[-2:]
         if min(height, width) < self.min_size:
             raise DataError(
-                f"this discriminator takes pictures of at least {self.min_size}×{self.min_size} pixels, got "
+                f"this discriminator takes images of at least {self.min_size}×{self.min_size} pixels, got "
                 f"{width}×{height}; change data.crop_size, or choose the pixel discriminator or fewer layers"
             )
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
@@ -87,5 +87,5 @@ class PixelDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score the pixels of a batch of pictures."""
+        """Score the pixels of a batch of images."""
         return self.net(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped

@@ -119,7 +119,7 @@ class ResNetGenerator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Translate a batch of pictures."""
+        """Translate a batch of images."""
         if self.checkpoint_activations and torch.is_grad_enabled():
             for stage in self._stages():
                 images = checkpoint(stage, images, use_reentrant=False)
@@ -162,7 +162,7 @@ class UNetGenerator(nn.Module):
 
     Raises:
         ValueError: `depth` is below 5.
-        DataError: the pictures are of another size.
+        DataError: the images are of another size.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class UNetGenerator(nn.Module):
         self.model = UNetBlock(out_channels, ngf, in_channels=in_channels, inner=block, position="outermost")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Translate a batch of pictures."""
+        """Translate a batch of images."""
         height, width = images.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise DataError(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Normalises each channel of each picture (Ulyanov et al. 2016), without running statistics.
+    """Normalises each channel of each image (Ulyanov et al. 2016), without running statistics.
 
     On the CPU it is computed as a group norm with a group a channel, which is the same function: PyTorch's
     `F.instance_norm` returns a wrong gradient there, silently, for a batch of one whose `grad_output` is

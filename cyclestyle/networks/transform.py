@@ -12,8 +12,8 @@ BLOCKS = 5
 LEVELS = 127.5
 """What the last convolution counts in: levels of 8 bits, 127.5 to a unit, from grey.
 
-As in the paper's code, whose pictures are in [0, 255]. It sums up 2,592 products of numbers of about 1, so that one of
-Adam's first steps moves it by a few; in units of [-1, 1] pictures would be flat white or black after it.
+As in the paper's code, whose images are in [0, 255]. It sums up 2,592 products of numbers of about 1, so that one of
+Adam's first steps moves it by a few; in units of [-1, 1] images would be flat white or black after it.
 """
 
 
@@ -21,7 +21,7 @@ class TransformNetwork(nn.Module):
     """Johnson's network (Johnson et al. 2016, section 3.1) with instance norm for its batch norm (Ulyanov et al. 2016).
 
     In the paper's notation: `c9s1-32, d64, d128, R128 × 5, u64, u32, c9s1-3`. Every convolution is padded by
-    reflection, so that pictures get no frame; the norms have weights of their own; the last convolution is linear.
+    reflection, so that images get no frame; the norms have weights of their own; the last convolution is linear.
 
     Shape: `(N, 3, H, W)` in [-1, 1] → the same, about in [-1, 1]; H and W are multiples of `multiple` (4), and at
     least `min_size` (8), which leaves the reflection on the innermost level two pixels.
@@ -55,7 +55,7 @@ class TransformNetwork(nn.Module):
         self.last = _convolution(width, 3, 9)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Paint a batch of pictures."""
+        """Paint a batch of images."""
         features = F.relu(self.first(images), inplace=True)  # (N, width, H, W)
         features = F.relu(self.down1(features), inplace=True)  # (N, 2 width, H/2, W/2)
         features = F.relu(self.down2(features), inplace=True)  # (N, 4 width, H/4, W/4)

@@ -89,16 +89,16 @@ class VGG(nn.Module):
                 yield name, features
 
     @torch.no_grad()
-    def calibrate(self, pictures: Sequence[Tensor]) -> None:
-        """Scale each layer so that its mean activation over pictures `(1, 3, H, W)` is 1.
+    def calibrate(self, images: Sequence[Tensor]) -> None:
+        """Scale each layer so that its mean activation over images `(1, 3, H, W)` is 1.
 
         The normalised weights have this for every filter over ImageNet (Gatys et al. 2016, section 2); weights of
         losses that were found on those then mean about the same for any other network.
         """
         means = dict.fromkeys(self.layers, 0.0)
-        for picture in pictures:
-            for name, features in self.activations(picture.to(self.colours.weight)):
-                means[name] += float(features.mean()) / len(pictures)
+        for image in images:
+            for name, features in self.activations(image.to(self.colours.weight)):
+                means[name] += float(features.mean()) / len(images)
         before = 1.0
         for name, convolution in zip(self.names, self.convolutions, strict=True):
             scale = 1 / means[name] if means.get(name, 0.0) > 0 else 1.0

@@ -61,7 +61,7 @@ const attachEdge = (box, slider) => {
     slider.value = (event.clientX - left) / width * 100; show();
   };
   let start, held = false;
-  box.addEventListener('dragstart', event => event.preventDefault());  // the picture stays, the edge goes
+  box.addEventListener('dragstart', event => event.preventDefault());  // the image stays, the edge goes
   box.addEventListener('pointerdown', event => {
     start = event; held = false;
     if (event.button == 0) box.setPointerCapture(event.pointerId);

@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw
 from cyclestyle.images import read_image
 from cyclestyle.report.page import Page
 
-SIDE = 512  # pixels that a picture on the page has at most
+SIDE = 512  # pixels that an image on the page has at most
 CELL = 256  # pixels of a cell of the sheet at most
 HEAD = 20  # pixels of its captions
 
-HEADER = ("", "style ↓", "KID ↓", "content ↓", "s / picture", "memory, MB", "training, min")
+HEADER = ("", "style ↓", "KID ↓", "content ↓", "s / image", "memory, MB", "training, min")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def comparison_page(
     Args:
         rows: of the table.
         photos: by name.
-        results: each method's pictures, by the photos' names.
+        results: each method's images, by the photos' names.
         paintings: some of the painting domain, to be shown.
         notes: what the figures rest on.
     """
@@ -65,24 +65,24 @@ def comparison_page(
     for note in notes:
         page.text(note)
     page.heading("Paintings of the domain")
-    page.pictures([(path.name, _opened(path, CELL)) for path in paintings])
+    page.images([(path.name, _opened(path, CELL)) for path in paintings])
     page.heading("Photos and results")
     for name, photo in photos.items():
-        after = [(method, _opened(pictures[name], SIDE)) for method, pictures in results.items()]
+        after = [(method, _opened(images[name], SIDE)) for method, images in results.items()]
         page.before_after((name, _opened(photo, SIDE)), after)
     return page
 
 
 def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[str, Path]]) -> Image.Image:
-    """A picture with a row a photo: the photo, and each method's result."""
+    """An image with a row a photo: the photo, and each method's result."""
     columns = {"photo": photos, **results}
-    cells = {method: [_opened(pictures[name], CELL) for name in photos] for method, pictures in columns.items()}
+    cells = {method: [_opened(images[name], CELL) for name in photos] for method, images in columns.items()}
     side = max(max(cell.size) for column in cells.values() for cell in column)
     sheet = Image.new("RGB", (side * len(columns), HEAD + side * len(photos)), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, (method, pictures) in enumerate(cells.items()):
+    for column, (method, images) in enumerate(cells.items()):
         draw.text((side * column + 4, 4), method, fill="black")
-        for row, cell in enumerate(pictures):
+        for row, cell in enumerate(images):
             sheet.paste(cell, (side * column + (side - cell.width) // 2, HEAD + side * row + (side - cell.height) // 2))
     return sheet
 

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: tables, curves, pictures."""
+"""A self-contained HTML page: tables, curves, images."""
 
 import base64
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 from cyclestyle.report.assets import SCRIPT, STYLE
 
 Curve = Sequence[tuple[float, float]]
@@ -58,12 +58,12 @@ class Page:
         if curves:
             self._parts.append(f"<figure>{_diagram(curves)}<figcaption>{escape(title)}</figcaption></figure>")
 
-    def pictures(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
-        """Add pictures side by side, each with its caption."""
+    def images(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
+        """Add images side by side, each with its caption."""
         self._parts.append(f'<div class="row">{"".join(_figure(text, image) for text, image in captioned)}</div>')
 
     def flip_through(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
-        """Add pictures that lie one upon the other, and a slider that leafs through them; the last is on top."""
+        """Add images that lie one upon the other, and a slider that leafs through them; the last is on top."""
         if not captioned:
             return
         last = len(captioned) - 1
@@ -83,7 +83,7 @@ class Page:
         caption, photo = before
         results = "".join(_over(caption, method, result) for method, result in after)
         self._parts.append(
-            f'<figure class="compare"><figcaption>{escape(caption)}</figcaption>{_picture(caption, photo)}'
+            f'<figure class="compare"><figcaption>{escape(caption)}</figcaption>{_image(caption, photo)}'
             f'<div class="grid">{results}</div></figure>'
         )
 
@@ -93,7 +93,7 @@ class Page:
         Raises:
             OSError: the folder cannot be written.
         """
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(self.html().encode())
 
     def html(self) -> str:
@@ -116,7 +116,7 @@ def _cells(row: Sequence[str]) -> str:
     return "".join(names) + "".join(f"<td>{cell}</td>" for cell in glued)
 
 
-def _picture(description: str, image: Image.Image) -> str:
+def _image(description: str, image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -125,14 +125,14 @@ def _picture(description: str, image: Image.Image) -> str:
 
 
 def _figure(caption: str, image: Image.Image) -> str:
-    return f"<figure>{_picture(caption, image)}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{_image(caption, image)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _over(photo: str, method: str, result: Image.Image) -> str:
     """A result, to which the script adds the photo, and the slider that moves the edge between them."""
     label = escape(f"edge between {photo} and {method}")
     return (
-        f'<figure><div class="box">{_picture(f"{photo}, {method}", result)}</div>'
+        f'<figure><div class="box">{_image(f"{photo}, {method}", result)}</div>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{label}">'
         f"<figcaption>{escape(method)}</figcaption></figure>"
     )

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.errors import CheckpointError, CycleStyleError
-from cyclestyle.losses.style import adaptive_instance_norm, mean_std_loss, whiten_and_colour
+from cyclestyle.functional.colour import ColourTransfer
+from cyclestyle.functional.style import adaptive_instance_norm, mean_std_loss, whiten_and_colour
 from cyclestyle.networks.autoencoder import Decoder, read_decoder
 from cyclestyle.networks.initialisation import initialise
 from cyclestyle.networks.vgg import VGG, WIDTHS, stride
 from cyclestyle.tasks.checks import check_choices, check_positive
-from cyclestyle.tasks.gram import normalised_weights
-from cyclestyle.translate.checkpoints import read_checkpoint
-from cyclestyle.translate.colour import ColourTransfer
+from cyclestyle.tasks.gatys import normalised_weights
 from cyclestyle.translate.translator import padded
-from cyclestyle.translate.vgg import load_vgg
+from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.vgg import load_vgg
 
 Encoder = Literal["scratch", "vgg19"]
 Transfer = Literal["wct", "adain"]
@@ -27,7 +27,7 @@ Mode = Literal["joint", "separate"]
 Objective = Literal["reconstruction", "adain"]
 
 
-class AutoencoderStyle(pl.LightningModule):
+class Autoencoder(pl.LightningModule):
     """An encoder of VGG's shape, and a decoder for the first activation of each of its blocks.
 
     A photo takes on a style where its features take on the statistics of the painting's: mean and deviation of each
@@ -35,7 +35,7 @@ class AutoencoderStyle(pl.LightningModule):
 
     Trained on batches of `UnpairedImages` by
 
-    - `reconstruction`: the mean squared difference of pictures and, with a VGG encoder, `feature_weight` times that
+    - `reconstruction`: the mean squared difference of images and, with a VGG encoder, `feature_weight` times that
       of their features (Li et al. 2017, eq. 1). An encoder from scratch is trained with its decoders.
     - `adain`: the deepest decoder paints A in the styles of B; the mean squared difference of its features to AdaIN's
       and `style_weight` times `mean_std_loss` of all blocks (Huang & Belongie 2017, eq. 11 to 13).
@@ -48,14 +48,14 @@ class AutoencoderStyle(pl.LightningModule):
         width: channels of the first block of an encoder from scratch; they double with each block.
         objective: `reconstruction` or `adain`.
         style_weight: weight of the style loss relative to the content loss, for `adain`.
-        feature_weight: weight of the features' difference relative to the pictures', for a VGG encoder.
+        feature_weight: weight of the features' difference relative to the images', for a VGG encoder.
         content_domain: `A` or `B`: the photos' domain, for `adain`.
         lr: Adam's learning rate.
         transfer: `wct` or `adain`.
         mode: `joint` (the style's statistics replace the photo's) or `separate` (its colours and its texture are
             taken apart, each with a strength of its own).
         strength: α in [0, 1]: how much of the style's statistics the features take on.
-        colour_strength: for `separate`, how much of the style's colours the picture takes on, in [0, 1].
+        colour_strength: for `separate`, how much of the style's colours the image takes on, in [0, 1].
 
     Raises:
         ValueError: a value is out of its range.
@@ -204,7 +204,7 @@ class AutoencoderStyle(pl.LightningModule):
     # Validation
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Log the losses and the PSNR of reconstructions on held-out pictures; return what `sample` returns."""
+        """Log the losses and the PSNR of reconstructions on held-out images; return what `sample` returns."""
         return self._evaluate("val", batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -222,7 +222,7 @@ class AutoencoderStyle(pl.LightningModule):
 
     @torch.no_grad()
     def sample(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return pictures of both domains, each in the style of the other's, and reconstructed."""
+        """Return images of both domains, each in the style of the other's, and reconstructed."""
         A, B = batch["A"], batch["B"]
         return {
             "real_A": A,
@@ -240,7 +240,7 @@ class AutoencoderStyle(pl.LightningModule):
     # Transfer
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Paint in these styles, pictures `(3, H, W)` in [-1, 1]; transferred features are averaged by `weights`."""
+        """Paint in these styles, images `(3, H, W)` in [-1, 1]; transferred features are averaged by `weights`."""
         if not styles:
             raise CycleStyleError("no style: name a painting with --style")
         self.styles, self.style_weights = list(styles), normalised_weights(len(styles), weights)
@@ -291,11 +291,11 @@ class AutoencoderStyle(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name this checkpoint's kind."""
-        checkpoint["cyclestyle_task"] = "AutoencoderStyle"
+        checkpoint["cyclestyle_task"] = "Autoencoder"
 
 
 def psnr(error: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of a mean squared error of pictures in [-1, 1]."""
+    """Peak signal-to-noise ratio in dB of a mean squared error of images in [-1, 1]."""
     return 10 * torch.log10(4 / error.clamp(min=1e-12))
 
 

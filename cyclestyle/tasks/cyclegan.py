@@ -1,4 +1,4 @@
-"""CycleGAN: two generators and two discriminators trained on unpaired pictures (Zhu et al. 2017)."""
+"""CycleGAN: two generators and two discriminators trained on unpaired images (Zhu et al. 2017)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +11,22 @@ import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from cyclestyle.losses import GanMode, discriminator_loss, generator_loss
-from cyclestyle.losses.adversarial import check_gan_mode
+from cyclestyle.functional import GanMode, discriminator_loss, generator_loss
+from cyclestyle.functional.adversarial import check_gan_mode
 from cyclestyle.networks import build_discriminator, build_generator, initialise
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName, UpsampleName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
-from cyclestyle.translate.official import read_official
+from cyclestyle.weights.official import read_official
 
 Batch = dict[str, Any]
-"""`{"A": (N, C_A, H, W), "B": (N, C_B, H, W), "paths_A": [...], "paths_B": [...]}`, pictures in [-1, 1]."""
+"""`{"A": (N, C_A, H, W), "B": (N, C_B, H, W), "paths_A": [...], "paths_B": [...]}`, images in [-1, 1]."""
 
 
 class CycleGAN(pl.LightningModule):
-    """Learns `G_AB: A → B` and `G_BA: B → A` from two sets of unrelated pictures.
+    """Learns `G_AB: A → B` and `G_BA: B → A` from two sets of unrelated images.
 
     Names here, in the logs, and in the paper and the original code:
 
@@ -55,8 +55,8 @@ class CycleGAN(pl.LightningModule):
     Args:
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
         discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
-        channels_A: channels of domain A's pictures, 1 to 4.
-        channels_B: channels of domain B's pictures, 1 to 4.
+        channels_A: channels of domain A's images, 1 to 4.
+        channels_B: channels of domain B's images, 1 to 4.
         ngf: filters of the generators' first layer.
         ndf: filters of the discriminators' first layer.
         n_layers: layers of the `n_layers` discriminator.
@@ -69,13 +69,13 @@ class CycleGAN(pl.LightningModule):
         lambda_A: weight of the cycle A → B → A.
         lambda_B: weight of the cycle B → A → B.
         lambda_identity: weight of the identity losses relative to the cycle weights; 0 turns them off.
-        pool_size: generated pictures remembered for each discriminator.
+        pool_size: generated images remembered for each discriminator.
         lr: Adam's learning rate.
         betas: Adam's betas.
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
         compile: compile the networks with `torch.compile`.
-        channels_last: keep the networks and pictures in the memory format that tensor cores prefer.
+        channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
 
     Raises:
@@ -186,7 +186,7 @@ class CycleGAN(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return `loss_G + loss_D` of one step, and log their terms."""
-        real_A, real_B = self._pictures(batch)
+        real_A, real_B = self._images(batch)
         fake_B, idt_A = self._translate(self.G_AB, real_A, real_B)
         fake_A, idt_B = self._translate(self.G_BA, real_B, real_A)
         generators = self._generator_losses(real_A, real_B, fake_A, fake_B, idt_A, idt_B)
@@ -199,7 +199,7 @@ class CycleGAN(pl.LightningModule):
         self._log("train", losses, batch_size=len(real_A), prog_bar=("loss_G", "loss_D"))
         return {"loss": loss_G + loss_D, "losses": {name: value.detach() for name, value in losses.items()}}
 
-    def _pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
         return A, B
 
@@ -215,7 +215,7 @@ class CycleGAN(pl.LightningModule):
         # Cycle consistency loss, eq. 2
         losses["cycle_A"] = self.lambda_A * F.l1_loss(self.G_BA(fake_B), real_A)
         losses["cycle_B"] = self.lambda_B * F.l1_loss(self.G_AB(fake_A), real_B)
-        # Identity loss, section 5.2: a generator leaves pictures of its target domain as they are
+        # Identity loss, section 5.2: a generator leaves images of its target domain as they are
         if self.lambda_identity > 0:
             losses["idt_A"] = self.lambda_B * self.lambda_identity * F.l1_loss(idt_A, real_B)
             losses["idt_B"] = self.lambda_A * self.lambda_identity * F.l1_loss(idt_B, real_A)
@@ -226,7 +226,7 @@ class CycleGAN(pl.LightningModule):
         return discriminator_loss(scores_real, scores_fake, self.gan_mode)
 
     def _translate(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fake and the identity picture; without an identity loss the latter is not computed."""
+        """Return the fake and the identity image; without an identity loss the latter is not computed."""
         if self.lambda_identity > 0:
             return apply_to_both(generator, source, target)
         return generator(source), target
@@ -234,7 +234,7 @@ class CycleGAN(pl.LightningModule):
     # Validation and prediction
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Log the unweighted cycle and identity errors of held-out pictures, mean absolute, in [0, 2].
+        """Log the unweighted cycle and identity errors of held-out images, mean absolute, in [0, 2].
 
         Returns:
             What `sample` returns.
@@ -246,7 +246,7 @@ class CycleGAN(pl.LightningModule):
         return self._evaluate("test", batch)
 
     def _evaluate(self, stage: str, batch: Batch) -> dict[str, Tensor]:
-        real_A, real_B = self._pictures(batch)
+        real_A, real_B = self._images(batch)
         fake_B, idt_A = self._translate(self.G_AB, real_A, real_B)
         fake_A, idt_B = self._translate(self.G_BA, real_B, real_A)
         rec_A, rec_B = self.G_BA(fake_B), self.G_AB(fake_A)
@@ -278,7 +278,7 @@ class CycleGAN(pl.LightningModule):
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:
         """Return what a sample grid shows of a batch: real, fake and reconstruction, in both directions."""
-        real_A, real_B = self._pictures(batch)
+        real_A, real_B = self._images(batch)
         fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
         return {
             "real_A": real_A,

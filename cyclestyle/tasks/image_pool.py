@@ -1,4 +1,4 @@
-"""The history of generated pictures that steadies the discriminators."""
+"""The history of generated images that steadies the discriminators."""
 
 import random
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 class ImagePool:
     """Returns fakes from the history of training as often as new ones (Shrivastava et al. 2017, section 2.3).
 
-    Until `size` pictures are held, each is stored and returned. From then on each is, with probability ½,
+    Until `size` images are held, each is stored and returned. From then on each is, with probability ½,
     exchanged for a stored one. A pool of size 0 returns what it is given.
     """
 
@@ -25,12 +25,12 @@ class ImagePool:
         return len(self._images)
 
     def query(self, images: Tensor) -> Tensor:
-        """Return a batch `(N, C, H, W)` of which each picture is new or from the history, and remember."""
+        """Return a batch `(N, C, H, W)` of which each image is new or from the history, and remember."""
         if self.size == 0:
             return images
         images = images.detach()
         if self._images and self._images[0].shape != images.shape[1:]:
-            self._images.clear()  # pictures of several sizes cannot share a batch
+            self._images.clear()  # images of several sizes cannot share a batch
         return torch.stack([self._exchange(image) for image in images])
 
     def _exchange(self, image: Tensor) -> Tensor:

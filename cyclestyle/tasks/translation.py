@@ -1,4 +1,4 @@
-"""Translating pictures with a network that is trained already."""
+"""Translating images with a network that is trained already."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -11,10 +11,10 @@ from cyclestyle.translate import Translator
 
 @runtime_checkable
 class PaintsInStyle(Protocol):
-    """A task that `predict` hands style pictures to, because it has not learnt one."""
+    """A task that `predict` hands style images to, because it has not learnt one."""
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Paint in these styles, pictures `(3, H, W)` in [-1, 1], mixed by their weights."""
+        """Paint in these styles, images `(3, H, W)` in [-1, 1], mixed by their weights."""
 
 
 class Translation(pl.LightningModule):

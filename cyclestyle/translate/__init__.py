@@ -1,4 +1,4 @@
-"""From a checkpoint to pictures."""
+"""From a checkpoint to images."""
 
 from cyclestyle.translate.generators import Averaging, Direction
 from cyclestyle.translate.translator import Translator

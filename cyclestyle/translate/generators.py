@@ -6,9 +6,9 @@ from typing import Any, Literal
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import ResNetGenerator, UNetGenerator
 from cyclestyle.networks.transform import TransformNetwork
-from cyclestyle.translate.checkpoints import read_checkpoint
-from cyclestyle.translate.fast_style import PREFIX, is_example, read_example, read_transform
-from cyclestyle.translate.official import GeneratorShape, check_weights, cleaned, read_shape
+from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.fast_neural_style import PREFIX, is_example, read_example, read_transform
+from cyclestyle.weights.official import GeneratorShape, check_weights, cleaned, read_shape
 
 Direction = Literal["AtoB", "BtoA"]
 Averaging = Literal["auto", "ema", "raw"]
@@ -19,7 +19,7 @@ def load_generator(path: Path, direction: Direction, averaging: Averaging = "aut
     """Build a generator from a checkpoint, whose shapes tell its architecture; return it and its input channels.
 
     A checkpoint of a CycleGAN run holds both directions. A file of the original implementation, such as
-    `latest_net_G_A.pth`, holds one generator, whatever `direction` says; so do a checkpoint of a FastStyle run and
+    `latest_net_G_A.pth`, holds one generator, whatever `direction` says; so do a checkpoint of a Johnson run and
     a file of PyTorch's fast_neural_style example.
 
     Args:
@@ -35,7 +35,7 @@ def load_generator(path: Path, direction: Direction, averaging: Averaging = "aut
     if averaging == "ema" and "ema" not in checkpoint:
         raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
     task = checkpoint.get("cyclestyle_task")
-    if task == "FastStyle":
+    if task == "Johnson":
         return read_transform(_of_run(checkpoint, PREFIX, averaging), path), TransformNetwork.in_channels
     if is_example(checkpoint):
         return read_example(checkpoint, path), TransformNetwork.in_channels
@@ -66,6 +66,6 @@ def _what_it_is(checkpoint: dict[str, Any]) -> str:
     else:
         found = "holds no generator that is known here"
     return (
-        f"{found}; expected a checkpoint written by fitting a CycleGAN or FastStyle, or a ResNet or U-Net generator "
+        f"{found}; expected a checkpoint written by fitting a CycleGAN or Johnson, or a ResNet or U-Net generator "
         "file of the original implementation such as latest_net_G_A.pth"
     )

@@ -1,4 +1,4 @@
-"""Translates pictures of any size."""
+"""Translates images of any size."""
 
 from pathlib import Path
 from typing import get_args
@@ -13,14 +13,14 @@ from cyclestyle.translate.generators import Averaging, Direction, Generator, loa
 
 
 class Translator(nn.Module):
-    """A trained generator that takes pictures of any size and gives them back in that size.
+    """A trained generator that takes images of any size and gives them back in that size.
 
         translate = Translator.load("runs/monet2photo/checkpoints/last.ckpt", direction="BtoA")
         painting = translate(Image.open("photo.jpg"))
 
     Args:
         generator: the network, from `(N, in_channels, H, W)` to `(N, out_channels, H, W)` in [-1, 1].
-        in_channels: channels of the pictures that it takes.
+        in_channels: channels of the images that it takes.
     """
 
     def __init__(self, generator: Generator, *, in_channels: int = 3) -> None:
@@ -56,7 +56,7 @@ class Translator(nn.Module):
     def translate(self, batch: Tensor) -> Tensor:
         """Translate `(N, in_channels, H, W)` in [-1, 1] to `(N, out_channels, H, W)`, whatever H and W are.
 
-        The picture is continued by reflection, at the right and bottom, to a size that the generator maps
+        The image is continued by reflection, at the right and bottom, to a size that the generator maps
         onto itself, and the continuation is cut off again.
         """
         height, width = batch.shape[-2:]

@@ -58,7 +58,7 @@ def test_a_discriminator_that_knows_everything(monkeypatch, alarms):
     original = CycleGAN._discriminator_loss
     monkeypatch.setattr(CycleGAN, "_discriminator_loss", lambda *arguments: 1e-3 * original(*arguments))
     lines = alarms(steps=112)
-    assert [f"the discriminator of domain {domain} tells every picture apart" in "".join(lines) for domain in "AB"] == [
+    assert [f"the discriminator of domain {domain} tells every image apart" in "".join(lines) for domain in "AB"] == [
         True
     ] * 2
 
@@ -82,8 +82,8 @@ def test_a_domain_of_copies(alarms, samples, tmp_path):
         (tmp_path / "copies").mkdir(exist_ok=True)
         shutil.copy(source, tmp_path / "copies" / f"{number}.png")
     lines = alarms(f"--data.train_A=[{tmp_path / 'copies'}]", steps=7)
-    assert "75% of domain A's pictures are nearly copies" in "".join(lines)
-    assert "domain B's pictures" not in "".join(lines)
+    assert "75% of domain A's images are nearly copies" in "".join(lines)
+    assert "domain B's images" not in "".join(lines)
 
 
 def test_a_healthy_run_raises_none(alarms):

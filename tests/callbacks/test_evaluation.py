@@ -14,7 +14,7 @@ from cyclestyle.translate import Translator
 
 @pytest.fixture(scope="module")
 def run(tiny_fit, samples, tmp_path_factory):
-    """A run whose domain B has fewer test pictures than A, with averaged generators."""
+    """A run whose domain B has fewer test images than A, with averaged generators."""
     from cyclestyle.cli import main
 
     folder = tmp_path_factory.mktemp("evaluated")
@@ -27,21 +27,21 @@ def run(tiny_fit, samples, tmp_path_factory):
     return folder
 
 
-def pictures(folder):
+def make_images(folder):
     prepare = Preparation(load_size=36, crop_size=32)
     return torch.stack([to_tensor(prepare.for_evaluation(read_image(path))) for path in sorted(folder.iterdir())])
 
 
 @pytest.mark.parametrize("variant", ["raw", "ema"])
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
-def test_figures_are_those_of_the_pictures(run, variant, direction):
+def test_figures_are_those_of_the_images(run, variant, direction):
     last = json.loads((run / "run" / "evaluation.jsonl").read_text().splitlines()[-1])
     source, target = direction[0], direction[-1]
-    images = pictures(run / "data" / f"test{source}")
+    images = make_images(run / "data" / f"test{source}")
     translator = Translator.load(run / "run" / "checkpoints" / "last.ckpt", direction=direction, averaging=variant)
     fakes = translator.translate(images)
     extractor = build_extractor()
-    expected = set_distance(extractor(pictures(run / "data" / f"train{target}")), extractor(fakes), "statistics")
+    expected = set_distance(extractor(make_images(run / "data" / f"train{target}")), extractor(fakes), "statistics")
     found = last[f"{variant} {direction}"]
     assert found["kid"] == pytest.approx(expected.kid, rel=1e-3, abs=1e-4)
     assert found["fid"] == pytest.approx(expected.fid, rel=1e-3, abs=1e-4)

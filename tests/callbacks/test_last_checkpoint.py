@@ -12,7 +12,7 @@ import torch
 
 from cyclestyle.cli import main
 from cyclestyle.tasks import CycleGAN
-from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 SCRIPT = "scripts/kill_and_resume.py"
 

@@ -108,8 +108,8 @@ def test_wandb_offline_holds_config_scalars_and_grids_and_goes_on(tiny_fit, tmp_
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/samples_*.png"))) == len(grids)
     tables = [json.loads(path.read_text()) for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")]
     assert sorted(table["data"][0][0] for table in tables) == [4, 7, 8, 12, 14]
-    assert tables[0]["columns"] == ["step", "picture", "real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"]
-    assert all(len(table["data"]) == 2 for table in tables)  # the same two pictures each time
+    assert tables[0]["columns"] == ["step", "image", "real_A", "fake_B", "rec_A", "real_B", "fake_A", "rec_B"]
+    assert all(len(table["data"]) == 2 for table in tables)  # the same two images each time
     # the CSV log stands beside it, whole
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("train/loss_G")

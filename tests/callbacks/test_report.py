@@ -16,7 +16,7 @@ def run(tiny_fit, checkpoint, tmp_path_factory):
     return run
 
 
-def test_the_report_orders_pictures_by_content_distance(run):
+def test_the_report_orders_images_by_content_distance(run):
     report = json.loads((run / "test" / "report.json").read_text())
     assert report["checkpoint"].endswith("best.ckpt")
     assert set(report["figures"]) == {"raw AtoB", "raw BtoA"}

@@ -109,7 +109,7 @@ def test_a_method_that_fails_is_named_and_the_others_are_shown(cyclestyle, input
     assert [row["name"] for row in rows] == ["photo", "Cycle GAN"]
 
 
-def test_a_picture_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_path):
+def test_an_image_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_path):
     photo = tmp_path / "photos" / "broken.png"
     photo.parent.mkdir()
     photo.write_bytes((inputs / "photos" / "one.png").read_bytes()[:500])
@@ -120,7 +120,7 @@ def test_a_picture_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_pa
         photo.parent,
         tmp_path / "out",
     )
-    assert reason.startswith("1 pictures failed: ")
+    assert reason.startswith("1 images failed: ")
     assert "broken.png" in reason
 
 
@@ -145,7 +145,7 @@ def test_a_photo_lies_on_the_page_as_its_result_does(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"target": "nowhere"}, "nowhere does not exist; expected a folder of pictures"),
+        ({"target": "nowhere"}, "nowhere does not exist; expected a folder of images"),
         ({"methods": [{"name": "a b", "predict": {}}, {"name": "A-b", "predict": {}}]}, "two methods of the same name"),
         ({"methods": [{"title": "a"}]}, "Option 'title' is not accepted"),
         ({"extractor": "eyes"}, "extractor"),

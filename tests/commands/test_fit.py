@@ -55,7 +55,7 @@ def test_validate_and_test_read_a_checkpoint(cyclestyle, tiny_fit, checkpoint):
     assert (run / "metrics.csv").read_bytes() == before
 
 
-def test_without_validation_grids_show_training_pictures(tiny_fit, samples, tmp_path):
+def test_without_validation_grids_show_training_images(tiny_fit, samples, tmp_path):
     words = [word for word in tiny_fit if not word.startswith("--data.root")]
     folders = [f"--data.train_{d}=[{samples / f'train{d}'}]" for d in "AB"]
     run = f"--trainer.default_root_dir={tmp_path}"
@@ -110,7 +110,7 @@ def test_unknown_keys_in_a_yaml_are_named(cyclestyle, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_breaks_during_training_is_named(cyclestyle, tiny_fit, samples, tmp_path, workers):
+def test_an_image_that_breaks_during_training_is_named(cyclestyle, tiny_fit, samples, tmp_path, workers):
     cut = tmp_path / "A" / "cut.bmp"  # its header is whole, so only decoding finds it
     cut.parent.mkdir()
     Image.new("RGB", (64, 64)).save(cut)

@@ -26,7 +26,7 @@ def words(samples):
         "--trainer.enable_model_summary=false",
         "--ema.decay=0.9",
         "--grid.every_n_steps=4",
-        "--grid.pictures=2",
+        "--grid.images=2",
     ]
 
 
@@ -61,15 +61,15 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(cyclestyle, wor
 def test_predict_takes_the_settings_of_the_checkpoint_and_changes_to_them(cyclestyle, run, samples, tmp_path):
     style = sorted((samples / "trainB").iterdir())[0]
     given = ["predict", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--input", samples / "testA"]
-    pictures = {}
+    images = {}
     for name, change in {"as trained": [], "none": ["--model.strength=0"], "raw": ["--averaging=raw"]}.items():
         folder = tmp_path / name
         status, out, _ = cyclestyle(*given, "--output", folder, "--style", style, *change)
         assert status == 0
-        assert "3 pictures written" in out
-        pictures[name] = np.asarray(Image.open(sorted(folder.iterdir())[0]))
-    assert not np.array_equal(pictures["as trained"], pictures["none"])
-    assert not np.array_equal(pictures["as trained"], pictures["raw"])
+        assert "3 images written" in out
+        images[name] = np.asarray(Image.open(sorted(folder.iterdir())[0]))
+    assert not np.array_equal(images["as trained"], images["none"])
+    assert not np.array_equal(images["as trained"], images["raw"])
 
 
 def test_a_checkpoint_may_be_named_in_a_config(cyclestyle, run, samples, tmp_path):
@@ -78,7 +78,7 @@ def test_a_checkpoint_may_be_named_in_a_config(cyclestyle, run, samples, tmp_pat
     given = ["predict", "--config", tmp_path / "ours.yaml", "--input", samples / "testA", "--output", tmp_path / "out"]
     status, out, _ = cyclestyle(*given, "--style", style)
     assert status == 0
-    assert "3 pictures written" in out
+    assert "3 images written" in out
 
 
 def test_a_run_of_other_networks_is_not_resumed(cyclestyle, words, run):
@@ -91,10 +91,10 @@ def test_a_run_of_other_networks_is_not_resumed(cyclestyle, words, run):
     ("changes", "text"),
     [
         ([], "no style: name a painting with --style"),
-        (["--style", "{style}", "--mask", "{style}"], "an AutoencoderStyle takes no masks"),
+        (["--style", "{style}", "--mask", "{style}"], "an Autoencoder takes no masks"),
         (["--style", "{style}", "--model.strength=2"], "strength must be in [0, 1], got 2.0"),
         (["--style", "{style}", "--model.level=3"], "was trained with other model settings than these"),
-        (["--style", "{style}", "--model=GramStyle", "--model.weights=random"], "is a checkpoint of AutoencoderStyle"),
+        (["--style", "{style}", "--model=Gatys", "--model.weights=random"], "is a checkpoint of Autoencoder"),
     ],
 )
 def test_mistakes_get_one_line(cyclestyle, run, samples, tmp_path, changes, text):

@@ -11,7 +11,7 @@ from cyclestyle.images import read_image
 
 @pytest.fixture
 def photos(tmp_path, save_image):
-    """A tree of pictures of several sizes, formats and modes."""
+    """A tree of images of several sizes, formats and modes."""
     save_image("photos/a.jpg", size=(40, 30), colour=(9, 99, 200))
     save_image("photos/b.JPG", size=(40, 30))
     save_image("photos/trip/c d.png", size=(33, 57), mode="RGBA", colour=(1, 2, 3, 128))
@@ -29,12 +29,12 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
-def test_every_picture_comes_back_named_and_sized_as_it_was(cyclestyle, checkpoint, photos, tmp_path, direction):
+def test_every_image_comes_back_named_and_sized_as_it_was(cyclestyle, checkpoint, photos, tmp_path, direction):
     out = tmp_path / "out"
     words = ["--ckpt_path", checkpoint, "--input", photos, "--output", out, "--direction", direction]
     status, text, _ = cyclestyle("predict", *words)
     assert status == 0
-    assert f"7 pictures written to {out}" in text
+    assert f"7 images written to {out}" in text
     assert tree(out) == tree(photos)
     for name in tree(photos):
         assert read_image(out / name).size == read_image(photos / name).size, name
@@ -50,7 +50,7 @@ def test_batches_change_nothing(cyclestyle, checkpoint, samples, tmp_path):
         assert max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 1  # rounding of a float's last place
 
 
-def test_one_picture(cyclestyle, checkpoint, photos, tmp_path):
+def test_one_image(cyclestyle, checkpoint, photos, tmp_path):
     words = ["--ckpt_path", checkpoint, "--input", photos / "a.jpg", "--output", tmp_path / "out"]
     assert cyclestyle("predict", *words)[0] == 0
     assert tree(tmp_path / "out") == ["a.jpg"]
@@ -63,7 +63,7 @@ def test_results_are_kept_unless_told_otherwise(cyclestyle, checkpoint, photos, 
     (out / "a.jpg").write_bytes(b"mine")
     (out / "g.bmp").unlink()
     _, text, _ = cyclestyle(*words)
-    assert f"1 pictures written to {out}, 6 kept that were there already" in text
+    assert f"1 images written to {out}, 6 kept that were there already" in text
     assert (out / "a.jpg").read_bytes() == b"mine"
     assert (out / "g.bmp").exists()
     cyclestyle(*words, "--overwrite")
@@ -80,8 +80,8 @@ def test_bad_files_are_reported_and_the_rest_is_done(cyclestyle, checkpoint, pho
     words = ["--ckpt_path", checkpoint, "--input", photos, "--output", out, "--workers", workers]
     status, text, error = cyclestyle("predict", *words)
     assert status == 1
-    assert "7 pictures written" in text
-    assert "cyclestyle: error: 2 pictures failed:" in error
+    assert "7 images written" in text
+    assert "cyclestyle: error: 2 images failed:" in error
     assert f"cannot read {photos / 'fake.jpg'}" in error
     assert f"cannot read {cut}" in error
     assert set(tree(photos)) - set(tree(out)) == {"fake.jpg", "cut.bmp"}
@@ -98,7 +98,7 @@ def test_output_inside_the_input_is_not_translated_again(cyclestyle, checkpoint,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--input": "nowhere"}, "input nowhere does not exist; expected a picture or a folder of pictures"),
+        ({"--input": "nowhere"}, "input nowhere does not exist; expected an image or a folder of images"),
         ({"--ckpt_path": "nowhere.ckpt"}, "checkpoint nowhere.ckpt does not exist"),
         ({"--direction": "CtoD"}, "direction: Expected one of ['AtoB', 'BtoA']. Got value: CtoD"),
         ({"--batch_size": "0"}, "batch_size must be at least 1, got 0"),
@@ -120,24 +120,24 @@ def test_mistakes_get_one_line(cyclestyle, checkpoint, photos, tmp_path, changes
     assert tree(photos) == before
 
 
-def test_a_folder_without_pictures(cyclestyle, checkpoint, tmp_path):
+def test_a_folder_without_images(cyclestyle, checkpoint, tmp_path):
     (tmp_path / "empty").mkdir()
     status, _, error = cyclestyle(
         "predict", "--ckpt_path", checkpoint, "--input", tmp_path / "empty", "--output", tmp_path / "out"
     )
     assert status == 1
-    assert "empty holds no picture" in error
+    assert "empty holds no image" in error
 
 
-def test_two_processes_share_the_pictures(checkpoint, photos, tmp_path):
+def test_two_processes_share_the_images(checkpoint, photos, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", photos]
     command += ["--output", out, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("pictures written") == 1
-    assert "7 pictures written" in result.stdout
+    assert result.stdout.count("images written") == 1
+    assert "7 images written" in result.stdout
     assert tree(out) == tree(photos)
 
 

@@ -1,4 +1,4 @@
-"""`predict` with methods that take their style from pictures, called as users call it."""
+"""`predict` with methods that take their style from images, called as users call it."""
 
 import json
 
@@ -40,11 +40,11 @@ def gatys(cyclestyle, photos):
 def test_every_photo_comes_back_under_its_name_and_in_its_size(gatys, photos):
     status, out, _ = gatys("--style", photos / "one.png", "--stats", photos / "stats.json")
     assert status == 0
-    assert "3 pictures written" in out
+    assert "3 images written" in out
     sizes = {name: Image.open(photos / "out" / name).size for name in ("a.png", "b/c.jpg", "d.png")}
     assert sizes == {"a.png": (30, 21), "b/c.jpg": (24, 24), "d.png": (40, 3)}
     stats = json.loads((photos / "stats.json").read_text())
-    assert stats["pictures"] == 3
+    assert stats["images"] == 3
     assert stats["seconds"] > 0
     assert stats["peak_memory_bytes"] > 1e8
 
@@ -68,7 +68,7 @@ def test_masks_of_another_size_fail_by_name_and_the_others_are_painted(gatys, ph
         Image.new("L", size, 255).save(masks / f"{name}.png")
     status, out, err = gatys("--style", photos / "one.png", "--mask", masks)
     assert status == 1
-    assert "2 pictures written" in out
+    assert "2 images written" in out
     assert "c.png is 10×10, but" in err
     assert not (photos / "out" / "b").exists()
 
@@ -81,15 +81,15 @@ def test_masks_lie_in_a_tree_as_the_photos_do(gatys, photos):
     assert gatys("--style", photos / "one.png", "--mask", photos / "masks")[0] == 0
 
 
-def test_what_is_painted_stays_when_a_later_picture_fails(gatys, photos):
+def test_what_is_painted_stays_when_a_later_image_fails(gatys, photos):
     """Each is written when it is done, although all have one size."""
-    pictures = sorted((photos / "photos").rglob("*.*g"))
+    images = sorted((photos / "photos").rglob("*.*g"))
     for name in ("e", "f"):
-        Image.open(pictures[0]).save(photos / "photos" / f"{name}.png")
+        Image.open(images[0]).save(photos / "photos" / f"{name}.png")
     (photos / "photos" / "f.png").write_bytes((photos / "photos" / "e.png").read_bytes()[:600])
     status, out, err = gatys("--style", photos / "one.png")
     assert status == 1
-    assert "4 pictures written" in out
+    assert "4 images written" in out
     assert "f.png" in err
 
 
@@ -98,7 +98,7 @@ def test_what_is_painted_stays_when_a_later_picture_fails(gatys, photos):
     [
         ([], "no style: name a painting with --style"),
         (["--style", "missing.png"], "cannot read missing.png: No such file"),
-        (["--style", "README.md"], "cannot read README.md: its content is no picture"),
+        (["--style", "README.md"], "cannot read README.md: its content is no image"),
         (["--style", "{one}", "--mask", "{one}", "{one}"], "2 masks for 1 styles"),
         (["--style", "{one}", "--mask", "{one}", "--style_weights", "1"], "leave one of them out"),
         (["--style", "{one}", "--style_weights", "1", "2"], "style_weights [1.0, 2.0] for 1 styles"),

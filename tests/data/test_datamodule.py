@@ -76,7 +76,7 @@ def test_domains_may_differ_in_channels(samples):
     assert batch["B"].shape == (1, 4, 32, 32)
 
 
-def test_pictures_of_several_sizes_need_batch_size_1(samples, save_image, tmp_path):
+def test_images_of_several_sizes_need_batch_size_1(samples, save_image, tmp_path):
     save_image("A/a.png", size=(40, 47))
     save_image("A/b.png", size=(60, 47))
     settings = {"train_A": [str(tmp_path / "A")], "train_B": [str(samples / "trainB")], "resize": "none", "workers": 0}
@@ -104,11 +104,11 @@ def test_missing_and_empty_domains_are_named(copy):
         data.val_dataloader()
     for path in (copy / "trainA").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="trainA holds no picture"):
+    with pytest.raises(DataError, match="trainA holds no image"):
         UnpairedImages(str(copy), **SMALL).setup("fit")
 
 
-def test_bad_pictures_stop_the_run_or_are_skipped_and_reported(copy, caplog):
+def test_bad_images_stop_the_run_or_are_skipped_and_reported(copy, caplog):
     (copy / "trainA" / "fake.jpg").write_text("text")
     cut = copy / "trainA" / "0001.png"
     cut.write_bytes(cut.read_bytes()[:-40])

@@ -7,7 +7,7 @@ from cyclestyle.errors import DataError
 def test_recursive_sorted_and_without_hidden_files(tmp_path, save_image):
     for name in ("b.png", "a/z.JPG", "a/b/c.webp", "a.tiff", "z.bmp", ".hidden.png", ".cache/x.png"):
         save_image(name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a.tiff", "a/b/c.webp", "a/z.JPG", "b.png", "z.bmp"]
 
@@ -24,7 +24,7 @@ def test_links_are_followed_once(tmp_path, save_image):
     ("make", "message"),
     [
         (lambda path: None, "does not exist"),
-        (lambda path: path.mkdir(), "holds no picture; known endings are .bmp, .jpeg"),
+        (lambda path: path.mkdir(), "holds no image; known endings are .bmp, .jpeg"),
         (lambda path: path.write_text("x"), "is not a folder"),
     ],
 )

@@ -49,7 +49,7 @@ def test_held_out_photos_are_without_chance(samples):
 def test_mistakes_are_named(samples, save_image, tmp_path):
     with pytest.raises(DataError, match=r"no folder for train: list folders of photos in data\.train"):
         Photos().setup("fit")
-    with pytest.raises(DataError, match="nowhere does not exist; expected a folder of pictures"):
+    with pytest.raises(DataError, match="nowhere does not exist; expected a folder of images"):
         Photos(["nowhere"]).setup("fit")
     data = Photos([str(samples / "trainA")])
     data.setup("fit")

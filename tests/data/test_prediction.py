@@ -8,7 +8,7 @@ from cyclestyle.data.prediction import PredictionImages, plan_prediction
 
 
 @pytest.mark.parametrize("processes", [1, 2, 7])
-def test_every_process_gets_a_batch_and_every_picture_is_in_one(samples, tmp_path, processes):
+def test_every_process_gets_a_batch_and_every_image_is_in_one(samples, tmp_path, processes):
     """Lightning's sampler stops where a process would get nothing."""
     plan = plan_prediction(samples / "testA", tmp_path, batch_size=2, overwrite=False)
     images = PredictionImages(plan)

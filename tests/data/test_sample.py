@@ -46,12 +46,12 @@ def test_no_scene_is_in_two_splits(samples, monkeypatch, tmp_path):
 
 
 def test_the_truth_shows_the_photo_of_the_same_name(samples):
-    def picture(folder, index):
+    def image(folder, index):
         return to_tensor(read_image(samples / folder / f"{index:04d}.png")).mean(dim=0).flatten()
 
     for index in range(3):
-        photo = picture("testA", index)
-        likeness = [torch.corrcoef(torch.stack([photo, picture("truthB", other)]))[0, 1] for other in range(3)]
+        photo = image("testA", index)
+        likeness = [torch.corrcoef(torch.stack([photo, image("truthB", other)]))[0, 1] for other in range(3)]
         assert max(range(3), key=likeness.__getitem__) == index
 
 

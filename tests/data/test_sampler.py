@@ -10,7 +10,7 @@ sizes = st.integers(1, 40)
 
 
 @given(size_A=sizes, size_B=sizes, seed=st.integers(0, 9), epoch=st.integers(0, 5))
-def test_each_picture_of_the_larger_domain_is_used_once(size_A, size_B, seed, epoch):
+def test_each_image_of_the_larger_domain_is_used_once(size_A, size_B, seed, epoch):
     draws = list(UnpairedSampler(size_A, size_B, seed=seed, epoch=epoch))
     assert len(draws) == max(size_A, size_B)
     for indices, size in (([d.index_A for d in draws], size_A), ([d.index_B for d in draws], size_B)):
@@ -61,6 +61,6 @@ def test_paired_keeps_B_in_step_with_A():
     assert [draw.index_A for draw in draws] != list(range(9))
 
 
-def test_more_processes_than_pictures():
-    with pytest.raises(ValueError, match="4 processes cannot share 3 pictures"):
+def test_more_processes_than_images():
+    with pytest.raises(ValueError, match="4 processes cannot share 3 images"):
         UnpairedSampler(3, 2, num_replicas=4)

@@ -5,10 +5,10 @@ from PIL import Image
 
 from cyclestyle.data.transforms import Preparation
 
-PICTURES = [(300, 200), (200, 300), (256, 256), (31, 77), (3, 3), (1, 20)]
+IMAGES = [(300, 200), (200, 300), (256, 256), (31, 77), (3, 3), (1, 20)]
 
 
-@pytest.mark.parametrize("size", PICTURES)
+@pytest.mark.parametrize("size", IMAGES)
 @pytest.mark.parametrize(
     ("resize", "expected"),
     [
@@ -49,7 +49,7 @@ def test_flip_mirrors_about_half_of_the_views_and_can_be_turned_off():
     assert 30 < mirrored(True) < 70
 
 
-def test_evaluation_shows_the_whole_picture_without_chance():
+def test_evaluation_shows_the_whole_image_without_chance():
     image = Image.linear_gradient("L").resize((300, 200))
     view = Preparation(load_size=72, crop_size=64).for_evaluation(image)
     assert view.tobytes() == image.resize((64, 64), Image.Resampling.BICUBIC).tobytes()

@@ -75,26 +75,26 @@ def test_another_package_agrees():
     assert ours.kid_std == pytest.approx(kid["kernel_inception_distance_std"], rel=0.4)
 
 
-def test_too_few_pictures():
-    with pytest.raises(ValueError, match="needs two pictures in each, got 1 and 5"):
+def test_too_few_images():
+    with pytest.raises(ValueError, match="needs two images in each, got 1 and 5"):
         set_distance(gaussian(1), gaussian(5), "none")
 
 
-def pictures(count=4, size=64):
+def make_images(count=4, size=64):
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 8, 8, generator=generator) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(-1, 1)
 
 
 def test_embeddings_do_not_depend_on_the_batch(extractor):
-    images = pictures()
+    images = make_images()
     together = extractor(images)
     assert together.shape == (4, {"statistics": 33, "squeezenet": 512, "vgg": 256}[extractor.name])
     assert torch.allclose(together, torch.cat([extractor(image[None]) for image in images]), rtol=1e-3, atol=1e-4)
 
 
 def test_content_and_structure(extractor):
-    images = pictures()
+    images = make_images()
     for distance in (content_distance, structure_distance):
         assert distance(extractor, images, images).abs().max() < 1e-3
         little = distance(extractor, images, (images + 0.02 * torch.randn_like(images)).clamp(-1, 1))
@@ -117,7 +117,7 @@ def test_squeezenet_is_the_network_of_its_file():
     extractor, whole = build_extractor("squeezenet", path), squeezenet1_1().eval()
     whole.load_state_dict(read_onnx(path))
     whole.features = extractor.features
-    levels = (resized(pictures(1), 224) + 1) * 127.5
+    levels = (resized(make_images(1), 224) + 1) * 127.5
     batch = (levels[:, extractor.order] - extractor.mean) / extractor.deviation
     (theirs,) = runtime.InferenceSession(path).run(None, {"data_0": batch.half().numpy()})
     with torch.no_grad():

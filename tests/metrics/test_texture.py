@@ -11,7 +11,7 @@ def noise():
     return torch.rand(2, 3, 64, 64) - 0.5
 
 
-def test_equal_pictures_have_distance_0(noise):
+def test_equal_images_have_distance_0(noise):
     assert texture_distance(noise, noise).tolist() == [0.0, 0.0]
 
 

@@ -30,10 +30,10 @@ def published(level):
 def test_the_decoder_gives_back_the_size_that_the_encoder_took(level, name):
     widths = [4, 6, 8, 10, 12]
     layer = f"relu{level}_1"
-    picture = torch.rand(1, 3, 64, 96)
-    features = VGG([layer], name=name, widths=widths)(picture)[layer]
+    image = torch.rand(1, 3, 64, 96)
+    features = VGG([layer], name=name, widths=widths)(image)[layer]
     decoder = Decoder(level, name=name, widths=widths)
-    assert decoder(features).shape == picture.shape
+    assert decoder(features).shape == image.shape
     encoder = VGG([layer], name=name, widths=widths).convolutions
     assert [(c.out_channels, c.in_channels) for c in decoder.convolutions] == [
         (c.in_channels, c.out_channels) for c in reversed(encoder)

@@ -25,7 +25,7 @@ def test_keys_of_the_official_checkpoints():
 def test_a_score_sees_70_by_70_pixels():
     image = torch.zeros(1, 3, 256, 256, requires_grad=True)
     layers = [layer for layer in PatchDiscriminator(ndf=4).model if not isinstance(layer, torch.nn.InstanceNorm2d)]
-    scores = torch.nn.Sequential(*layers)(image)  # instance norm looks at the whole picture
+    scores = torch.nn.Sequential(*layers)(image)  # instance norm looks at the whole image
     scores[0, 0, 15, 15].backward()
     seen = image.grad.abs().sum(dim=(0, 1)) > 0
     assert (seen.any(0).sum(), seen.any(1).sum()) == (70, 70)
@@ -61,7 +61,7 @@ def test_unknown_initialisation():
 
 
 @pytest.mark.parametrize("n_layers", [1, 3, 4])
-def test_the_smallest_picture_that_has_a_patch(n_layers):
+def test_the_smallest_image_that_has_a_patch(n_layers):
     network = PatchDiscriminator(ndf=2, n_layers=n_layers)
     size = network.min_size
     assert network(torch.rand(1, 3, size, size + 5)).shape[2] == 1

@@ -37,7 +37,7 @@ def test_unet_has_the_keys_of_the_official_checkpoints():
 
 
 @pytest.mark.parametrize("name", ["resnet6", "unet128"])
-def test_pictures_of_a_batch_do_not_see_each_other(name):
+def test_images_of_a_batch_do_not_see_each_other(name):
     """Instance norm makes one call for two batches exact, on which the training step rests."""
     torch.manual_seed(0)
     network = build_generator(name, ngf=2).double()

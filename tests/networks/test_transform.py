@@ -7,7 +7,7 @@ from cyclestyle.networks.transform import TransformNetwork
 
 
 @pytest.mark.parametrize("upsample", ["resize", "transpose"])
-def test_pictures_keep_their_size(upsample):
+def test_images_keep_their_size(upsample):
     network = TransformNetwork(upsample=upsample, width=2)
     for height, width in ((8, 8), (12, 32), (40, 20)):
         assert network(torch.rand(2, 3, height, width)).shape == (2, 3, height, width)
@@ -23,20 +23,20 @@ def test_it_is_as_large_as_the_papers(upsample):
     assert sum(parameter.numel() for parameter in TransformNetwork(upsample=upsample).parameters()) == expected
 
 
-def test_a_flat_picture_gets_no_frame():
+def test_a_flat_image_gets_no_frame():
     torch.manual_seed(0)
     painted = TransformNetwork(width=4)(torch.full((1, 3, 32, 32), 0.3))
     assert painted.std(dim=(2, 3)).max() < 1e-6
 
 
-def test_pictures_of_a_batch_do_not_see_each_other():
+def test_images_of_a_batch_do_not_see_each_other():
     torch.manual_seed(0)
     network, images = TransformNetwork(width=4).double(), torch.rand(3, 3, 16, 16).double()
     assert torch.allclose(network(images)[1:2], network(images[1:2]), atol=1e-12)
 
 
 def test_painting_starts_grey_and_steps_of_adam_are_small():
-    """In units of [-1, 1] the last convolution's first step would leave the range of pictures far behind."""
+    """In units of [-1, 1] the last convolution's first step would leave the range of images far behind."""
     torch.manual_seed(0)
     network, images = TransformNetwork(), torch.rand(1, 3, 32, 32) * 2 - 1
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)

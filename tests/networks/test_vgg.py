@@ -11,7 +11,7 @@ from cyclestyle.data.sample import write_samples
 from cyclestyle.errors import CheckpointError
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.networks.vgg import VGG, build_vgg, random_weights, stride
-from cyclestyle.translate.vgg import load_vgg
+from cyclestyle.weights.vgg import load_vgg
 
 # Where torchvision's `features` hold the ReLU of each layer.
 TORCHVISION = {
@@ -33,10 +33,10 @@ def test_the_layers_are_torchvisions(name, pooling):
     if pooling == "average":
         theirs = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in theirs))
     network = build_vgg(TORCHVISION[name], renamed, name=name, pooling=pooling)
-    picture = torch.rand(1, 3, 70, 53) * 2 - 1
+    image = torch.rand(1, 3, 70, 53) * 2 - 1
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    features = ((picture + 1) / 2 - mean[:, None, None]) / deviation[:, None, None]
-    found = network(picture)
+    features = ((image + 1) / 2 - mean[:, None, None]) / deviation[:, None, None]
+    found = network(image)
     for index, layer in enumerate(theirs):
         features = layer(features)
         for wanted in (key for key, where in TORCHVISION[name].items() if where == index):
@@ -59,18 +59,18 @@ def test_random_weights_are_the_same_each_time_and_say_so(caplog):
 
 def test_activations_depend_on_no_more_than_their_reach():
     network = VGG(["relu3_1"]).eval()
-    picture = torch.rand(1, 3, 128, 128).requires_grad_()
-    network(picture)["relu3_1"][0, :, 16, 16].sum().backward()
-    touched = picture.grad[0].abs().sum(dim=0).nonzero()
+    image = torch.rand(1, 3, 128, 128).requires_grad_()
+    network(image)["relu3_1"][0, :, 16, 16].sum().backward()
+    touched = image.grad[0].abs().sum(dim=0).nonzero()
     assert touched.min() >= 16 * 4 - network.reach
     assert touched.max() <= 16 * 4 + network.reach
 
 
 def test_calibrated_activations_have_a_mean_of_one():
     network = load_vgg(["relu1_2", "relu4_1"], weights="random")
-    picture = torch.rand(1, 3, 64, 48) * 2 - 1
-    network.calibrate([picture])
-    for features in network(picture).values():
+    image = torch.rand(1, 3, 64, 48) * 2 - 1
+    network.calibrate([image])
+    for features in network(image).values():
         assert features.mean().item() == pytest.approx(1, rel=1e-5)
 
 
@@ -113,6 +113,6 @@ def test_the_normalised_weights_have_activations_of_about_one(tmp_path):
     write_samples(tmp_path, train=2, test=1, size=128, workers=1)
     network = load_vgg(["relu1_1", "relu2_1", "relu3_1"], weights=str(path))
     assert network.normalised
-    picture = to_tensor(read_image(find_images(tmp_path / "trainA")[0]))[None]
-    for features in network(picture).values():
+    image = to_tensor(read_image(find_images(tmp_path / "trainA")[0]))[None]
+    for features in network(image).values():
         assert 0.5 < features.mean().item() < 2

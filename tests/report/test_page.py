@@ -35,7 +35,7 @@ def page():
     page.heading("Figures")
     page.table(["", "KID"], [["raw", "0.1"], ["<script>", "0.2"]])
     page.curves("Losses", {"one": [(0, 1.0), (10, 3.0), (20, 2.0)], "flat": [(0, 2.0)], "none": []})
-    page.pictures([("left", Image.new("RGB", (4, 4), "red")), ("right", Image.new("L", (4, 4)))])
+    page.images([("left", Image.new("RGB", (4, 4), "red")), ("right", Image.new("L", (4, 4)))])
     page.flip_through([(f"step {n}", Image.new("RGB", (4, 4))) for n in range(3)])
     page.before_after(("photo", Image.new("RGB", (4, 4))), [("<one>", Image.new("RGB", (2, 2)))])
     return page
@@ -67,9 +67,9 @@ def test_a_photo_is_in_the_page_once():
     page.before_after(("nothing to compare", Image.new("RGB", (4, 4))), [])
     assert "nothing" not in page.html()
     page.before_after(("photo", Image.new("RGB", (8, 4), "blue")), [(n, Image.new("RGB", (4, 4), n)) for n in COLOURS])
-    pictures = re.findall(r'src="(data:[^"]+)" alt="([^"]+)"', page.html())
-    assert [alt for _, alt in pictures] == ["photo", *(f"photo, {name}" for name in COLOURS)]
-    assert len({data for data, _ in pictures}) == 4
+    images = re.findall(r'src="(data:[^"]+)" alt="([^"]+)"', page.html())
+    assert [alt for _, alt in images] == ["photo", *(f"photo, {name}" for name in COLOURS)]
+    assert len({data for data, _ in images}) == 4
 
 
 def test_rows_are_named_by_their_first_cell(page):
@@ -80,7 +80,7 @@ def test_rows_are_named_by_their_first_cell(page):
 
 
 @needs_chromium
-def test_a_browser_shows_one_picture_of_the_flip_through(page, tmp_path):
+def test_a_browser_shows_one_image_of_the_flip_through(page, tmp_path):
     page.write(tmp_path / "page.html")
     words = ["chromium", *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"]
     shown = subprocess.run([*words, "--dump-dom", f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True)
@@ -124,7 +124,7 @@ def comparison():
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_every_picture_shows_and_the_page_does_not_scroll_sideways(browser, comparison, tmp_path, width, scheme):
+def test_every_image_shows_and_the_page_does_not_scroll_sideways(browser, comparison, tmp_path, width, scheme):
     browser.open(written(comparison, tmp_path), width, scheme)
     assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth)") == [600, 90] * 6
     assert browser.run("document.documentElement.scrollWidth") <= width
@@ -146,7 +146,7 @@ def test_a_result_lies_on_its_photo_up_to_the_edge(browser, comparison, tmp_path
 
 
 def box(browser, n):
-    """Left, top, width, height of the nth picture, from the page's upper left corner."""
+    """Left, top, width, height of the nth image, from the page's upper left corner."""
     script = "(b => [b.left + scrollX, b.top + scrollY, b.width, b.height])"
     return browser.run(f"{script}(document.querySelectorAll('.box')[{n}].getBoundingClientRect())")
 
@@ -179,7 +179,7 @@ def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_pa
     browser.mouse("Pressed", x, y)
     browser.mouse("Moved", x + width * 0.1, y)
     assert edges(browser)[3] == 30
-    browser.mouse("Moved", x - width, y)  # held on to beyond the picture
+    browser.mouse("Moved", x - width, y)  # held on to beyond the image
     browser.mouse("Released", x - width, y)
     assert edges(browser)[3] == 0
     browser.mouse("Moved", x, y)

@@ -5,22 +5,22 @@ import torch
 from conftest import SHARED
 
 from cyclestyle.errors import CheckpointError, CycleStyleError
-from cyclestyle.losses.style import mean_and_std
+from cyclestyle.functional.style import mean_and_std
 from cyclestyle.networks.autoencoder import Decoder
 from cyclestyle.networks.vgg import random_weights
-from cyclestyle.tasks import AutoencoderStyle
+from cyclestyle.tasks import Autoencoder
 from cyclestyle.tasks.autoencoder import psnr
 
 TINY = {"width": 4, "level": 2}
 
 
-def picture(seed=0, height=24, width=28, *, bias=(0, 0, 0)):
+def make_image(seed=0, height=24, width=28, *, bias=(0, 0, 0)):
     generator = torch.Generator().manual_seed(seed)
     return (torch.rand(1, 3, height, width, generator=generator) - 0.5 + torch.tensor(bias)[:, None, None]).clamp(-1, 1)
 
 
 def batch():
-    return {"A": torch.cat([picture(0), picture(1)]), "B": torch.cat([picture(2), picture(3)])}
+    return {"A": torch.cat([make_image(0), make_image(1)]), "B": torch.cat([make_image(2), make_image(3)])}
 
 
 @pytest.fixture
@@ -44,17 +44,17 @@ def steps(task, count=60):
 
 def test_from_scratch_it_learns_to_reconstruct_with_every_decoder():
     torch.manual_seed(0)
-    task = AutoencoderStyle(**TINY)
-    before = [psnr((task.reconstruct(picture(), level) - picture()).square().mean()).item() for level in (1, 2)]
+    task = Autoencoder(**TINY)
+    before = [psnr((task.reconstruct(make_image(), level) - make_image()).square().mean()).item() for level in (1, 2)]
     losses = steps(task)
-    after = [psnr((task.reconstruct(picture(), level) - picture()).square().mean()).item() for level in (1, 2)]
+    after = [psnr((task.reconstruct(make_image(), level) - make_image()).square().mean()).item() for level in (1, 2)]
     assert losses[-1] < 0.5 * losses[0]
     assert all(later > earlier + 3 for earlier, later in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("objective", ["reconstruction", "adain"])
 def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
-    task = AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2, objective=objective, transfer="adain")
+    task = Autoencoder(encoder="vgg19", weights=vgg_file, level=2, objective=objective, transfer="adain")
     task.setup("fit")
     before = {key: value.clone() for key, value in task.state_dict().items()}
     losses = steps(task, 8)
@@ -65,32 +65,32 @@ def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
 
 
 @pytest.mark.parametrize("transfer", ["wct", "adain"])
-def test_no_strength_reconstructs_and_a_picture_is_its_own_style(transfer):
-    task = AutoencoderStyle(**TINY, transfer=transfer, strength=0.0).eval()
+def test_no_strength_reconstructs_and_an_image_is_its_own_style(transfer):
+    task = Autoencoder(**TINY, transfer=transfer, strength=0.0).eval()
     chain = [2, 1] if transfer == "wct" else [2]
-    expected = picture()
+    expected = make_image()
     for level in chain:
         expected = task.reconstruct(expected, level)
-    torch.testing.assert_close(task.stylise(picture(), [picture(5)], [1.0]), expected)
-    whole = AutoencoderStyle(**TINY, transfer="adain", strength=1.0).eval()
+    torch.testing.assert_close(task.stylise(make_image(), [make_image(5)], [1.0]), expected)
+    whole = Autoencoder(**TINY, transfer="adain", strength=1.0).eval()
     torch.testing.assert_close(
-        whole.stylise(picture(), [picture()], [1.0]), whole.reconstruct(picture()), atol=1e-4, rtol=1e-4
+        whole.stylise(make_image(), [make_image()], [1.0]), whole.reconstruct(make_image()), atol=1e-4, rtol=1e-4
     )
 
 
 def test_adain_gives_the_features_the_moments_of_the_style():
-    task = AutoencoderStyle(width=4, level=1, transfer="adain", strength=1.0).eval()
+    task = Autoencoder(width=4, level=1, transfer="adain", strength=1.0).eval()
     seen = []
     task.decoders[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    task.stylise(picture(), [picture(7, 40, 32)], [1.0])
-    wanted = mean_and_std(task.encoder(picture(7, 40, 32))["relu1_1"])
+    task.stylise(make_image(), [make_image(7, 40, 32)], [1.0])
+    wanted = mean_and_std(task.encoder(make_image(7, 40, 32))["relu1_1"])
     for found, expected in zip(mean_and_std(seen[0]), wanted, strict=True):
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-2)  # eps keeps flat channels from the whole way
 
 
 def test_colour_and_texture_have_strengths_of_their_own():
-    blue, red = picture(bias=(0, 0, 0.4)), picture(1, bias=(0.4, 0, 0))
-    steps(task := AutoencoderStyle(**TINY, transfer="adain", mode="separate", strength=0.0))
+    blue, red = make_image(bias=(0, 0, 0.4)), make_image(1, bias=(0.4, 0, 0))
+    steps(task := Autoencoder(**TINY, transfer="adain", mode="separate", strength=0.0))
     redness = {}
     for strength in (0.0, 0.5, 1.0):
         task.colour_strength = strength
@@ -103,55 +103,55 @@ def test_colour_and_texture_have_strengths_of_their_own():
 @pytest.mark.parametrize("size", [(3, 3), (1, 40), (17, 23)], ids=str)
 @pytest.mark.parametrize("transfer", ["wct", "adain"])
 def test_any_size_comes_back(size, transfer):
-    task = AutoencoderStyle(**TINY, transfer=transfer).eval()
-    task.use_styles([picture(1)[0]])
-    result = task.predict_step({"images": picture(0, *size)}, 0)
+    task = Autoencoder(**TINY, transfer=transfer).eval()
+    task.use_styles([make_image(1)[0]])
+    result = task.predict_step({"images": make_image(0, *size)}, 0)
     assert result.shape == (1, 3, *size)
     assert result.isfinite().all()
 
 
-def test_flat_pictures_stay_finite():
-    task = AutoencoderStyle(**TINY, transfer="wct", strength=1.0).eval()
+def test_flat_images_stay_finite():
+    task = Autoencoder(**TINY, transfer="wct", strength=1.0).eval()
     for level in (-1.0, 0.0, 1.0):
         flat = torch.full((1, 3, 16, 16), level)
-        assert task.stylise(flat, [picture(1)], [1.0]).isfinite().all()
-        assert task.stylise(picture(1), [flat], [1.0]).isfinite().all()
+        assert task.stylise(flat, [make_image(1)], [1.0]).isfinite().all()
+        assert task.stylise(make_image(1), [flat], [1.0]).isfinite().all()
 
 
 def test_a_checkpoint_needs_no_other_file(vgg_file):
-    trained = AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2)
+    trained = Autoencoder(encoder="vgg19", weights=vgg_file, level=2)
     trained.setup("fit")
-    loaded = AutoencoderStyle(encoder="vgg19", weights="/nowhere.pth", level=2)
+    loaded = Autoencoder(encoder="vgg19", weights="/nowhere.pth", level=2)
     loaded.load_state_dict(trained.state_dict())
     loaded.setup("predict")
-    assert torch.equal(loaded.eval().reconstruct(picture()), trained.eval().reconstruct(picture()))
+    assert torch.equal(loaded.eval().reconstruct(make_image()), trained.eval().reconstruct(make_image()))
 
 
 @pytest.mark.parametrize("size", [(20, 20), (50, 36)], ids=str)
-def test_it_is_trained_on_pictures_that_its_strides_do_not_divide(size):
-    task = AutoencoderStyle(width=2, level=4)
+def test_it_is_trained_on_images_that_its_strides_do_not_divide(size):
+    task = Autoencoder(width=2, level=4)
     task.log = lambda *args, **options: None
-    pictures = torch.cat([picture(seed, *size) for seed in range(2)])
-    loss = task.training_step({"A": pictures, "B": pictures}, 0)["loss"]
+    images = torch.cat([make_image(seed, *size) for seed in range(2)])
+    loss = task.training_step({"A": images, "B": images}, 0)["loss"]
     assert loss.isfinite()
-    assert task.reconstruct(pictures).shape == pictures.shape
+    assert task.reconstruct(images).shape == images.shape
 
 
 def test_published_decoders_are_refused_for_another_vgg(vgg_file, tmp_path):
     state = Decoder(1).convolutions[0].state_dict()
     torch.save({f"1.{key}": value for key, value in state.items()}, tmp_path / "decoder.pth")
-    task = AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=1, decoders=[str(tmp_path / "decoder.pth")])
+    task = Autoencoder(encoder="vgg19", weights=vgg_file, level=1, decoders=[str(tmp_path / "decoder.pth")])
     with pytest.raises(CheckpointError, match="invert the normalised VGG-19"):
         task.setup("predict")
 
 
 def test_untrained_decoders_are_refused(vgg_file):
     with pytest.raises(CheckpointError, match="the networks are not trained"):
-        AutoencoderStyle().setup("predict")
+        Autoencoder().setup("predict")
     with pytest.raises(CheckpointError, match=r"decoders of levels \[1, 2\] are not trained"):
-        AutoencoderStyle(encoder="vgg19", weights=vgg_file, level=2).setup("predict")
+        Autoencoder(encoder="vgg19", weights=vgg_file, level=2).setup("predict")
     with pytest.raises(CycleStyleError, match="no style"):
-        AutoencoderStyle().use_styles([])
+        Autoencoder().use_styles([])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_untrained_decoders_are_refused(vgg_file):
 )
 def test_bad_settings_are_refused(changes, text):
     with pytest.raises(ValueError, match=text):
-        AutoencoderStyle(**changes)
+        Autoencoder(**changes)
 
 
 def test_the_published_weights_reconstruct():
@@ -178,7 +178,7 @@ def test_the_published_weights_reconstruct():
     from cyclestyle.data.folders import find_images
     from cyclestyle.images import read_image, to_tensor
 
-    task = AutoencoderStyle(
+    task = Autoencoder(
         encoder="vgg19",
         weights=str(weights / "vgg_normalised_conv3_1.pth"),
         decoders=[str(weights / f"feature_invertor_conv{level}_1.pth") for level in (1, 2, 3)],

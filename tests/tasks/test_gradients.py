@@ -35,7 +35,7 @@ def new_task(generator, way="eager"):
     return CycleGAN(**settings, **GENERATORS[generator], **WAYS[way])
 
 
-def pictures(count, *, seed=1):
+def make_images(count, *, seed=1):
     generator = torch.Generator().manual_seed(seed)
     return {domain: torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1 for domain in "AB"}
 
@@ -71,7 +71,7 @@ def error(ours, theirs):
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize("way", [*FAST, *SLOW])
 def test_float32(generator, batch_size, way):
-    batch = pictures(batch_size)
+    batch = make_images(batch_size)
     assert error(gradients(new_task(generator, way), batch), exact(generator, batch)) < FLOAT32
 
 
@@ -79,7 +79,7 @@ def test_float32(generator, batch_size, way):
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_accumulated(generator, batch_size):
     """Two batches before one step have the mean of their gradients, which is that of both together."""
-    whole = pictures(2 * batch_size)
+    whole = make_images(2 * batch_size)
     halves = [
         {domain: images[part] for domain, images in whole.items()}
         for part in (slice(batch_size), slice(batch_size, None))
@@ -103,7 +103,7 @@ def test_accumulated(generator, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 2])
 @pytest.mark.parametrize("way", FAST)
 def test_half_precision(generator, batch_size, way, dtype, bound):
-    batch = pictures(batch_size)
+    batch = make_images(batch_size)
     ours = gradients(new_task(generator, way), batch, torch.autocast("cpu", dtype=dtype))
     assert error(ours, exact(generator, batch)) < bound
 
@@ -112,7 +112,7 @@ def test_half_precision(generator, batch_size, way, dtype, bound):
 def test_the_wrong_gradient_of_instance_norm_would_be_caught(monkeypatch, way):
     """PyTorch's own instance norm on the CPU, with a batch of one in channels_last, is what the bound is there for."""
     monkeypatch.setattr(normalisation.InstanceNorm2d, "forward", torch.nn.InstanceNorm2d.forward)
-    batch = pictures(1)
+    batch = make_images(1)
     wrong = error(gradients(new_task("resnet", way), batch), exact("resnet", batch))
     assert wrong < FLOAT32 if way == "eager" else wrong > 0.1
 
@@ -122,10 +122,10 @@ def test_the_wrong_gradient_of_instance_norm_would_be_caught(monkeypatch, way):
 @pytest.mark.parametrize(
     "colour", [(-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), (0.2, -0.7, 0.9)], ids=["black", "white", "one"]
 )
-def test_flat_pictures_have_finite_losses_and_gradients(colour, generator, dtype):
+def test_flat_images_have_finite_losses_and_gradients(colour, generator, dtype):
     """Instance norm divides by their deviation, which is nothing."""
     flat = torch.tensor(colour)[None, :, None, None].expand(1, 3, 32, 32)
     context = nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype=dtype)
-    for batch in ({"A": flat, "B": flat}, {"A": flat, "B": pictures(1)["B"]}):
+    for batch in ({"A": flat, "B": flat}, {"A": flat, "B": make_images(1)["B"]}):
         found = gradients(new_task(generator), batch, context)
         assert all(torch.isfinite(gradient).all() for gradient in found.values())

@@ -1,4 +1,4 @@
-"""The embedded sample domains: photo-like and painting-like pictures drawn from code and a seed alone."""
+"""The embedded sample domains: photo-like and painting-like images drawn from code and a seed alone."""
 
 from cyclestyle.data.sample.writer import write_samples
 

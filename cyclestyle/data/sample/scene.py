@@ -104,7 +104,7 @@ def _ridge_line(rng: np.random.Generator, size: int, slope: float) -> Array:
 
 
 def _edge(inside: Array, size: int) -> Array:
-    """Coverage in [0, 1] of the region where `inside` (in picture heights) is positive, one pixel soft."""
+    """Coverage in [0, 1] of the region where `inside` (in image heights) is positive, one pixel soft."""
     return np.clip(inside * size + 0.5, 0.0, 1.0)
 
 

@@ -21,8 +21,8 @@ _TRAIN_PHOTOS, _TRAIN_PAINTINGS, _TEST_PHOTOS, _TEST_PAINTINGS = range(4)
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """One picture to draw; the photo and the true painting of a scene share all but `domain` and `path`."""
+class _Image:
+    """One image to draw; the photo and the true painting of a scene share all but `domain` and `path`."""
 
     seed: tuple[int, int, int]
     domain: str
@@ -40,34 +40,34 @@ def write_samples(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Draw the sample domains into `folder` and return how many pictures were drawn now.
+    """Draw the sample domains into `folder` and return how many images were drawn now.
 
     `trainA`, `testA` hold photos, `trainB`, `testB` paintings; no scene is in two of them. `truthB` holds
-    the true painting of each photo in `testA`, under the same name. Pictures that are there are kept, so an
+    the true painting of each photo in `testA`, under the same name. Images that are there are kept, so an
     interrupted run goes on where it stopped; the same seed gives the same pixels whatever `workers` is.
 
     Args:
         folder: where to write.
-        train: pictures in each of `trainA` and `trainB`.
-        test: pictures in each of `testA`, `testB` and `truthB`.
+        train: images in each of `trainA` and `trainB`.
+        test: images in each of `testA`, `testB` and `truthB`.
         size: width and height in pixels.
         seed: seed of every scene and stroke.
         workers: processes that draw; all cores by default.
-        progress: called with the pictures done and their total.
+        progress: called with the images done and their total.
 
     Raises:
         DataError: a number is out of its range, or `folder` holds samples drawn with other settings.
-        ImageError: a picture cannot be written.
+        ImageError: an image cannot be written.
     """
     for name, value, least in (("train", train, 1), ("test", test, 1), ("size", size, 32), ("seed", seed, 0)):
         if value < least:
             raise DataError(f"{name} must be at least {least}, got {value}")
     _claim(folder, f"size {size}, seed {seed}")
-    missing = [picture for picture in _plan(folder, train, test, size, seed) if not picture.path.exists()]
+    missing = [image for image in _plan(folder, train, test, size, seed) if not image.path.exists()]
     processes = min(workers or os.cpu_count() or 1, len(missing))
     if processes <= 1:
-        for done, picture in enumerate(missing, start=1):
-            _draw(picture)
+        for done, image in enumerate(missing, start=1):
+            _draw(image)
             progress(done, len(missing))
         return len(missing)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -76,7 +76,7 @@ def write_samples(
     return len(missing)
 
 
-def _plan(folder: Path, train: int, test: int, size: int, seed: int) -> list[_Picture]:
+def _plan(folder: Path, train: int, test: int, size: int, seed: int) -> list[_Image]:
     splits = (
         ("trainA", "photo", _TRAIN_PHOTOS, train),
         ("trainB", "painting", _TRAIN_PAINTINGS, train),
@@ -85,21 +85,21 @@ def _plan(folder: Path, train: int, test: int, size: int, seed: int) -> list[_Pi
         ("truthB", "painting", _TEST_PHOTOS, test),
     )
     return [
-        _Picture((split, seed, index), domain, size, folder / name / f"{index:04d}.png")
+        _Image((split, seed, index), domain, size, folder / name / f"{index:04d}.png")
         for name, domain, split, count in splits
         for index in range(count)
     ]
 
 
-def _draw(picture: _Picture) -> None:
-    scene = draw_scene(np.random.default_rng(picture.seed), picture.size)
-    hand = np.random.default_rng((*picture.seed, len(picture.domain)))
-    pixels = take_photo(scene, hand) if picture.domain == "photo" else paint(scene, hand)
-    write_image(Image.fromarray(np.rint(255 * pixels).astype(np.uint8)), picture.path)
+def _draw(image: _Image) -> None:
+    scene = draw_scene(np.random.default_rng(image.seed), image.size)
+    hand = np.random.default_rng((*image.seed, len(image.domain)))
+    pixels = take_photo(scene, hand) if image.domain == "photo" else paint(scene, hand)
+    write_image(Image.fromarray(np.rint(255 * pixels).astype(np.uint8)), image.path)
 
 
 def _claim(folder: Path, settings: str) -> None:
-    """Note the settings in the folder, and refuse to mix pictures of two settings."""
+    """Note the settings in the folder, and refuse to mix images of two settings."""
     note = folder / "SAMPLES.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.transform import TransformNetwork
-from cyclestyle.tasks import FastStyle
+from cyclestyle.tasks import Johnson
 from cyclestyle.translate import Translator
 
 
@@ -21,7 +21,7 @@ def example_weights(width=32):
         drawn = torch.randn(outputs, inputs, size, size, generator=generator)
         weights[f"{name}.conv2d.weight"] = drawn / (inputs * size * size) ** 0.5
         weights[f"{name}.conv2d.bias"] = torch.randn(outputs, generator=generator)
-    weights["deconv3.conv2d.weight"] *= 50  # pictures in [0, 255]
+    weights["deconv3.conv2d.weight"] *= 50  # images in [0, 255]
     weights["deconv3.conv2d.bias"] += 128
     for name, channels in norms.items():
         weights[f"{name}.weight"] = 1 + 0.3 * torch.randn(channels, generator=generator)
@@ -71,7 +71,7 @@ def test_files_of_the_example_paint_as_the_example_does(tmp_path, change):
     levels = torch.randint(0, 256, (2, 3, 24, 36), generator=torch.Generator().manual_seed(1)).double()
     expected = reference({key: value.double() for key, value in weights.items()}, levels)
     assert expected.std() > 20
-    # Float32 rounds a picture of such a network to 1e-3 levels; folding must add nothing to that.
+    # Float32 rounds an image of such a network to 1e-3 levels; folding must add nothing to that.
     painted = (translator.translate((levels / 127.5 - 1).float()).double() + 1) * 127.5
     assert (painted - expected).abs().max() < 5e-3
     exact = (translator.double().translate(levels / 127.5 - 1) + 1) * 127.5
@@ -81,10 +81,10 @@ def test_files_of_the_example_paint_as_the_example_does(tmp_path, change):
 @pytest.mark.parametrize("upsample", ["resize", "transpose"])
 def test_a_checkpoint_tells_its_architecture(tmp_path, upsample):
     torch.manual_seed(0)
-    task = FastStyle(upsample=upsample, width=3)
+    task = Johnson(upsample=upsample, width=3)
     state = task.state_dict()
     average = {key: value + 0.01 for key, value in state.items()}
-    torch.save({"cyclestyle_task": "FastStyle", "state_dict": state, "ema": average}, tmp_path / "a.ckpt")
+    torch.save({"cyclestyle_task": "Johnson", "state_dict": state, "ema": average}, tmp_path / "a.ckpt")
     images = torch.rand(1, 3, 16, 20) * 2 - 1
     with torch.no_grad():
         raw = task(images)
@@ -108,9 +108,9 @@ def test_odd_files_are_refused(tmp_path):
     torch.save({**weights, "res6.in1.bias": torch.zeros(8)}, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError, match=r"its res6\.in1\.bias is missing, odd"):
         Translator.load(tmp_path / "odd.pth")
-    torch.save({"cyclestyle_task": "FastStyle", "state_dict": {}}, tmp_path / "odd.pth")
+    torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError, match=r"odd\.pth looks like a network of fast style transfer"):
         Translator.load(tmp_path / "odd.pth")
-    torch.save({"cyclestyle_task": "FastStyle", "state_dict": {}}, tmp_path / "odd.pth")
+    torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError, match="holds no averaged weights"):
         Translator.load(tmp_path / "odd.pth", averaging="ema")

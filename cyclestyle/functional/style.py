@@ -1,4 +1,4 @@
-"""The losses of the Gram family: pure functions of features `(N, C, H, W)` and pictures.
+"""The losses of the Gram family: pure functions of features `(N, C, H, W)` and images.
 
 Weights of different tools differ by many orders of magnitude only because these are normalised differently, so the
 reduction stands beside each.
@@ -99,7 +99,7 @@ def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
 def whiten_and_colour(content: Tensor, style: Tensor, least: float = 1e-5) -> Tensor:
     """Give the channels of `content` the mean and covariance of those of `style` (Li et al. 2017, eq. 2 and 3).
 
-    Computed in double precision; directions whose variance is below `least` are dropped, as a picture has none there.
+    Computed in double precision; directions whose variance is below `least` are dropped, as an image has none there.
     """
     mean, covariance = mean_and_covariance(content.double())
     mean_style, covariance_style = mean_and_covariance(style.double())

@@ -11,8 +11,8 @@ from PIL import Image
 from cyclestyle import Translator
 from cyclestyle.cli import main
 from cyclestyle.images import read_image
-from cyclestyle.tasks import FastStyle
-from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.tasks import Johnson
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def words(samples, tmp_path_factory):
     shutil.copy(samples / "trainB" / "0000.png", style)
     return [
         "fit",
-        "--config=configs/fast_style.yaml",
+        "--config=configs/johnson.yaml",
         f"--model.style=[{style}]",
         "--model.weights=random",
         "--model.content_layers=[relu2_2]",
@@ -40,7 +40,7 @@ def words(samples, tmp_path_factory):
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         "--grid.every_n_steps=4",
-        "--grid.pictures=2",
+        "--grid.images=2",
         "--ema.decay=0.5",
         "--alarms.after_steps=1",
         "--ckpt_path=last",
@@ -84,7 +84,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_loss(run):
 @pytest.mark.parametrize("call", [2, 3, 5])  # inside an epoch, and at the end of one
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(monkeypatch, cyclestyle, words, run, tmp_path, call):
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
-    original, calls = FastStyle.training_step, []
+    original, calls = Johnson.training_step, []
 
     def step(self, batch, batch_idx):
         calls.append(batch_idx)
@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(monkeypatch, cyclestyle
         return original(self, batch, batch_idx)
 
     with monkeypatch.context() as patched:
-        patched.setattr(FastStyle, "training_step", step)
+        patched.setattr(Johnson, "training_step", step)
         assert cyclestyle(*words)[0] == 128 + signal.SIGTERM
     assert cyclestyle(*words)[0] == 0
     ours, theirs = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (tmp_path, run))
@@ -144,12 +144,12 @@ def test_without_held_out_photos(cyclestyle, words, tmp_path):
     ("changes", "message"),
     [
         (["--model.style=[nowhere.jpg]"], "cannot read nowhere.jpg: No such file"),
-        (["--model.style=[CONTRIBUTING.md]"], "cannot read CONTRIBUTING.md: its content is no picture"),
+        (["--model.style=[CONTRIBUTING.md]"], "cannot read CONTRIBUTING.md: its content is no image"),
         (["--model.style=null"], "no painting: list files in model.style"),
         (["--model.style_layers=[relu9_1]"], "vgg16 has no layer 'relu9_1'; its layers are relu1_1 to relu5_3"),
         (["--model.weights=nowhere.pth"], "the weights nowhere.pth do not exist"),
         (["--model.style_layers=[relu4_3]", "--data.crop_size=12"], "photos of 12×12 are too small for relu4_3"),
-        (["--data.train=[nowhere]"], "nowhere does not exist; expected a folder of pictures"),
+        (["--data.train=[nowhere]"], "nowhere does not exist; expected a folder of images"),
         (["--model.preset=gatys"], "gatys"),
     ],
 )
@@ -165,7 +165,7 @@ def test_mistakes_get_one_line(cyclestyle, words, tmp_path, changes, message):
 def test_checkpoints_of_other_tasks_and_networks_are_refused(cyclestyle, words, run, checkpoint, tmp_path):
     words = [*words[:-1], f"--trainer.default_root_dir={tmp_path}"]
     for path, change, message in (
-        (checkpoint, [], "last.ckpt is a checkpoint of CycleGAN, but the config says FastStyle"),
+        (checkpoint, [], "last.ckpt is a checkpoint of CycleGAN, but the config says Johnson"),
         (
             run / "checkpoints" / "last.ckpt",
             ["--model.width=3"],

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError, DataError
+from cyclestyle.functional.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.images import read_image, to_tensor
-from cyclestyle.losses.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.networks.generators import UpsampleName
 from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.networks.vgg import VGG, VGGName
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
-from cyclestyle.tasks.gram import normalised_weights, resized, working_size
-from cyclestyle.translate.vgg import load_vgg
+from cyclestyle.tasks.gatys import normalised_weights, resized, working_size
+from cyclestyle.weights.vgg import load_vgg
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
@@ -51,7 +51,7 @@ PRESETS = {
 }
 
 
-class FastStyle(pl.LightningModule):
+class Johnson(pl.LightningModule):
     """Trains a `TransformNetwork` so that a VGG sees the photos' content and the paintings' style in what it paints.
 
     Johnson, Alahi & Fei-Fei 2016, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, with
@@ -129,7 +129,7 @@ class FastStyle(pl.LightningModule):
         self.lr = lr
         self.transform = TransformNetwork(upsample=upsample, width=width)
         # A tuple is no part of the module: neither checkpoints nor optimisers see the VGG.
-        self.judges: tuple[StyleJudge, ...] = ()
+        self.judges: tuple[PerceptualLoss, ...] = ()
 
     def forward(self, images: Tensor) -> Tensor:
         """Paint `(N, 3, H, W)` in [-1, 1]; H and W are multiples of 4."""
@@ -194,7 +194,7 @@ class FastStyle(pl.LightningModule):
 
         Raises:
             CycleStyleError: no painting is named, or the weights do not fit in number.
-            ImageError: a painting is missing or no picture.
+            ImageError: a painting is missing or no image.
             CheckpointError: the VGG's weights are missing or do not reach a layer.
         """
         if stage == "predict" or self.judges:
@@ -209,15 +209,15 @@ class FastStyle(pl.LightningModule):
         shown = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
         if not features.normalised:
             features.calibrate(shown)
-        self.judges = (StyleJudge(features, self.content_layers, self.style_layers, self.preset.gram),)
+        self.judges = (PerceptualLoss(features, self.content_layers, self.style_layers, self.preset.gram),)
         self.judges[0].keep(shown, shares)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what names this checkpoint's kind."""
-        checkpoint["cyclestyle_task"] = "FastStyle"
+        checkpoint["cyclestyle_task"] = "Johnson"
 
 
-class StyleJudge(nn.Module):
+class PerceptualLoss(nn.Module):
     """Compares what is painted with the photos' content and the paintings' style, as a VGG sees them.
 
     Args:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.tasks import GramStyle
-from cyclestyle.tasks.gram import normalised_weights, working_size
-from cyclestyle.translate.colour import to_grey
+from cyclestyle.functional.colour import to_grey
+from cyclestyle.tasks import Gatys
+from cyclestyle.tasks.gatys import normalised_weights, working_size
 
 
 def task(**changes):
@@ -17,10 +17,10 @@ def task(**changes):
         "sizes": [32],
         "steps": [10],
     }
-    return GramStyle(**{**settings, **changes})
+    return Gatys(**{**settings, **changes})
 
 
-def picture(seed=0, height=32, width=40, *, bias=(0, 0, 0)):
+def make_image(seed=0, height=32, width=40, *, bias=(0, 0, 0)):
     generator = torch.Generator().manual_seed(seed)
     levels = 0.5 * torch.rand(3, height, width, generator=generator) + torch.tensor(bias)[:, None, None]
     return (levels.clamp(0, 1) * 2 - 1).float()
@@ -33,7 +33,7 @@ def painted(photo, style, *, masks=None, **changes):
 
 
 def test_the_result_has_the_photos_size_or_the_last_scales():
-    photo, style = picture(height=45, width=80), picture(1)
+    photo, style = make_image(height=45, width=80), make_image(1)
     assert painted(photo, style).shape == (3, 45, 80)
     assert painted(photo, style, keep_size=False).shape == (3, 24, 43)
     assert painted(photo, style, keep_size=False, sizes=[16, 40], steps=[2, 2]).shape == (3, 30, 53)
@@ -48,20 +48,20 @@ def test_working_sizes_keep_the_proportions_and_enlarge_nothing_but_crumbs(shape
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (1, 60), (7, 140)], ids=str)
-def test_tiny_and_long_pictures_are_painted(shape):
-    result = painted(picture(height=shape[0], width=shape[1]), picture(1))
+def test_tiny_and_long_images_are_painted(shape):
+    result = painted(make_image(height=shape[0], width=shape[1]), make_image(1))
     assert result.shape == (3, *shape)
     assert result.isfinite().all()
 
 
-def test_the_seed_decides_and_each_picture_is_on_its_own():
-    photo, style = picture(), picture(1)
+def test_the_seed_decides_and_each_image_is_on_its_own():
+    photo, style = make_image(), make_image(1)
     first, second, other = (painted(photo, style, start="noise", seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.allclose(first, other)
     method = task(start="noise")
     method.use_styles([style])
-    both = method.predict_step({"images": torch.stack([picture(3), photo])}, 0)
+    both = method.predict_step({"images": torch.stack([make_image(3), photo])}, 0)
     torch.testing.assert_close(both[1], first)
 
 
@@ -69,27 +69,27 @@ def test_the_seed_decides_and_each_picture_is_on_its_own():
 def test_half_precision_around_it_changes_nothing(dtype):
     """Lightning predicts under autocast; in half precision the slopes of Gram matrices would all be 0."""
     method = task()
-    method.use_styles([picture(1)])
-    expected = method.paint(picture()[None])
+    method.use_styles([make_image(1)])
+    expected = method.paint(make_image()[None])
     with torch.autocast("cpu", dtype=dtype):
-        assert torch.equal(method.paint(picture()[None]), expected)
-    assert not torch.equal(expected[0], picture())
+        assert torch.equal(method.paint(make_image()[None]), expected)
+    assert not torch.equal(expected[0], make_image())
 
 
 def test_the_photo_comes_back_without_a_style():
-    photo = picture()
+    photo = make_image()
     assert torch.equal(painted(photo, [], style_weight=0, sizes=[64]), photo)
     noise = painted(photo, [], style_weight=0, start="noise", sizes=[64], steps=[60])
     assert (noise - photo).square().mean() < 0.5 * (0.5 * torch.randn(3, 32, 40) - photo).square().mean()
 
 
 def test_the_style_alone_is_a_texture_that_no_photo_decides():
-    first, second = (painted(picture(seed), picture(1), content_weight=0, start="noise") for seed in (2, 3))
+    first, second = (painted(make_image(seed), make_image(1), content_weight=0, start="noise") for seed in (2, 3))
     assert torch.equal(first, second)
 
 
 def test_colours_come_from_the_photo_or_from_the_style():
-    blue, red = picture(bias=(0, 0, 0.5)), picture(1, bias=(0.5, 0, 0))
+    blue, red = make_image(bias=(0, 0, 0.5)), make_image(1, bias=(0.5, 0, 0))
     redness = {}
     for colour in ("style", "luminance", "match"):
         result = painted(blue, red, colour=colour, style_weight=100)
@@ -100,8 +100,8 @@ def test_colours_come_from_the_photo_or_from_the_style():
 
 
 def test_luminance_leaves_the_colour_differences_of_the_photo():
-    photo = 0.5 * picture()
-    result = painted(photo, 0.5 * picture(1), colour="luminance")
+    photo = 0.5 * make_image()
+    result = painted(photo, 0.5 * make_image(1), colour="luminance")
     torch.testing.assert_close(result - to_grey(result[None])[0], photo - to_grey(photo[None])[0], atol=1e-5, rtol=0)
 
 
@@ -109,7 +109,7 @@ def test_a_region_takes_the_colour_of_its_style():
     photo = torch.zeros(3, 32, 64)
     left = torch.zeros(1, 1, 32, 64)
     left[..., :32] = 1
-    styles = [picture(1, bias=(0.5, 0, 0)), picture(2, bias=(0, 0, 0.5))]
+    styles = [make_image(1, bias=(0.5, 0, 0)), make_image(2, bias=(0, 0, 0.5))]
     result = painted(photo, styles, masks=torch.cat([left, 1 - left]), style_weight=100, steps=[20], sizes=[64])
     redness = result[0] - result[2]
     assert redness[:, :24].mean() > 0.1
@@ -148,5 +148,5 @@ def test_styles_and_their_weights_must_fit():
     with pytest.raises(CycleStyleError, match="no style: name a painting"):
         task().use_styles([])
     with pytest.raises(CycleStyleError, match=r"style_weights \[1\] for 2 styles"):
-        task().use_styles([picture(), picture()], [1])
+        task().use_styles([make_image(), make_image()], [1])
     assert normalised_weights(2, [1, 3]) == [0.25, 0.75]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cyclestyle.losses import discriminator_loss, generator_loss
+from cyclestyle.functional import discriminator_loss, generator_loss
 
 SCORES = torch.tensor([[-1.5, 0.0], [0.5, 2.0]], dtype=torch.float64)
 

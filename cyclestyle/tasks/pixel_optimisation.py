@@ -1,4 +1,4 @@
-"""Painting a picture by optimising its pixels (Gatys, Ecker & Bethge 2016; Gatys et al. 2017)."""
+"""Painting an image by optimising its pixels (Gatys, Ecker & Bethge 2016; Gatys et al. 2017)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyclestyle.errors import DivergedError
-from cyclestyle.losses.style import Reduction, content_loss, gram_matrix, style_loss, total_variation
+from cyclestyle.functional.style import Reduction, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.networks.vgg import VGG, stride
 
 Optimiser = Literal["lbfgs", "adam"]
@@ -39,7 +39,7 @@ class GramWeights:
 
 
 class Tile(NamedTuple):
-    """A part of the picture and the larger part that its features depend on, in pixels from the upper left."""
+    """A part of the image and the larger part that its features depend on, in pixels from the upper left."""
 
     top: int
     bottom: int
@@ -65,12 +65,12 @@ class Tile(NamedTuple):
 
 @dataclass
 class GramObjective:
-    """The losses of a picture `(1, 3, H, W)` and their gradient, in bounded memory.
+    """The losses of an image `(1, 3, H, W)` and their gradient, in bounded memory.
 
-    Above `tile` pixels a side the picture is taken in tiles, each with the surroundings that its features depend
+    Above `tile` pixels a side the image is taken in tiles, each with the surroundings that its features depend
     on. A first pass without gradients adds up the Gram matrices; a second one sends the gradient of the style loss,
     which is linear in each tile's products once the matrices are known, through tile after tile. The result is that
-    of the whole picture, at the price of a second forward pass.
+    of the whole image, at the price of a second forward pass.
     """
 
     features: VGG
@@ -81,7 +81,7 @@ class GramObjective:
     grams: dict[str, Tensor] = field(default_factory=dict)
     """Gram matrices `(R, C, C)` of each style layer, for R regions."""
     masks: Tensor | None = None
-    """Where the regions are, `(R, 1, H, W)` in [0, 1]; nothing for the whole picture."""
+    """Where the regions are, `(R, 1, H, W)` in [0, 1]; nothing for the whole image."""
 
     def keep_content(self, photo: Tensor) -> None:
         """Remember the content of a photo `(1, 3, H, W)`."""
@@ -97,7 +97,7 @@ class GramObjective:
         self.content = {layer: torch.cat([torch.cat(row, 3) for row in kept], 2) for layer, kept in parts.items()}
 
     def keep_styles(self, styles: Sequence[Tensor], shares: Sequence[float], masks: Tensor | None = None) -> None:
-        """Remember the styles, pictures `(1, 3, H, W)`: mixed by their shares, or each in its region of `masks`."""
+        """Remember the styles, images `(1, 3, H, W)`: mixed by their shares, or each in its region of `masks`."""
         with torch.no_grad():
             found = [self._sums(style, [tile for row in self._rows(style) for tile in row]) for style in styles]
             for layer in self.weights.style:
@@ -139,7 +139,7 @@ class GramObjective:
         return {"content": content, "style": style.detach(), "total_variation": smooth.detach()}
 
     def _sums(self, image: Tensor, tiles: Sequence[Tile]) -> dict[str, Tensor]:
-        """The Gram matrices of a picture, added up over its tiles."""
+        """The Gram matrices of an image, added up over its tiles."""
         sums: dict[str, Tensor] = {}
         for tile in tiles:
             for layer, features in self.features.activations(tile.cut(image)):
@@ -149,7 +149,7 @@ class GramObjective:
         return sums
 
     def _shares(self, part: Tensor, tile: Tile, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a tile, whose larger part is given, adds to the picture's content loss and Gram matrices."""
+        """What a tile, whose larger part is given, adds to the image's content loss and Gram matrices."""
         content = self._nothing()
         products: dict[str, Tensor] = {}
         for layer, features in self.features.activations(part):
@@ -161,7 +161,7 @@ class GramObjective:
         return content, products
 
     def _content(self, found: Tensor, layer: str, tile: Tile) -> Tensor:
-        """The content loss of a tile's features, as a share of the picture's."""
+        """The content loss of a tile's features, as a share of the image's."""
         step, target = stride(layer), self.content[layer]
         top, left = tile.top // step, tile.left // step
         wanted = target[..., top : top + found.shape[2], left : left + found.shape[3]]
@@ -169,7 +169,7 @@ class GramObjective:
         return self.weights.content[layer] * share * content_loss(found, wanted, self.weights.reduction)
 
     def _products(self, found: Tensor, layer: str, tile: Tile, image: Tensor) -> Tensor:
-        """The Gram matrices of a tile's features for every region, `(R, C, C)`, as a share of the picture's."""
+        """The Gram matrices of a tile's features for every region, `(R, C, C)`, as a share of the image's."""
         step = stride(layer)
         height, width = image.shape[2] // step, image.shape[3] // step
         if self.masks is None:
@@ -217,15 +217,15 @@ def _cuts(length: int, size: int, step: int) -> list[tuple[int, int]]:
 
 @dataclass
 class Painter:
-    """Optimises a picture's pixels. From one scale to the next Adam takes its moments along.
+    """Optimises an image's pixels. From one scale to the next Adam takes its moments along.
 
     L-BFGS begins anew: the curvature that it has seen close to a minimum is up to 30 times too low for the losses of
-    the enlarged picture. Carried over as it is, it makes them explode; rescaled, it gains nothing.
+    the enlarged image. Carried over as it is, it makes them explode; rescaled, it gains nothing.
 
     Args:
         optimiser: `lbfgs` (without line search, as Gatys' code) or `adam`.
         lr: Adam's learning rate; L-BFGS takes whole steps.
-        history: pairs of steps and gradients that L-BFGS remembers, each of the picture's size.
+        history: pairs of steps and gradients that L-BFGS remembers, each of the image's size.
         on_evaluation: called after each evaluation of the losses.
     """
 
@@ -236,9 +236,9 @@ class Painter:
     _memory: dict[str, Any] | None = None
 
     def __call__(self, objective: GramObjective, start: Tensor, evaluations: int) -> Tensor:
-        """Return the best picture that is found from `start`, `(1, 3, H, W)`, in so many evaluations of the losses.
+        """Return the best image that is found from `start`, `(1, 3, H, W)`, in so many evaluations of the losses.
 
-        Where the losses cease to be finite the optimiser begins anew from the best picture so far.
+        Where the losses cease to be finite the optimiser begins anew from the best image so far.
 
         Raises:
             DivergedError: the losses of `start` itself are not finite.
@@ -274,7 +274,7 @@ class Painter:
         return optimiser
 
     def _resized(self, shape: torch.Size) -> dict[str, Any] | None:
-        """Adam's moments, for a picture of another size."""
+        """Adam's moments, for an image of another size."""
         if self.optimiser != "adam" or not self._memory:
             return None
         return {
@@ -284,7 +284,7 @@ class Painter:
 
 
 class _Search:
-    """Counts evaluations, and remembers the best picture."""
+    """Counts evaluations, and remembers the best image."""
 
     def __init__(self, objective: GramObjective, image: Tensor, limit: int, report: OnEvaluation | None) -> None:
         self.objective, self.image, self.limit, self.report = objective, image, limit, report
@@ -302,9 +302,9 @@ class _Search:
             optimiser.step()
 
     def go_back(self) -> None:
-        """Put the best picture back."""
+        """Put the best image back."""
         if self.lowest == float("inf"):
-            raise DivergedError("the losses of the picture that painting starts from are not finite")
+            raise DivergedError("the losses of the image that painting starts from are not finite")
         with torch.no_grad():
             self.image.copy_(self.best)
 

@@ -15,7 +15,7 @@ _LEAST = 1e-8  # variance of a direction without any
 
 @dataclass(frozen=True)
 class ColourTransfer:
-    """The affine map of colours that gives one set of pictures the mean and covariance of another.
+    """The affine map of colours that gives one set of images the mean and covariance of another.
 
     | method | of all such maps, the one |
     |---|---|
@@ -32,13 +32,13 @@ class ColourTransfer:
     def fit(
         cls, sources: Iterable[Tensor], targets: Iterable[Tensor], method: ColourMatch = "transport"
     ) -> "ColourTransfer":
-        """Fit the map from pictures `(3, H, W)` of the source domain to those of the target domain."""
+        """Fit the map from images `(3, H, W)` of the source domain to those of the target domain."""
         mean_source, covariance_source = _moments(sources)
         mean_target, covariance_target = _moments(targets)
         return cls(_matrix(covariance_source, covariance_target, method), mean_source, mean_target)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Map a picture `(3, H, W)` in [-1, 1]; what leaves that range is cut off."""
+        """Map an image `(3, H, W)` in [-1, 1]; what leaves that range is cut off."""
         matrix, mean_source, mean_target = (
             part.to(image.device) for part in (self.matrix, self.mean_source, self.mean_target)
         )
@@ -69,7 +69,7 @@ def _matrix(source: Tensor, target: Tensor, method: ColourMatch) -> Tensor:
 
 
 def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean `(3,)` and covariance `(3, 3)` over the pixels of all pictures."""
+    """Mean `(3,)` and covariance `(3, 3)` over the pixels of all images."""
     count, total, products = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
     for image in images:
         pixels = image.flatten(1).double()  # (3, H·W)

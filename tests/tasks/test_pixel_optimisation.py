@@ -1,16 +1,16 @@
-"""Painting by optimisation: tiles give the whole picture's gradient, and the optimiser finds its way."""
+"""Painting by optimisation: tiles give the whole image's gradient, and the optimiser finds its way."""
 
 import pytest
 import torch
 
 from cyclestyle.errors import DivergedError
 from cyclestyle.networks.vgg import build_vgg, random_weights
-from cyclestyle.translate.gatys import GramObjective, GramWeights, Painter
+from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Painter
 
 STYLE = {"relu1_1": 100.0, "relu2_1": 50.0, "relu3_1": 25.0}
 
 
-def picture(seed, height, width, dtype=torch.float64):
+def make_image(seed, height, width, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(1, 3, height, width, generator=generator, dtype=dtype) * 2 - 1
 
@@ -35,7 +35,7 @@ def enlarged(images):
 @pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "half_sum"])
 def test_tiles_give_the_losses_and_the_gradient_of_the_whole(size, regions, reduction):
-    photo, styles = picture(0, *size), [picture(1, 50, 60), picture(2, 64, 48)]
+    photo, styles = make_image(0, *size), [make_image(1, 50, 60), make_image(2, 64, 48)]
     masks = None
     if regions:
         left = torch.zeros(1, 1, *size, dtype=torch.float64)
@@ -43,7 +43,7 @@ def test_tiles_give_the_losses_and_the_gradient_of_the_whole(size, regions, redu
         masks = torch.cat([left, 1 - left])
     results = []
     for tile in (1000, 32):
-        image = picture(3, *size).requires_grad_()
+        image = make_image(3, *size).requires_grad_()
         goal = objective(tile, photo=photo, styles=styles, masks=masks, reduction=reduction)
         results.append((goal(image), image.grad))
     (whole, slope), (tiled, slope_tiled) = results
@@ -56,7 +56,7 @@ def test_tiles_give_the_losses_and_the_gradient_of_the_whole(size, regions, redu
 def test_the_gradient_is_that_of_double_precision_in_every_memory_format(memory_format):
     found = {}
     for dtype in (torch.float32, torch.float64):
-        photo, style, start = (picture(seed, 48, 40, torch.float64).to(dtype) for seed in (0, 1, 3))
+        photo, style, start = (make_image(seed, 48, 40, torch.float64).to(dtype) for seed in (0, 1, 3))
         goal = objective(1000, photo=photo, styles=[style], dtype=dtype)
         goal.features.to(memory_format=memory_format if dtype == torch.float32 else torch.contiguous_format)
         goal(image := start.requires_grad_())
@@ -66,30 +66,30 @@ def test_the_gradient_is_that_of_double_precision_in_every_memory_format(memory_
 
 
 def test_the_photo_itself_has_no_content_loss_and_the_style_no_style_loss():
-    photo = picture(0, 40, 48)
+    photo = make_image(0, 40, 48)
     losses = objective(1000, photo=photo, styles=[photo])(photo.clone().requires_grad_())
     assert losses["content"] == 0
     assert losses["style"].item() == pytest.approx(0, abs=1e-20)
 
 
 def test_mixed_styles_pull_as_their_losses_together_do():
-    photo, styles = picture(0, 40, 48), [picture(1, 40, 40), picture(2, 40, 40)]
+    photo, styles = make_image(0, 40, 48), [make_image(1, 40, 40), make_image(2, 40, 40)]
     slopes = []
     for chosen in (styles, styles[:1], styles[1:]):
-        image = picture(3, 40, 48).requires_grad_()
+        image = make_image(3, 40, 48).requires_grad_()
         objective(1000, photo=photo, styles=chosen)(image)
         slopes.append(image.grad)
     torch.testing.assert_close(slopes[0], (slopes[1] + slopes[2]) / 2)
 
 
 def test_a_region_feels_its_own_style_alone():
-    photo = picture(0, 64, 64)
+    photo = make_image(0, 64, 64)
     left = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
     left[..., :32] = 1
     slopes = []
     for other in (2, 3):
-        image = picture(4, 64, 64).requires_grad_()
-        goal = objective(1000, photo=photo, styles=[picture(1, 64, 64), picture(other, 64, 64)],
+        image = make_image(4, 64, 64).requires_grad_()
+        goal = objective(1000, photo=photo, styles=[make_image(1, 64, 64), make_image(other, 64, 64)],
                          masks=torch.cat([left, 1 - left]))  # fmt: skip
         goal(image)
         slopes.append(image.grad)
@@ -101,9 +101,9 @@ def test_a_region_feels_its_own_style_alone():
 @pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
 def test_it_makes_exactly_as_many_evaluations_and_returns_the_best(optimiser):
     seen = []
-    goal = objective(1000, photo=picture(0, 32, 32), styles=[picture(1, 32, 32)])
+    goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     painter = Painter(optimiser, on_evaluation=lambda done, all_, losses: seen.append(sum(losses.values()).item()))
-    found = painter(goal, picture(0, 32, 32), 30).requires_grad_()
+    found = painter(goal, make_image(0, 32, 32), 30).requires_grad_()
     assert len(seen) == 30
     assert min(seen) < 0.3 * seen[0]
     assert sum(goal(found).values()).item() == pytest.approx(min(seen), rel=1e-12)
@@ -111,16 +111,16 @@ def test_it_makes_exactly_as_many_evaluations_and_returns_the_best(optimiser):
 
 def test_adam_takes_its_moments_to_the_next_scale():
     painter = Painter("adam", lr=1e-12)  # stands still: its moments are averages of one gradient
-    goal = objective(1000, photo=picture(0, 32, 32), styles=[picture(1, 32, 32)])
-    painter(goal, picture(0, 32, 32), 3)
+    goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
+    painter(goal, make_image(0, 32, 32), 3)
     before = painter._memory["exp_avg"]
     after = painter._resized(torch.Size([1, 3, 48, 48]))
     torch.testing.assert_close(after["exp_avg"], enlarged(before))
     assert after["step"] == 3
 
 
-def test_it_goes_on_from_the_best_picture_where_losses_cease_to_be_finite():
-    goal = objective(1000, photo=picture(0, 32, 32), styles=[picture(1, 32, 32)])
+def test_it_goes_on_from_the_best_image_where_losses_cease_to_be_finite():
+    goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     calls = []
 
     def broken(image):
@@ -130,14 +130,14 @@ def test_it_goes_on_from_the_best_picture_where_losses_cease_to_be_finite():
             image.grad.fill_(float("nan"))
         return losses
 
-    found = Painter()(broken, picture(0, 32, 32), 30)
+    found = Painter()(broken, make_image(0, 32, 32), 30)
     assert found.isfinite().all()
-    start = picture(0, 32, 32).requires_grad_()
+    start = make_image(0, 32, 32).requires_grad_()
     found.requires_grad_()
     assert sum(goal(found).values()) < 0.5 * sum(goal(start).values())
 
 
 def test_a_start_that_is_not_finite_is_refused():
-    goal = objective(1000, photo=picture(0, 32, 32), styles=[picture(1, 32, 32)])
+    goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     with pytest.raises(DivergedError, match="not finite"):
         Painter()(goal, torch.full((1, 3, 32, 32), float("nan"), dtype=torch.float64), 3)

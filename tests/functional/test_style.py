@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclestyle.losses.style import (
+from cyclestyle.functional.style import (
     adaptive_instance_norm,
     content_loss,
     gram_matrix,
@@ -68,8 +68,8 @@ def test_the_content_loss_in_both_reductions():
 
 
 def test_total_variation_by_hand():
-    picture = torch.tensor([[[[0.0, 1.0], [3.0, 3.0]]]])
-    assert total_variation(picture) == (1 + 0 + 9 + 4) / 4
+    image = torch.tensor([[[[0.0, 1.0], [3.0, 3.0]]]])
+    assert total_variation(image) == (1 + 0 + 9 + 4) / 4
 
 
 @pytest.mark.parametrize(

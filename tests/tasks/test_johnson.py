@@ -4,10 +4,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from cyclestyle.errors import CheckpointError, CycleStyleError, DataError, ImageError
+from cyclestyle.functional.style import gram_matrix
 from cyclestyle.images import read_image, to_tensor
-from cyclestyle.losses.style import gram_matrix
 from cyclestyle.networks.vgg import build_vgg, random_weights
-from cyclestyle.tasks import FastStyle
+from cyclestyle.tasks import Johnson
 
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_2", "relu2_2"]}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -22,7 +22,7 @@ def paintings(samples):
 def new_task(paintings):
     def new(**changes):
         torch.manual_seed(0)
-        task = FastStyle(**{"style": paintings, "weights": "random", "width": 2, **LAYERS, **changes})
+        task = Johnson(**{"style": paintings, "weights": "random", "width": 2, **LAYERS, **changes})
         task.log = lambda *values, **options: None  # there is no trainer to log to
         task.setup("fit")
         return task
@@ -131,7 +131,7 @@ def test_the_loss_falls(new_task):
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_other_precisions(paintings, precision):
     torch.manual_seed(0)
-    task = FastStyle(style=paintings, weights="random", width=2, **LAYERS)
+    task = Johnson(style=paintings, weights="random", width=2, **LAYERS)
     before = {key: value.clone() for key, value in task.state_dict().items()}
     data = DataLoader([{"images": photos(1)[0]} for _ in range(2)], batch_size=1)
     trainer = pl.Trainer(max_steps=2, accelerator="cpu", precision=precision, log_every_n_steps=1, **QUIET)
@@ -152,15 +152,15 @@ def test_a_checkpoint_needs_neither_paintings_nor_vgg(new_task, tmp_path, sample
     style = tmp_path / "painting.png"
     style.write_bytes((samples / "trainB" / "0000.png").read_bytes())
     torch.save(random_weights("vgg19"), tmp_path / "vgg.pth")
-    task = FastStyle(style=[str(style)], network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
+    task = Johnson(style=[str(style)], network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
     data = DataLoader([{"images": photos(1)[0]}], batch_size=1)
     trainer = pl.Trainer(max_steps=1, accelerator="cpu", **QUIET)
     trainer.fit(task, data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     style.unlink()
     (tmp_path / "vgg.pth").unlink()
-    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["cyclestyle_task"] == "FastStyle"
-    loaded = FastStyle.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["cyclestyle_task"] == "Johnson"
+    loaded = Johnson.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     loaded.setup("predict")
     assert loaded.judges == ()
     with torch.no_grad():
@@ -174,7 +174,7 @@ def test_a_vgg_of_its_own_file_is_not_calibrated_if_normalised(tmp_path, paintin
     weights |= {"0.weight": torch.eye(3)[:, :, None, None], "0.bias": torch.zeros(3)}
     assert build_vgg(["relu1_2"], weights).normalised
     torch.save(weights, tmp_path / "vgg.pth")
-    task = FastStyle(style=paintings, network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
+    task = Johnson(style=paintings, network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
     task.setup("fit")
     assert torch.equal(task.judges[0].features.convolutions[1].weight, weights["3.weight"])
     assert torch.equal(task.judges[0].shallow(photos())["relu2_2"], task.judges[0].features(photos())["relu2_2"])
@@ -186,7 +186,7 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
     with pytest.raises(ImageError, match=r"cannot read nowhere\.jpg"):
         new_task(style=["nowhere.jpg"])
     (tmp_path / "fake.jpg").write_text("text")
-    with pytest.raises(ImageError, match=r"fake\.jpg: its content is no picture"):
+    with pytest.raises(ImageError, match=r"fake\.jpg: its content is no image"):
         new_task(style=[str(tmp_path / "fake.jpg")])
     with pytest.raises(CheckpointError, match=r"nowhere\.pth do not exist"):
         new_task(weights="nowhere.pth")
@@ -211,4 +211,4 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        FastStyle(**settings)
+        Johnson(**settings)

@@ -9,7 +9,7 @@ from cyclestyle import Translator
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import ResNetGenerator, UNetGenerator
 from cyclestyle.tasks import CycleGAN
-from cyclestyle.translate.official import NETWORKS, write_official
+from cyclestyle.weights.official import NETWORKS, write_official
 
 CARRIED = HERE / "reference"
 

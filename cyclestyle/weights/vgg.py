@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.vgg import VGG, Pooling, VGGName, build_vgg, random_weights
-from cyclestyle.translate.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Reading networks of fast style transfer: those of `FastStyle` runs, and of PyTorch's fast_neural_style example."""
+"""Reading networks of fast style transfer: those of `Johnson` runs, and of PyTorch's fast_neural_style example."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.transform import BLOCKS, LEVELS, TransformNetwork
-from cyclestyle.translate.official import cleaned
+from cyclestyle.weights.official import cleaned
 
 PREFIX = "transform."
 """Of the network's weights in the checkpoint of a run."""
@@ -50,7 +50,7 @@ def is_example(content: Mapping[str, Any]) -> bool:
 def read_example(weights: Mapping[str, Tensor], path: Path) -> TransformNetwork:
     """Build the network of a state_dict of PyTorch's fast_neural_style example, of any of its versions.
 
-    The example's pictures are RGB in [0, 255]; the first and the last convolution are changed so that those of the
+    The example's images are RGB in [0, 255]; the first and the last convolution are changed so that those of the
     network built here are in [-1, 1], and nothing else about it differs. Running statistics, which old files have
     and which instance norm does not use, are left out, as is what wrappers put before the names.
 

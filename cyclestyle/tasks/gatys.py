@@ -1,4 +1,4 @@
-"""Gatys' method: a picture is painted by optimising its pixels, so that nothing is trained."""
+"""Gatys' method: an image is painted by optimising its pixels, so that nothing is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.losses.style import Reduction
+from cyclestyle.functional.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
+from cyclestyle.functional.style import Reduction
 from cyclestyle.networks.vgg import WIDTHS, Pooling, VGGName
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
-from cyclestyle.translate.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
-from cyclestyle.translate.gatys import GramObjective, GramWeights, OnEvaluation, Optimiser, Painter
-from cyclestyle.translate.vgg import load_vgg
+from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, OnEvaluation, Optimiser, Painter
+from cyclestyle.weights.vgg import load_vgg
 
 Start = Literal["content", "noise", "style"]
 Colour = Literal["style", "luminance", "match"]
@@ -48,7 +48,7 @@ PRESETS = {
 }
 
 
-class GramStyle(pl.LightningModule):
+class Gatys(pl.LightningModule):
     """Paints each photo by optimising its pixels until a VGG sees its content and the styles' Gram matrices.
 
     Gatys, Ecker & Bethge 2016, *Image Style Transfer Using Convolutional Neural Networks*; pyramid, regions and
@@ -67,10 +67,10 @@ class GramStyle(pl.LightningModule):
         start: `content`, `noise` or `style`.
         optimiser: `lbfgs` or `adam`.
         lr: Adam's learning rate.
-        history: steps that L-BFGS remembers, each taking twice the picture's memory; 20 or 50 find nothing better.
+        history: steps that L-BFGS remembers, each taking twice the image's memory; 20 or 50 find nothing better.
         sizes: side of a square of as many pixels, scale after scale; a smaller photo is not enlarged.
         steps: evaluations of the losses on each scale.
-        style_scale: size of the style pictures relative to `sizes`.
+        style_scale: size of the style images relative to `sizes`.
         colour: `style` (the painting's colours), `luminance` (the photo's: only light and dark are painted), or
             `match` (the photo's: the painting first takes on their mean and covariance).
         colour_match: how `match` does it: `cholesky`, `pca` or `transport`.
@@ -143,7 +143,7 @@ class GramStyle(pl.LightningModule):
         self.style_weights: list[float] = []
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Paint in these styles, pictures `(3, H, W)` in [-1, 1]; their Gram matrices are averaged by `weights`."""
+        """Paint in these styles, images `(3, H, W)` in [-1, 1]; their Gram matrices are averaged by `weights`."""
         if self.losses.style and not styles:
             raise CycleStyleError("no style: name a painting with --style, or set --model.style_weight 0")
         self.styles = list(styles)
@@ -175,7 +175,7 @@ class GramStyle(pl.LightningModule):
         if masks is not None and len(masks) != len(self.styles):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
         if photo.dtype not in (torch.float32, torch.float64):
-            raise CycleStyleError("pictures are not painted in half precision; set trainer.precision to 32-true")
+            raise CycleStyleError("images are not painted in half precision; set trainer.precision to 32-true")
         painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
         image: Tensor | None = None
         # Slopes of Gram matrices are far below what half precision knows, and nothing scales them here.
@@ -211,7 +211,7 @@ class GramStyle(pl.LightningModule):
         return resized(style, working_size(style.shape, round(size * self.style_scale), self.features.min_size))
 
     def _first(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
-        """The picture that painting begins with."""
+        """The image that painting begins with."""
         if self.start == "style" and styles:
             return resized(styles[0], photo.shape[-2:])
         if self.start == "content":
@@ -221,7 +221,7 @@ class GramStyle(pl.LightningModule):
 
 
 def working_size(shape: Sequence[int], size: int, least: int) -> tuple[int, int]:
-    """Height and width with as many pixels as a square of `size`, in proportion; pictures are not enlarged.
+    """Height and width with as many pixels as a square of `size`, in proportion; images are not enlarged.
 
     A side below `least` pixels, with which a network could do nothing, becomes that long.
     """

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cyclestyle.translate.colour import ColourTransfer, put_luminance, to_grey
+from cyclestyle.functional.colour import ColourTransfer, put_luminance, to_grey
 
 
 def moments(images):
@@ -29,13 +29,13 @@ def test_a_domain_is_mapped_onto_itself_by_the_identity():
 
 @pytest.mark.parametrize("method", ["transport", "pca", "cholesky"])
 @pytest.mark.parametrize("deviation", [1e-2, 1e-3, 1e-5])
-def test_a_nearly_grey_picture_is_mapped_onto_itself_too(method, deviation):
+def test_a_nearly_grey_image_is_mapped_onto_itself_too(method, deviation):
     torch.manual_seed(0)
-    picture = 0.2 * torch.randn(1, 16, 16) + deviation * torch.randn(3, 16, 16)
-    assert torch.allclose(ColourTransfer.fit([picture], [picture], method)(picture), picture, atol=1e-6)
+    image = 0.2 * torch.randn(1, 16, 16) + deviation * torch.randn(3, 16, 16)
+    assert torch.allclose(ColourTransfer.fit([image], [image], method)(image), image, atol=1e-6)
 
 
-def test_one_colour_pictures_stay_finite():
+def test_one_colour_images_stay_finite():
     transfer = ColourTransfer.fit([torch.zeros(3, 4, 4)], [torch.full((3, 4, 4), 0.5)])
     assert torch.allclose(transfer(torch.zeros(3, 4, 4)), torch.full((3, 4, 4), 0.5))
 

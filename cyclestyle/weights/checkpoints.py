@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.files import written_whole
+from cyclestyle.files import atomic_write
 
 # What torch.load raises for a file that is cut off, is text, or holds random bytes.
 _DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile)
@@ -51,7 +51,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
     buffer = io.BytesIO()  # torch's own writer does not say why a file could not be written
     torch.save(checkpoint, buffer)
     try:
-        with written_whole(path, sync=True) as file:
+        with atomic_write(path, sync=True) as file:
             file.write(buffer.getbuffer())
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}; what was there is intact") from error

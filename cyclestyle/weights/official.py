@@ -20,7 +20,7 @@ from cyclestyle.networks import (
 )
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import DEPTHS, GeneratorName, UpsampleName
-from cyclestyle.translate.checkpoints import read_checkpoint, write_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 
 NETWORKS = {"G_AB": "G_A", "G_BA": "G_B", "D_B": "D_A", "D_A": "D_B"}
 """This project's name of each network, and the one in the original's file names (`D_A` judges domain B there)."""

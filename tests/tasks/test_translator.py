@@ -24,7 +24,7 @@ def test_unet_takes_any_size():
     assert Translator(UNetGenerator(ngf=2, depth=5))(Image.new("RGB", (50, 33))).size == (50, 33)
 
 
-def test_pictures_of_fitting_size_go_through_untouched():
+def test_images_of_fitting_size_go_through_untouched():
     torch.manual_seed(0)
     generator = ResNetGenerator(ngf=2, blocks=1)
     batch = torch.rand(2, 3, 16, 20) * 2 - 1

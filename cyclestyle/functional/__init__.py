@@ -1,5 +1,5 @@
 """Losses: pure functions of tensors."""
 
-from cyclestyle.losses.adversarial import GanMode, discriminator_loss, generator_loss
+from cyclestyle.functional.adversarial import GanMode, discriminator_loss, generator_loss
 
 __all__ = ["GanMode", "discriminator_loss", "generator_loss"]

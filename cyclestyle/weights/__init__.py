@@ -1,0 +1,1 @@
+"""Weights: checkpoints, and the file formats of other programs."""
