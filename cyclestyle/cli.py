@@ -1,4 +1,4 @@
-"""The command line: finds the command, runs it, and turns a user's mistake into one line."""
+"""The command line: finds the command, runs it, and reports a user's mistake in one line."""
 
 import sys
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ USAGE = "usage: cyclestyle [-h] [--version] COMMAND ..."
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status: 0 done, 1 it failed, 2 it was called wrongly."""
+    """Run a command line and return its exit status: 0 for success, 1 for a failure, 2 for a wrong call."""
     words = list(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         print(_help(), file=sys.stdout if words else sys.stderr)
@@ -36,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return _fail(f"unknown command {name}; choose from {', '.join(COMMANDS)}", status=2)
     try:
-        return int(import_module(f"cyclestyle.commands.{COMMANDS[name][0]}").run(name, rest))
+        return _run(name, rest)
     except StoppedError as stop:
         if str(stop):
             print(f"cyclestyle: {stop}", file=sys.stderr)
@@ -45,6 +45,15 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(error), status=error.status)
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
+
+
+def _run(name: str, args: Sequence[str]) -> int:
+    from cyclestyle.commands.errors import one_line_errors
+    from cyclestyle.commands.process import quiet
+
+    quiet()
+    with one_line_errors():
+        return int(import_module(f"cyclestyle.commands.{COMMANDS[name][0]}").run(name, args))
 
 
 def console() -> NoReturn:

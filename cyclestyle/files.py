@@ -1,11 +1,14 @@
 """Writing files whole or not at all."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from cyclestyle.errors import CycleStyleError
 
 UNFINISHED = ".unfinished-"
 """What the temporary names begin with. A process that is killed leaves its own behind."""
@@ -39,6 +42,24 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file atomically.
+
+    Raises:
+        CycleStyleError: the folder cannot be written, or the disk is full; `path` is as it was.
+    """
+    try:
+        with atomic_write(path) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise CycleStyleError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; see `write_file`."""
+    write_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -32,7 +32,7 @@ from cyclestyle.files import UNFINISHED
 Moment = Callable[[Path], bool]
 """Says, looking at the folder of a run, whether to kill it now."""
 
-COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "image_pools", "random", "UnpairedImages")
+COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "rank_states", "random", "UnpairedImages")
 
 
 def command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:

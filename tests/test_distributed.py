@@ -109,7 +109,7 @@ def test_lightnings_own_launcher(tiny_fit, tmp_path):
     assert result.returncode == 0, result.stderr
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 3  # seven images: the odd one out is left to another epoch
-    assert len(last["image_pools"]) == len(last["random"]) == 2
+    assert len(last["rank_states"]) == len(last["random"]) == 2
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["to all", "to one"])
@@ -154,7 +154,7 @@ def test_two_nodes_under_torchrun(tiny_fit, tmp_path):
     assert [node.returncode for node in nodes] == [0, 0], outputs
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 3
-    assert len(last["image_pools"]) == 2
+    assert len(last["rank_states"]) == 2
     assert len(losses(tmp_path)) == 3
 
 

@@ -10,10 +10,8 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from cyclestyle.tasks.base import as_task
 from cyclestyle.weights.checkpoints import read_checkpoint
-from cyclestyle.weights.fast_neural_style import PREFIX
-
-GENERATORS = ("G_AB.", "G_BA.", PREFIX, "encoder.", "decoders.")
 
 
 class EMAGenerators(pl.Callback):
@@ -55,7 +53,7 @@ class EMAGenerators(pl.Callback):
         """Begin with the weights as they are, or go on with a checkpoint's."""
         self._last_step = trainer.global_step
         if self.decay:
-            now = generator_weights(pl_module)
+            now = averaged_weights(pl_module)
             self.weights = {name: self.weights.get(name, value).to(value).clone() for name, value in now.items()}
 
     def on_train_batch_end(
@@ -67,7 +65,7 @@ class EMAGenerators(pl.Callback):
         self._last_step = trainer.global_step
         self._steps += 1
         decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
-        now = generator_weights(pl_module)
+        now = averaged_weights(pl_module)
         with torch.no_grad():
             torch._foreach_lerp_([self.weights[name] for name in now], list(now.values()), 1 - decay)
 
@@ -90,7 +88,7 @@ class EMAGenerators(pl.Callback):
     @contextmanager
     def in_place(self, pl_module: pl.LightningModule) -> Iterator[None]:
         """Let the generators have the averaged weights, and give them theirs back."""
-        now = generator_weights(pl_module)
+        now = averaged_weights(pl_module)
         own = {name: value.clone() for name, value in now.items()}
         _put(now, self.weights)
         try:
@@ -99,9 +97,10 @@ class EMAGenerators(pl.Callback):
             _put(now, own)
 
 
-def generator_weights(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    """The generators' parameters under their names in the task, detached but not copied."""
-    found = ((name, p) for name, p in pl_module.named_parameters() if name.startswith(GENERATORS))
+def averaged_weights(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """Return the trained parameters that the task averages, under their names in the task, detached but not copied."""
+    prefixes = tuple(f"{name}." for name in as_task(pl_module).averaged_modules())
+    found = ((name, p) for name, p in pl_module.named_parameters() if name.startswith(prefixes))
     return {name: p.detach() for name, p in found if p.requires_grad}
 
 

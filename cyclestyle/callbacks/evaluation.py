@@ -1,52 +1,53 @@
-"""How good the translations of the test split are: measured at every validation, and by `test`."""
+"""Measures the translations of the test split, at every validation and by `test`."""
 
 import json
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from cyclestyle.callbacks.ema import EMAGenerators
-from cyclestyle.files import atomic_write
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.files import write_file
 from cyclestyle.images import as_rgb
-from cyclestyle.metrics import ExtractorName, build_extractor, content_distance, set_distance, structure_distance
-from cyclestyle.tasks import Autoencoder, CycleGAN
+from cyclestyle.metrics import (
+    METRICS,
+    ExtractorName,
+    build_extractor,
+    columns,
+    finite,
+    mean,
+    measure_images,
+    measure_sets,
+)
+from cyclestyle.tasks.base import DOMAINS, Task, as_task
 
-DIRECTIONS = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
 T = TypeVar("T")
-LOGGED = ("kid", "kid_std", "fid", "content", "structure", "cycle_psnr", "cycle_ssim")
-
-
-@dataclass
-class Judged:
-    """What is kept of one translated image, on the CPU."""
-
-    embedding: Tensor
-    content: float
-    structure: float
-    cycle_psnr: float
-    cycle_ssim: float
+Measured = dict[str, Any]
+"""What is kept of a translated image, on the CPU: its `embedding` `(C,)`, and each metric by name."""
 
 
 class Evaluation(pl.Callback):
-    """Measures both directions on the test split, for the raw and, if there are any, the averaged generators.
+    """Measures each direction of the task on the test split, for the raw and, if there are any, averaged weights.
 
-    Logs `val/kid_AtoB`, `val/fid_AtoB`, `val/content_AtoB`, `val/structure_AtoB`, `val/cycle_psnr_AtoB`,
-    `val/cycle_ssim_AtoB`, the same for `BtoA`, and `val/kid`, the mean of both directions, which `best.ckpt`
-    goes by; for averaged generators under `val_ema/`. The lower, the closer, but for PSNR and SSIM. KID and FID
-    compare the translations of the test split with the target domain's training images; the extractor and
-    the counts stand beside each figure in `<run>/evaluation.jsonl`. Each image counts once, however often a
-    loader repeats it. Tasks that translate in one direction only are not measured.
+    Logs every metric of `cyclestyle.metrics.METRICS` that applies, as `val/kid_AtoB`, `val/content_AtoB` and so on,
+    and `val/kid`, the mean over the directions, which `best.ckpt` goes by; for averaged weights under `val_ema/`.
+    KID and FID compare the translations of the test split with the training images of the target domain. The
+    extractor and the counts are beside each figure in `<run>/evaluation.jsonl`. Each image counts once, however often
+    a loader repeats it. Tasks without directions are not measured.
 
     Args:
         extractor: `statistics` (needs no file), `squeezenet`, `vgg`, `inception`, or `none` for no evaluation.
         weights: a file for the extractor.
         max_reals: training images of each domain to compare with.
+
+    Attributes:
+        table: the figures of the latest validation or test, by variant and direction, such as `raw AtoB`.
+        measured: what was measured of each image: by variant (`raw`, `ema`), direction and path.
+        samples: what `sample` returned for the latest batch, by variant.
     """
 
     def __init__(
@@ -57,19 +58,17 @@ class Evaluation(pl.Callback):
         self.extractor = None if extractor == "none" else build_extractor(extractor, weights)  # type: ignore[arg-type]
         self.max_reals = max_reals
         self.table: dict[str, dict[str, Any]] = {}
-        self.shown: dict[str, dict[str, Tensor]] = {}  # of the latest batch, by variant
-        self._judged: dict[str, dict[str, dict[str, Judged]]] = {}  # variant, direction, path
-        self._reals: dict[str, Tensor] = {}
-
-    # The test split goes by
+        self.samples: dict[str, dict[str, Tensor]] = {}
+        self.measured: dict[str, dict[str, dict[str, Measured]]] = {}
+        self._domains: dict[str, Tensor] = {}  # embeddings of the training images
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
-        self._judged = {}
+        """Reset the figures."""
+        self.measured, self.table = {}, {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
-        self._judged = {}
+        """Reset the figures."""
+        self.measured, self.table = {}, {}
 
     def on_validation_batch_end(
         self,
@@ -80,16 +79,18 @@ class Evaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Judge the images of a batch."""
-        if self.extractor is None or trainer.sanity_checking or not has_directions(pl_module):
+        """Measure the images of a batch."""
+        if trainer.sanity_checking:
             return
-        self.shown = {"raw": outputs}
+        task = as_task(pl_module)
+        self.samples = {"raw": outputs}
         ema = ema_of(trainer)
         if ema is not None:
-            with ema.in_place(pl_module):
-                self.shown["ema"] = pl_module.sample(batch)  # type: ignore[operator]  # the task's method
-        for variant, shown in self.shown.items():
-            self._judge(variant, shown, batch)
+            with ema.in_place(task):
+                self.samples["ema"] = task.sample(batch)
+        if self.extractor is not None:
+            for variant, sample in self.samples.items():
+                self._measure(task, variant, sample, batch)
 
     def on_test_batch_end(
         self,
@@ -100,110 +101,93 @@ class Evaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Judge the images of a batch."""
+        """Measure the images of a batch."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
-    def _judge(self, variant: str, shown: dict[str, Tensor], batch: dict[str, Any]) -> None:
+    def _measure(self, task: Task, variant: str, sample: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         assert self.extractor is not None
-        for direction, (source, target) in DIRECTIONS.items():
-            judged = self._judged.setdefault(variant, {}).setdefault(direction, {})
-            paths = batch.get(f"paths_{source}") or [str(len(judged) + n) for n in range(len(batch[source]))]
-            if judged.keys() >= set(paths):
-                continue  # the smaller domain, once more
-            real, fake, rec = (
-                as_rgb(shown[name].float()) for name in (f"real_{source}", f"fake_{target}", f"rec_{source}")
-            )
-            extractor = self.extractor.to(real.device)
-            embeddings = extractor(fake).cpu()
-            content = content_distance(extractor, real, fake)
-            structure = structure_distance(extractor, real, fake)
+        for direction in task.directions:
+            source, target = DOMAINS[direction]
+            known = self.measured.setdefault(variant, {}).setdefault(direction, {})
+            paths = batch.get(f"paths_{source}") or [str(len(known) + n) for n in range(len(batch[source]))]
+            if known.keys() >= set(paths):
+                continue  # the loader repeats the smaller domain
+            names = {"input": f"real_{source}", "translation": f"fake_{target}", "reconstruction": f"rec_{source}"}
+            images = {role: as_rgb(sample[name].float()) for role, name in names.items() if name in sample}
+            extractor = self.extractor.to(images["translation"].device)
+            embeddings = extractor(images["translation"]).cpu()
+            figures = measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
             for n, path in enumerate(paths):
-                psnr = peak_signal_noise_ratio(rec[n], real[n], data_range=2.0)
-                ssim = structural_similarity_index_measure(rec[n : n + 1], real[n : n + 1], data_range=2.0)
-                assert isinstance(ssim, Tensor)
-                judged[path] = Judged(embeddings[n], content[n].item(), structure[n].item(), psnr.item(), ssim.item())
-
-    # and is summed up
+                known[path] = {"embedding": embeddings[n], **{name: each[n].item() for name, each in figures.items()}}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the figures, so that checkpoints and early stopping can go by them."""
-        self._sum_up(trainer, pl_module, "val")
+        self._log(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the figures."""
-        self._sum_up(trainer, pl_module, "test")
+        self._log(trainer, pl_module, "test")
 
-    def _sum_up(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self.extractor is None or trainer.sanity_checking or not has_directions(pl_module):
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.sanity_checking or not self.measured:
             return
-        self.table = {}
-        for variant, directions in self._judged.items():
+        for variant, directions in self.measured.items():
             prefix = stage if variant == "raw" else f"{stage}_{variant}"
-            for direction, (_, target) in DIRECTIONS.items():
-                judged = gathered(directions[direction], trainer)
-                row = self._row(judged, self._embeddings_of_reals(trainer, pl_module, target))
+            for direction, measured in directions.items():
+                embeddings = self._embeddings(trainer, pl_module, direction[-1])
+                row = self._row(gathered(measured, trainer), embeddings)
                 self.table[f"{variant} {direction}"] = row
-                for name in LOGGED:
+                for name in ("kid_std", *columns(row)):
                     pl_module.log(f"{prefix}/{name}_{direction}", row[name], batch_size=1)
-            kids = [self.table[f"{variant} {direction}"]["kid"] for direction in DIRECTIONS]
-            pl_module.log(f"{prefix}/kid", sum(kids) / len(kids), batch_size=1)
+            kids = [self.table[f"{variant} {direction}"]["kid"] for direction in directions]
+            pl_module.log(f"{prefix}/kid", mean(kids), batch_size=1)
         if trainer.is_global_zero and stage == "val":
+            rows = {name: finite(row) for name, row in self.table.items()}
             file = Path(trainer.default_root_dir) / "evaluation.jsonl"
-            append_step(file, {"step": trainer.global_step, "epoch": trainer.current_epoch, **self.table})
+            append_step(file, {"step": trainer.global_step, "epoch": trainer.current_epoch, **rows})
 
-    def _row(self, judged: dict[str, Judged], reals: Tensor) -> dict[str, Any]:
+    def _row(self, measured: dict[str, Measured], domain: Tensor) -> dict[str, Any]:
+        """The means over the images, and the distances to the target domain."""
         assert self.extractor is not None
-        each = [judged[path] for path in sorted(judged)]
-        fakes = torch.stack([one.embedding for one in each])
-        row: dict[str, Any] = {
-            name: sum(getattr(one, name) for one in each) / len(each)
-            for name in ("content", "structure", "cycle_psnr", "cycle_ssim")
-        }
-        if min(len(reals), len(fakes)) >= 2:
-            row |= set_distance(reals, fakes, self.extractor.name)._asdict()
-        else:
-            row |= {"kid": math.nan, "kid_std": math.nan, "fid": math.nan, "extractor": self.extractor.name}
-        return row
+        each = [measured[path] for path in sorted(measured)]
+        embeddings = torch.stack([one["embedding"] for one in each])
+        means = {name: mean([one[name] for one in each]) for name in METRICS if name in each[0]}
+        return {**means, **measure_sets(domain, embeddings, self.extractor.name)}
 
-    def _embeddings_of_reals(self, trainer: pl.Trainer, pl_module: pl.LightningModule, domain: str) -> Tensor:
-        """The training images of a domain, embedded once a run."""
-        if domain not in self._reals:
+    def _embeddings(self, trainer: pl.Trainer, pl_module: pl.LightningModule, domain: str) -> Tensor:
+        """The embeddings of the training images of a domain, computed once a run."""
+        if domain not in self._domains:
             assert self.extractor is not None
-            loader = trainer.datamodule.domain_images(f"train_{domain}", self.max_reals)  # type: ignore[attr-defined]
+            data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+            if not hasattr(data, "domain_images"):
+                raise CycleStyleError(
+                    "evaluation needs the training images of both domains; train with UnpairedImages, "
+                    "or set evaluation.extractor to none"
+                )
+            loader = data.domain_images(f"train_{domain}", self.max_reals)
             with torch.no_grad():
                 batches = [self.extractor(as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
-            self._reals[domain] = torch.cat(batches)
-        return self._reals[domain]
-
-    @property
-    def judged(self) -> dict[str, dict[str, dict[str, Judged]]]:
-        """What was found of each image: by variant (`raw`, `ema`), direction and path."""
-        return self._judged
-
-
-def has_directions(pl_module: pl.LightningModule) -> bool:
-    """Whether the task translates A to B and B to A, and has batches of both."""
-    return isinstance(pl_module, CycleGAN | Autoencoder)
+            self._domains[domain] = torch.cat(batches)
+        return self._domains[domain]
 
 
 def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:
-    """The callback that holds averaged generators, if there are any."""
+    """Return the callback that holds averaged weights, if there are any."""
     found = [callback for callback in trainer.callbacks if isinstance(callback, EMAGenerators)]  # type: ignore[attr-defined]
     return found[0] if found and found[0].weights else None
 
 
-def gathered(judged: dict[str, T], trainer: pl.Trainer) -> dict[str, T]:
-    """What is known of the images of all processes, by path."""
+def gathered(measured: dict[str, T], trainer: pl.Trainer) -> dict[str, T]:
+    """Return what all processes know of their images, by path."""
     if trainer.world_size == 1:
-        return judged
+        return measured
     everyone: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, judged)
+    torch.distributed.all_gather_object(everyone, measured)
     return {path: one for part in everyone for path, one in part.items()}
 
 
 def append_step(file: Path, row: dict[str, Any]) -> None:
-    """Add a line; those of later steps are of a run that was resumed from before, and are dropped."""
+    """Append a line; lines of the same or later steps are from before a resume, and are removed."""
     lines = file.read_text().splitlines() if file.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] < row["step"]]
-    with atomic_write(file) as new:
-        new.write("".join(f"{line}\n" for line in [*kept, json.dumps(row)]).encode())
+    write_file(file, "".join(f"{line}\n" for line in [*kept, json.dumps(row)]))

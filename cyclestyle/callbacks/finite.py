@@ -47,7 +47,7 @@ class FiniteNumbers(pl.Callback):
         """Remember the losses, and look at them when it is time."""
         if not self.every_n_steps:
             return
-        paths = [path for key in ("paths_A", "paths_B", "paths") for path in batch.get(key, [])]
+        paths = [path for key in batch if key.startswith("paths") for path in batch[key]]
         self._steps.append(_Step(self._number, trainer.current_epoch, outputs["losses"], paths))
         if (
             len(self._steps) >= self.every_n_steps or pl_module.device.type == "cpu"

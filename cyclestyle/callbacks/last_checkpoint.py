@@ -15,6 +15,7 @@ from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.errors import CheckpointError, StoppedError
 from cyclestyle.files import UNFINISHED, remove_unfinished
 from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
+from cyclestyle.weights.upgrade import upgrade
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -168,7 +169,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: it is damaged, or holds more than tensors and plain values.
         """
-        return read_checkpoint(Path(path))
+        return upgrade(read_checkpoint(Path(path)))
 
 
 def _keep(last: Path) -> None:

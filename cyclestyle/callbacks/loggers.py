@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import csv_logs
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from cyclestyle.files import atomic_write, remove_unfinished
+from cyclestyle.files import atomic_write, remove_unfinished, write_file
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -104,6 +104,21 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
         writer.writerows(rows)
         with atomic_write(self._path) as file:
             file.write(text.getvalue().encode())
+
+
+def rename_columns(file: Path, names: Mapping[str, str]) -> None:
+    """Rename the columns of a log that an earlier version has begun; the log of this version is left alone.
+
+    Args:
+        file: a CSV file, or nothing.
+        names: old names and new ones. Some may be both, so a file is old if it has a name that is only an old one.
+    """
+    if not file.is_file():
+        return
+    header, _, rows = file.read_text().partition("\n")
+    columns = header.split(",")
+    if (names.keys() - set(names.values())) & set(columns):
+        write_file(file, ",".join(names.get(column, column) for column in columns) + "\n" + rows)
 
 
 class WandbLogger(loggers.WandbLogger):

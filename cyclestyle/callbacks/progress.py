@@ -8,6 +8,8 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 from tqdm import tqdm
 
+from cyclestyle.tasks.base import as_task
+
 
 class ProgressBar(TQDMProgressBar):
     """Losses, speed, and the time left of the epoch; beside them the time left of the whole run.
@@ -62,8 +64,8 @@ class OptimisationProgress(pl.Callback):
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask the task to tell."""
-        if self.enabled and trainer.is_global_zero and hasattr(pl_module, "on_evaluation"):
-            pl_module.on_evaluation = self._show  # type: ignore[assignment]  # the task's attribute
+        if self.enabled and trainer.is_global_zero:
+            as_task(pl_module).on_evaluation = self._show
 
     def _show(self, done: int, evaluations: int, losses: dict[str, Tensor]) -> None:
         if done == 1:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cyclestyle.callbacks.loggers import WandbLogger
 from cyclestyle.files import remove_unfinished
 from cyclestyle.images import as_rgb, to_image, write_image
+from cyclestyle.tasks.base import as_task
 
 GAP = 2  # pixels between images
 
@@ -95,8 +96,7 @@ class SampleGrid(pl.Callback):
             name: tensor.to(device=pl_module.device, dtype=next(pl_module.parameters()).dtype)
             for name, tensor in sample.items()
         }
-        shown = pl_module.sample(moved)  # type: ignore[operator]  # the task's method
-        return {name: as_rgb(images[0].float().cpu()) for name, images in shown.items()}
+        return {name: as_rgb(images[0].float().cpu()) for name, images in as_task(pl_module).sample(moved).items()}
 
 
 def _first(batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from cyclestyle.tasks.base import batch_size
+
 
 class Speed(pl.Callback):
     """Logs `train/lr`, and as `train/images_per_second` how many pairs or photos all processes together train on.
@@ -44,8 +46,7 @@ class Speed(pl.Callback):
         now = time.perf_counter()
         self.seconds += now - (self._begun if self._start is None else self._start)
         if self._start is not None:
-            size = len(next(iter(batch.values())))
-            self._laps.append((size * trainer.world_size, now - self._start))
+            self._laps.append((batch_size(batch) * trainer.world_size, now - self._start))
             images, seconds = (sum(column) for column in zip(*self._laps, strict=True))
             pl_module.log("train/images_per_second", images / seconds, batch_size=1)
         self._start = now

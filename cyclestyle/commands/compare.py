@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # jsonargparse exports it without __all__
 from torch import Tensor
 
 from cyclestyle.callbacks import WandbLogger
-from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line_errors, quiet
+from cyclestyle.commands.parser import call
 from cyclestyle.commands.predict import LISTS
+from cyclestyle.commands.process import ensure_writable
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.files import atomic_write
+from cyclestyle.files import write_json
 from cyclestyle.images import read_image, to_tensor, write_image
 from cyclestyle.metrics import (
     Extractor,
     ExtractorName,
     build_extractor,
-    content_distance,
+    finite,
+    mean,
     mean_gram,
-    set_distance,
-    style_distance,
+    measure_images,
+    measure_sets,
 )
 from cyclestyle.report import Row, comparison_page, comparison_sheet
 from cyclestyle.weights.checkpoints import read_checkpoint
@@ -48,64 +49,56 @@ class Method:
     predict: dict[str, Any]
 
 
-@dataclass(kw_only=True)
-class Comparison:
+def compare(
+    *,
+    input: str,
+    output: str,
+    target: str,
+    methods: list[Method],
+    extractor: ExtractorName = "statistics",
+    weights: str | None = None,
+    logger: WandbLogger | None = None,
+) -> int:
     """Run methods on the same photos, and write a page, a sheet and a table.
+
+    The status is 1 if any method failed.
 
     Args:
         input: a folder of photos.
-        output: folder for `index.html`, `sheet.png`, `compare.json` and every method's images.
+        output: folder for `index.html`, `sheet.png`, `compare.json` and the images of every method.
         target: a folder of paintings: the domain that results are compared with.
         methods: what is compared.
-        extractor: of the features that distances rest on: statistics, squeezenet, vgg or inception.
+        extractor: what features the distances rest on.
         weights: a file for the extractor.
+        logger: also send table and page to W&B.
     """
-
-    input: str
-    output: str
-    target: str
-    methods: list[Method]
-    extractor: ExtractorName = "statistics"
-    weights: str | None = None
+    folder = Path(output)
+    photos = {path.relative_to(input).as_posix(): path for path in find_images(Path(input))}
+    paintings = find_images(Path(target))
+    found = build_extractor(extractor, weights)
+    names = [method.name for method in methods]
+    if len({_slug(name) for name in names}) < len(names):
+        raise CycleStyleError(f"two methods have the same name among {', '.join(names)}; give each one its own")
+    ensure_writable(folder)
+    measure = _Measure(found, paintings, photos)
+    rows, results, failures = [measure.row("photo", photos)], {}, {}
+    for method in methods:
+        where = folder / _slug(method.name)
+        print(f"{method.name} …", flush=True)
+        if reason := _predict(method, Path(input), where):
+            failures[method.name] = reason
+            continue
+        results[method.name] = {key: where / key for key in photos}
+        rows.append(measure.row(method.name, results[method.name], _cost(method, where)))
+    _write(folder, rows, photos, results, measure.notes(), paintings, logger)
+    for name, reason in failures.items():
+        print(f"cyclestyle: error: {name} failed: {reason}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def run(name: str, args: Sequence[str]) -> int:
-    """Run `compare`; the status is 1 if any method failed."""
-    quiet()
-    check_configs(args)
-    with one_line_errors():
-        parser = Parser(prog="cyclestyle compare", description="Compare methods on the same photos, on one page.")
-        parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
-        parser.add_class_arguments(Comparison)
-        parser.add_subclass_arguments(WandbLogger, "logger", required=False)
-        built = parser.instantiate_classes(parser.parse_args(list(args)))
-        settings = Comparison(**{key: built[key] for key in Comparison.__dataclass_fields__})
-        return _compare(settings, built.get("logger"))
-
-
-def _compare(settings: Comparison, logger: WandbLogger | None) -> int:
-    output = Path(settings.output)
-    photos = {path.relative_to(settings.input).as_posix(): path for path in find_images(Path(settings.input))}
-    paintings = find_images(Path(settings.target))
-    extractor = build_extractor(settings.extractor, settings.weights)
-    names = [method.name for method in settings.methods]
-    if len({_slug(name) for name in names}) < len(names):
-        raise CycleStyleError(f"two methods of the same name among {', '.join(names)}; give each one its own")
-    ensure_writable(output)
-    measure = _Measure(extractor, paintings, photos)
-    rows, results, failures = [measure.row("photo", photos)], {}, {}
-    for method in settings.methods:
-        folder = output / _slug(method.name)
-        print(f"{method.name} …", flush=True)
-        if reason := _predict(method, Path(settings.input), folder):
-            failures[method.name] = reason
-            continue
-        results[method.name] = {key: folder / key for key in photos}
-        rows.append(measure.row(method.name, results[method.name], _cost(method, folder)))
-    _write(output, rows, photos, results, measure.notes(), paintings, logger)
-    for method_name, reason in failures.items():
-        print(f"cyclestyle: error: {method_name} failed: {reason}", file=sys.stderr)
-    return 1 if failures else 0
+    """Run `compare`."""
+    return call(compare, name, args)
 
 
 def _predict(method: Method, photos: Path, output: Path) -> str:
@@ -154,15 +147,15 @@ class _Measure:
     @torch.inference_mode()
     def row(self, name: str, images: Mapping[str, Path], cost: Mapping[str, Any] | None = None) -> Row:
         """The figures of a method, means over the photos."""
-        results = {key: _read(path) for key, path in images.items()}
-        style = torch.cat([style_distance(self.extractor, result, self.gram) for result in results.values()]).mean()
-        content = [content_distance(self.extractor, _read(self.photos[key]), result) for key, result in results.items()]
-        figures: dict[str, Any] = {"style": style.item(), "content": torch.cat(content).mean().item()}
-        if min(len(results), len(self.embeddings)) >= 2:
-            embeddings = torch.cat([self.extractor(result) for result in results.values()])
-            found = set_distance(self.embeddings, embeddings, self.extractor.name)
-            figures |= {"kid": found.kid, "kid_std": found.kid_std}
-        return Row(name=name, **figures, **(cost or {}))
+        embeddings, each = [], []
+        for key, path in images.items():
+            given = {"input": _read(self.photos[key]), "translation": _read(path), "gram": self.gram}
+            found = measure_images(self.extractor, given)  # type: ignore[arg-type]  # the names are those of the table
+            each.append({metric: float(value) for metric, value in found.items()})
+            embeddings.append(self.extractor(given["translation"]))
+        sets = finite(measure_sets(self.embeddings, torch.cat(embeddings), self.extractor.name))
+        style, content = (mean([one[metric] for one in each]) for metric in ("style", "content"))
+        return Row(name=name, style=style, content=content, kid=sets["kid"], kid_std=sets["kid_std"], **(cost or {}))
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
@@ -185,8 +178,7 @@ def _write(
     paintings: Sequence[Path],
     logger: WandbLogger | None,
 ) -> None:
-    with atomic_write(output / "compare.json") as file:
-        file.write((json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
+    write_json(output / "compare.json", [asdict(row) for row in rows])
     write_image(comparison_sheet(photos, results), output / "sheet.png")
     page = comparison_page(rows, photos, results, paintings=paintings[:SHOWN], notes=notes)
     page.write(output / "index.html")

@@ -1,39 +1,44 @@
 """`sample-data`: draw the embedded sample domains."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cyclestyle.commands.parser import call
 from cyclestyle.data.sample import write_samples
 
 
-def run(name: str, args: Sequence[str]) -> int:
-    """Run `sample-data`."""
-    parser = argparse.ArgumentParser(
-        prog="cyclestyle sample-data",
-        description="Draw photos (domain A) and paintings (domain B) of made-up landscapes, from a seed alone: "
-        "trainA, trainB, testA, testB, and in truthB the true painting of each photo of testA.",
-    )
-    parser.add_argument("folder", type=Path, help="where to write")
-    parser.add_argument("--train", type=int, default=240, help="training images of each domain (default %(default)s)")
-    parser.add_argument("--test", type=int, default=24, help="test images of each domain (default %(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="width and height in pixels (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images (default %(default)s)")
-    options = parser.parse_args(args)
+def sample_data(folder: str, *, train: int = 240, test: int = 24, size: int = 128, seed: int = 0) -> int:
+    """Draw photos (domain A) and paintings (domain B) of generated landscapes.
+
+    Writes trainA, trainB, testA, testB, and in truthB the true painting of each photo in testA.
+
+    Args:
+        folder: where to write.
+        train: training images of each domain.
+        test: test images of each domain.
+        size: width and height in pixels.
+        seed: another seed draws other images.
+    """
 
     def progress(done: int, total: int) -> None:
         print(f"\r{done} of {total} images", end="", file=sys.stderr, flush=True)
 
+    terminal = sys.stderr.isatty()
     drawn = write_samples(
-        options.folder,
-        train=options.train,
-        test=options.test,
-        size=options.size,
-        seed=options.seed,
-        progress=progress if sys.stderr.isatty() else lambda done, total: None,
+        Path(folder),
+        train=train,
+        test=test,
+        size=size,
+        seed=seed,
+        progress=progress if terminal else lambda done, total: None,
     )
-    if drawn and sys.stderr.isatty():
+    if drawn and terminal:
         print(file=sys.stderr)
-    print(f"{drawn} images drawn into {options.folder}")
+    print(f"{drawn} images drawn into {folder}")
     return 0
+
+
+def run(name: str, args: Sequence[str]) -> int:
+    """Run `sample-data`."""
+    return call(sample_data, name, args)

@@ -27,45 +27,38 @@ from cyclestyle.callbacks import (
     TestReport,
 )
 from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
-from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
+from cyclestyle.callbacks.loggers import rename_columns
+from cyclestyle.commands.errors import one_line
+from cyclestyle.commands.parser import Parser, check_configs, import_class
+from cyclestyle.commands.process import ensure_writable
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.tasks.base import Task, task_name
 from cyclestyle.weights.checkpoints import read_checkpoint
-
-# What the networks of a checkpoint and of a config must have in common.
-ARCHITECTURE = (
-    *("generator", "depth", "upsample", "ngf", "dropout", "channels_A", "channels_B"),
-    *("discriminator", "ndf", "n_layers"),
-    *("width", "level", "encoder"),
-)
-
-MONITORS = {"CycleGAN": "val/cycle", "Johnson": "val/loss", "Autoencoder": "val/loss"}
-"""What tells the best checkpoint where translations are not evaluated; else `val/kid` does."""
+from cyclestyle.weights.upgrade import upgrade
 
 
 def run(name: str, args: Sequence[str]) -> int:
     """Run `fit`, `validate` or `test`."""
-    quiet()
     check_configs(args)
-    with one_line_errors():
-        TrainingCLI(
-            pl.LightningModule,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            parser_kwargs={"prog": "cyclestyle"},
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [Speed(), TestReport()]},
-            args=[name, *args],
-        )
+    TrainingCLI(
+        Task,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=Parser,
+        parser_kwargs={"prog": "cyclestyle"},
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": [Speed(), TestReport()]},
+        args=[name, *args],
+    )
     return 0
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI for training: `trainer.default_root_dir` is the run's folder, and everything lands in it."""
+    """LightningCLI for training: `trainer.default_root_dir` is the folder of the run, which gets all its files."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -131,18 +124,17 @@ class TrainingCLI(LightningCLI):
                 settings.save_dir = str(Path(root) / str(self.subcommand)) if beside else root
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # there is nothing to tell which one is best
-        task = config.model.class_path.rpartition(".")[2]
-        if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or task == "Johnson"):
-            config.best.monitor = MONITORS.get(task, "val/kid")
+        task: type[Task] = import_class(config.model.class_path)
+        if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or not task.directions):
+            config.best.monitor = task.monitor
         if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         for name in ("channels_A", "channels_B"):
             model, data = (config[part].get("init_args", {}).get(name) for part in ("model", "data"))
             if model is not None and data is not None and model != data:
                 raise CycleStyleError(f"model.{name} is {model} and data.{name} is {data}; set both to the same number")
-        schedule = config.model.get("init_args", {})
-        if config.trainer.max_epochs is None and config.trainer.max_steps == -1 and "decay_epochs" in schedule:
-            config.trainer.max_epochs = schedule["constant_epochs"] + schedule["decay_epochs"]
+        if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
+            config.trainer.max_epochs = task.scheduled_epochs(config.model.get("init_args", {}))
 
     def instantiate_classes(self) -> None:
         """Build the task, the data and the trainer; what they refuse is a mistake in the config."""
@@ -156,6 +148,7 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         ensure_writable(root)
+        rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
             _refuse_second_run(root)
         # Lightning cannot know that this project's sampler resumes inside an epoch by itself.
@@ -189,19 +182,22 @@ def _warn(message: str) -> None:
 
 
 def _check(path: Path, model: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose task or networks the config does not describe."""
-    checkpoint = read_checkpoint(path)
+    """Refuse a checkpoint of another task, or of networks that the config does not describe."""
+    checkpoint = upgrade(read_checkpoint(path))
     if "state_dict" not in checkpoint:
-        raise CycleStyleError(f"{path} is no checkpoint of a training run; only predict takes bare weights")
-    task, asked = checkpoint.get("cyclestyle_task"), model.get("class_path", "")
-    if task and asked.startswith("cyclestyle.") and asked.rpartition(".")[2] != task:
-        raise CycleStyleError(f"{path} is a checkpoint of {task}, but the config says {asked.rpartition('.')[2]}")
-    stored, settings = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
-    for name in ARCHITECTURE:
-        if name in stored and name in settings and stored[name] != settings[name]:
+        raise CycleStyleError(f"{path} is not a checkpoint of a training run; only predict takes bare weights")
+    if not model:
+        return
+    task: type[Task] = import_class(model["class_path"])
+    stored = checkpoint.get("cyclestyle_task", task_name(task))
+    if stored != task_name(task):
+        raise CycleStyleError(f"{path} is a checkpoint of {stored}, but the config says {task_name(task)}")
+    kept, asked = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
+    for name in task.architecture:
+        if name in kept and name in asked and kept[name] != asked[name]:
             raise CycleStyleError(
-                f"{path} was trained with model.{name} {stored[name]}, but the config says {settings[name]}; "
-                "use the run's own config.yaml, or start anew in another folder"
+                f"{path} was trained with model.{name} {kept[name]}, but the config says {asked[name]}; "
+                "use the config.yaml of the run, or start again in another folder"
             )
 
 

@@ -9,15 +9,23 @@ from cyclestyle.metrics.distances import (
     style_distance,
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
+from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets
 from cyclestyle.metrics.texture import texture_distance
 
 __all__ = [
+    "METRICS",
     "Extractor",
     "ExtractorName",
+    "Metric",
     "SetDistance",
     "build_extractor",
+    "columns",
     "content_distance",
+    "finite",
+    "mean",
     "mean_gram",
+    "measure_images",
+    "measure_sets",
     "set_distance",
     "structure_distance",
     "style_distance",

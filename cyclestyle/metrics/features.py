@@ -8,7 +8,6 @@
 | `inception` | Inception v3, as FID and KID use it (Heusel et al. 2017) | torch-fidelity and its weights | 2048 |
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from cyclestyle.errors import CheckpointError
 from cyclestyle.metrics.texture import texture_statistics
 from cyclestyle.networks.vgg import build_vgg
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 ExtractorName = Literal["statistics", "squeezenet", "vgg", "inception"]
 
@@ -97,7 +97,7 @@ class SqueezeNet(Extractor):
             network = squeezenet1_1(weights=SqueezeNet1_1_Weights.IMAGENET1K_V1)
         else:
             network = squeezenet1_1()
-            network.load_state_dict(read_onnx(weights) if weights.suffix == ".onnx" else read_weights(weights))
+            network.load_state_dict(read_onnx(weights) if weights.suffix == ".onnx" else read_checkpoint(weights))
         self.features = network.features
         caffe = weights is not None and weights.suffix == ".onnx"  # BGR, 0 to 255, less a mean
         self.order = [2, 1, 0] if caffe else [0, 1, 2]
@@ -126,7 +126,7 @@ class NormalisedVGG(Extractor):
         if weights is None:
             raise CheckpointError("the extractor vgg needs a file: set its weights to vgg_normalised_conv3_1.pth")
         try:
-            self.network = build_vgg(["relu3_1"], read_weights(weights))
+            self.network = build_vgg(["relu3_1"], read_checkpoint(weights))
         except CheckpointError as error:
             raise CheckpointError(f"{weights} is no normalised VGG up to relu3_1") from error
         if not self.network.normalised:
@@ -194,21 +194,6 @@ def resized(images: Tensor, size: int) -> Tensor:
     if levels.shape[2:] != (size, size):
         levels = F.interpolate(levels, size=(size, size), mode="bicubic", antialias=True).clamp(0, 255)
     return levels / 127.5 - 1
-
-
-def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Read a plain state_dict.
-
-    Raises:
-        CheckpointError: the file is damaged, or not one.
-    """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises what its parts raise
-        raise CheckpointError(f"{path} is no file of weights") from error
-    if not isinstance(weights, Mapping):
-        raise CheckpointError(f"{path} is no file of weights")
-    return weights
 
 
 def read_onnx(path: Path) -> dict[str, Tensor]:

@@ -1,9 +1,24 @@
-"""One LightningModule a method."""
+"""Methods: one file each, on the contract of `Task`."""
 
 from cyclestyle.tasks.autoencoder import Autoencoder
+from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.cyclegan import CycleGAN
 from cyclestyle.tasks.gatys import Gatys
+from cyclestyle.tasks.generator_only import GeneratorOnly
 from cyclestyle.tasks.johnson import Johnson
-from cyclestyle.tasks.translation import PaintsInStyle, Translation
+from cyclestyle.tasks.load import Averaging, load
+from cyclestyle.tasks.translator import Translator
 
-__all__ = ["Autoencoder", "CycleGAN", "Gatys", "Johnson", "PaintsInStyle", "Translation"]
+__all__ = [
+    "Autoencoder",
+    "Averaging",
+    "Batch",
+    "CycleGAN",
+    "Direction",
+    "Gatys",
+    "GeneratorOnly",
+    "Johnson",
+    "Task",
+    "Translator",
+    "load",
+]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,11 +12,12 @@ from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.functional.style import adaptive_instance_norm, mean_std_loss, whiten_and_colour
 from cyclestyle.networks.autoencoder import Decoder, read_decoder
+from cyclestyle.networks.calls import pad_to_multiple
 from cyclestyle.networks.initialisation import initialise
 from cyclestyle.networks.vgg import VGG, WIDTHS, stride
+from cyclestyle.tasks.base import Batch, Direction, Task, total
 from cyclestyle.tasks.checks import check_choices, check_positive
 from cyclestyle.tasks.gatys import normalised_weights
-from cyclestyle.translate.translator import padded
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.vgg import load_vgg
 
@@ -27,7 +27,7 @@ Mode = Literal["joint", "separate"]
 Objective = Literal["reconstruction", "adain"]
 
 
-class Autoencoder(pl.LightningModule):
+class Autoencoder(Task):
     """An encoder of VGG's shape, and a decoder for the first activation of each of its blocks.
 
     A photo takes on a style where its features take on the statistics of the painting's: mean and deviation of each
@@ -60,6 +60,11 @@ class Autoencoder(pl.LightningModule):
     Raises:
         ValueError: a value is out of its range.
     """
+
+    directions = ("AtoB", "BtoA")
+    architecture = ("encoder", "level", "width")
+    averaged = ("encoder", "decoders")
+    takes_styles = True
 
     def __init__(
         self,
@@ -121,6 +126,7 @@ class Autoencoder(pl.LightningModule):
         Raises:
             CheckpointError: a file is missing or holds something else, or nothing has trained a decoder that is needed.
         """
+        super().setup(stage)
         if self.loaded or (self._trainer is not None and self._trainer.ckpt_path):
             return
         weights, files = self.files
@@ -152,23 +158,14 @@ class Autoencoder(pl.LightningModule):
 
     # Training
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Return the sum of the losses, and log them."""
-        losses = self._losses(batch)
-        loss = torch.stack(list(losses.values())).sum()
-        for name, value in {**losses, "loss": loss}.items():
-            self.log(f"train/{name}", value.detach(), batch_size=len(batch["A"]), prog_bar=name == "loss")
-        return {"loss": loss, "losses": {name: value.detach() for name, value in losses.items()}}
-
-    def _losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        A, B = (padded(batch[domain], stride(self.layers[-1]), self.encoder.min_size) for domain in ("A", "B"))
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of the objective, weighted."""
+        multiple, minimum = stride(self.layers[-1]), self.encoder.min_size
+        A, B = (pad_to_multiple(batch[domain], multiple, minimum) for domain in ("A", "B"))
         if self.objective == "adain":
             return self._adain_losses(A, B) if self.content_domain == "A" else self._adain_losses(B, A)
-        losses: dict[str, Tensor] = {}
-        for images in (A, B):
-            for name, value in self._reconstruction_losses(images).items():
-                losses[name] = losses[name] + value if name in losses else value
-        return losses
+        of_A, of_B = self._reconstruction_losses(A), self._reconstruction_losses(B)
+        return {name: of_A[name] + of_B[name] for name in of_A}
 
     def _reconstruction_losses(self, images: Tensor) -> dict[str, Tensor]:
         """Li et al. 2017, eq. 1, for the decoder of each block."""
@@ -196,45 +193,25 @@ class Autoencoder(pl.LightningModule):
             * torch.stack([mean_std_loss(found[one], style[one]) for one in self.layers]).sum(),
         }
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam over whatever is trained."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.Adam([{"params": trained, "name": "autoencoder"}], lr=self.lr)
-
     # Validation
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Log the losses and the PSNR of reconstructions on held-out images; return what `sample` returns."""
-        return self._evaluate("val", batch)
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        """Log and return the same as validation."""
-        return self._evaluate("test", batch)
-
-    def _evaluate(self, stage: str, batch: dict[str, Any]) -> dict[str, Tensor]:
-        losses = self._losses(batch)
-        shown = self.sample(batch)
-        errors = [F.mse_loss(shown[f"rec_{domain}"].clamp(-1, 1), batch[domain]) for domain in ("A", "B")]
-        figures = {"loss": torch.stack(list(losses.values())).sum(), "psnr": psnr(torch.stack(errors).mean())}
-        for name, value in figures.items():
-            self.log(f"{stage}/{name}", value, batch_size=len(batch["A"]), sync_dist=True)
-        return shown
+    def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sum of the losses, and the PSNR of the reconstructions in dB."""
+        errors = [F.mse_loss(sample[f"rec_{domain}"].clamp(-1, 1), batch[domain]) for domain in ("A", "B")]
+        return {"loss": total(self.losses(batch)), "psnr": psnr(torch.stack(errors).mean())}
 
     @torch.no_grad()
-    def sample(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Return images of both domains, each in the style of the other's, and reconstructed."""
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return images of both domains, each in the style of one image of the other domain, and reconstructed."""
+
+        def stylised(photos: Tensor, styles: Tensor) -> Tensor:
+            pairs = zip(torch.split(photos, 1), torch.split(styles, 1), strict=True)
+            return torch.cat([self.stylise(photo, [style], [1.0]) for photo, style in pairs])
+
         A, B = batch["A"], batch["B"]
         return {
-            "real_A": A,
-            "fake_B": torch.cat(
-                [self.stylise(one[None], [style[None]], [1.0]) for one, style in zip(A, B, strict=True)]
-            ),
-            "rec_A": self.reconstruct(A),
-            "real_B": B,
-            "fake_A": torch.cat(
-                [self.stylise(one[None], [style[None]], [1.0]) for one, style in zip(B, A, strict=True)]
-            ),
-            "rec_B": self.reconstruct(B),
+            **{"real_A": A, "fake_B": stylised(A, B), "rec_A": self.reconstruct(A)},
+            **{"real_B": B, "fake_A": stylised(B, A), "rec_B": self.reconstruct(B)},
         }
 
     # Transfer
@@ -245,12 +222,10 @@ class Autoencoder(pl.LightningModule):
             raise CycleStyleError("no style: name a painting with --style")
         self.styles, self.style_weights = list(styles), normalised_weights(len(styles), weights)
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one; an empty batch is returned as it is."""
-        photos: Tensor = batch["images"]
-        styles = [style.to(photos)[None] for style in self.styles]
-        painted = [self.stylise(photo[None], styles, self.style_weights) for photo in photos]
-        return torch.cat(painted) if painted else photos
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Paint photos of any height and width in the styles that `use_styles` has set."""
+        styles = [style.to(images)[None] for style in self.styles]
+        return torch.cat([self.stylise(photo, styles, self.style_weights) for photo in torch.split(images, 1)])
 
     def reconstruct(self, images: Tensor, level: int | None = None) -> Tensor:
         """Encode and decode `(N, 3, H, W)`, by the decoder of a level, or else of the deepest; any size."""
@@ -282,16 +257,12 @@ class Autoencoder(pl.LightningModule):
         return image
 
     def _encode(self, images: Tensor, level: int) -> Tensor:
-        shown = padded(images, stride(self.layers[-1]), self.encoder.min_size)
+        shown = pad_to_multiple(images, stride(self.layers[-1]), self.encoder.min_size)
         return next(features for layer, features in self.encoder.activations(shown) if layer == f"relu{level}_1")
 
     def _decode(self, features: Tensor, level: int, shape: Sequence[int]) -> Tensor:
         images: Tensor = self.decoders[level - 1](features)
         return images[..., : shape[-2], : shape[-1]]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name this checkpoint's kind."""
-        checkpoint["cyclestyle_task"] = "Autoencoder"
 
 
 def psnr(error: Tensor) -> Tensor:

@@ -1,11 +1,9 @@
 """Gatys' method: an image is painted by optimising its pixels, so that nothing is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,8 +12,9 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.functional.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
 from cyclestyle.functional.style import Reduction
 from cyclestyle.networks.vgg import WIDTHS, Pooling, VGGName
+from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
-from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, OnEvaluation, Optimiser, Painter
+from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Optimiser, Painter
 from cyclestyle.weights.vgg import load_vgg
 
 Start = Literal["content", "noise", "style"]
@@ -48,7 +47,7 @@ PRESETS = {
 }
 
 
-class Gatys(pl.LightningModule):
+class Gatys(Task):
     """Paints each photo by optimising its pixels until a VGG sees its content and the styles' Gram matrices.
 
     Gatys, Ecker & Bethge 2016, *Image Style Transfer Using Convolutional Neural Networks*; pyramid, regions and
@@ -82,6 +81,10 @@ class Gatys(pl.LightningModule):
         ValueError: a value is out of its range, or a layer is unknown.
         CheckpointError: the weights are missing or do not reach a layer.
     """
+
+    averaged = ()
+    takes_styles = True
+    takes_masks = True
 
     def __init__(
         self,
@@ -124,7 +127,7 @@ class Gatys(pl.LightningModule):
         if not layers:
             raise ValueError("nothing is left to paint: no layer of content or style has a weight above 0")
         self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or chosen.pooling)
-        self.losses = GramWeights(
+        self.weights = GramWeights(
             content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
             style={
                 layer: style_weight * chosen.style_weight * chosen.of_layer(layer, len(style_layers))
@@ -138,13 +141,12 @@ class Gatys(pl.LightningModule):
         self.scales = tuple(zip(sizes, steps, strict=True))
         self.style_scale, self.tile = style_scale, tile
         self.colour, self.colour_match, self.keep_size, self.seed = colour, colour_match, keep_size, seed
-        self.on_evaluation: OnEvaluation | None = None
         self.styles: list[Tensor] = []
         self.style_weights: list[float] = []
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
         """Paint in these styles, images `(3, H, W)` in [-1, 1]; their Gram matrices are averaged by `weights`."""
-        if self.losses.style and not styles:
+        if self.weights.style and not styles:
             raise CycleStyleError("no style: name a painting with --style, or set --model.style_weight 0")
         self.styles = list(styles)
         self.style_weights = normalised_weights(len(styles), weights)
@@ -152,18 +154,31 @@ class Gatys(pl.LightningModule):
         if used and not self.features.normalised:
             self.features.calibrate([self._fitted(style, min(CALIBRATION, self.scales[-1][0])) for style in used])
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """There is nothing to train.
+
+        Raises:
+            CycleStyleError: always.
+        """
+        raise CycleStyleError("Gatys trains nothing; use it with predict")
+
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return photos and what is painted of them."""
+        return {"photo": batch["images"], "painted": self.translate(batch["images"], self.direction)}
+
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Paint photos of any height and width, one after the other; there is one direction."""
+        return torch.cat([self.paint(photo) for photo in torch.split(images, 1)])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one.
 
-        `batch["masks"]`, `(N, R, H, W)` in [0, 1], if there, says where each of the R styles belongs.
+        `batch["masks"]`, `(N, R, H, W)` in [0, 1], if present, says where each of the R styles belongs.
         """
-        photos: Tensor = batch["images"]
-        masks = batch.get("masks")
-        painted = [
-            self.paint(photo[None], None if mask is None else mask[:, None])
-            for photo, mask in zip_longest(photos, [] if masks is None else masks)
-        ]
-        return torch.cat(painted) if painted else photos
+        if "masks" not in batch:
+            return super().predict_step(batch, batch_idx)
+        pairs = zip(torch.split(batch["images"], 1), batch["masks"], strict=True)
+        return torch.cat([self.paint(photo, mask[:, None]) for photo, mask in pairs])
 
     def paint(self, photo: Tensor, masks: Tensor | None = None) -> Tensor:
         """Paint a photo `(1, 3, H, W)`, with the styles by region where masks `(R, 1, H, W)` are given.
@@ -185,7 +200,7 @@ class Gatys(pl.LightningModule):
             for size, steps in self.scales:
                 shape = working_size(photo.shape, size, self.features.min_size)
                 target, shown = self._seen(resized(photo, shape), [self._fitted(style, size) for style in styles])
-                objective = GramObjective(self.features, self.losses, self.tile)
+                objective = GramObjective(self.features, self.weights, self.tile)
                 objective.keep_content(target)
                 objective.keep_styles(shown, self.style_weights, None if masks is None else resized(masks, shape))
                 image = painter(

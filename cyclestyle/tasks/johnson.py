@@ -1,20 +1,21 @@
-"""Fast style transfer: a network learns to paint any photo in the style of some paintings in one pass."""
+"""Johnson et al. 2016: a network learns to paint any photo in the style of some paintings in one pass."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.functional.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.images import read_image, to_tensor
+from cyclestyle.networks.calls import call_at_any_size
 from cyclestyle.networks.generators import UpsampleName
 from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.networks.vgg import VGG, VGGName
+from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.gatys import normalised_weights, resized, working_size
 from cyclestyle.weights.vgg import load_vgg
@@ -51,7 +52,7 @@ PRESETS = {
 }
 
 
-class Johnson(pl.LightningModule):
+class Johnson(Task):
     """Trains a `TransformNetwork` so that a VGG sees the photos' content and the paintings' style in what it paints.
 
     Johnson, Alahi & Fei-Fei 2016, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, with
@@ -88,6 +89,8 @@ class Johnson(pl.LightningModule):
     Raises:
         ValueError: a value is out of its range, or a layer is unknown.
     """
+
+    architecture = ("width", "upsample")
 
     def __init__(
         self,
@@ -129,75 +132,42 @@ class Johnson(pl.LightningModule):
         self.lr = lr
         self.transform = TransformNetwork(upsample=upsample, width=width)
         # A tuple is no part of the module: neither checkpoints nor optimisers see the VGG.
-        self.judges: tuple[PerceptualLoss, ...] = ()
+        self.perceptual: tuple[PerceptualLoss, ...] = ()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Paint `(N, 3, H, W)` in [-1, 1]; H and W are multiples of 4."""
-        painted: Tensor = self.transform(images)
-        return painted
-
-    # The step
-
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Return the loss of a batch of photos, and log its terms."""
-        losses = self._losses(batch["images"])
-        loss = torch.stack(list(losses.values())).sum()
-        self._log("train", {**losses, "loss": loss}, len(batch["images"]))
-        return {"loss": loss, "losses": {name: value.detach() for name, value in {**losses, "loss": loss}.items()}}
-
-    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Log the losses of held-out photos."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Log the same as validation."""
-        self._evaluate("test", batch)
-
-    def _evaluate(self, stage: str, batch: Mapping[str, Any]) -> None:
-        losses = self._losses(batch["images"])
-        losses["loss"] = torch.stack(list(losses.values())).sum()
-        self._log(stage, losses, len(batch["images"]), sync_dist=True)
-
-    def _losses(self, photos: Tensor) -> dict[str, Tensor]:
-        """The terms of Johnson et al. 2016, eq. 5, weighted."""
-        judge = self.judges[0].to(photos)
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of Johnson et al. 2016, eq. 5, weighted."""
+        photos: Tensor = batch["images"]
+        perceptual = self.perceptual[0].to(photos)
         height, width = photos.shape[-2:]
-        if min(height, width) < judge.features.min_size:
+        if min(height, width) < perceptual.features.min_size:
             raise DataError(
-                f"photos of {width}×{height} are too small for {judge.features.names[-1]}, which needs "
-                f"{judge.features.min_size} pixels; raise data.crop_size"
+                f"photos of {width}×{height} are too small for {perceptual.features.names[-1]}, which needs "
+                f"{perceptual.features.min_size} pixels; raise data.crop_size"
             )
         painted = self.transform(photos)
-        content, style = judge(painted, photos)
+        content, style = perceptual(painted, photos)
         losses = {"content": content, "style": style, "tv": total_variation(painted)}
         return {name: self.factors[name] * loss for name, loss in losses.items()}
 
-    def _log(self, stage: str, losses: Mapping[str, Tensor], batch_size: int, sync_dist: bool = False) -> None:
-        for name, value in losses.items():
-            bar = stage == "train"
-            self.log(f"{stage}/{name}", value.detach(), batch_size=batch_size, prog_bar=bar, sync_dist=sync_dist)
-
     @torch.no_grad()
-    def sample(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return what a sample grid shows of a batch."""
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return photos and what is painted of them."""
         return {"photo": batch["images"], "painted": self.transform(batch["images"])}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at a constant rate."""
-        groups = [{"params": list(self.transform.parameters()), "name": "weights"}]
-        return torch.optim.Adam(groups, lr=self.lr)
-
-    # What is learnt from
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Paint photos of any height and width; there is one direction."""
+        return call_at_any_size(self.transform, images)
 
     def setup(self, stage: str) -> None:
-        """Read the paintings and the VGG; painting needs neither.
+        """Read the paintings and the VGG for training; painting needs neither.
 
         Raises:
             CycleStyleError: no painting is named, or the weights do not fit in number.
             ImageError: a painting is missing or no image.
             CheckpointError: the VGG's weights are missing or do not reach a layer.
         """
-        if stage == "predict" or self.judges:
+        super().setup(stage)
+        if stage == "predict" or self.perceptual:
             return
         if not self.style:
             raise CycleStyleError("no painting: list files in model.style")
@@ -209,12 +179,8 @@ class Johnson(pl.LightningModule):
         shown = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
         if not features.normalised:
             features.calibrate(shown)
-        self.judges = (PerceptualLoss(features, self.content_layers, self.style_layers, self.preset.gram),)
-        self.judges[0].keep(shown, shares)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what names this checkpoint's kind."""
-        checkpoint["cyclestyle_task"] = "Johnson"
+        self.perceptual = (PerceptualLoss(features, self.content_layers, self.style_layers, self.preset.gram),)
+        self.perceptual[0].keep(shown, shares)
 
 
 class PerceptualLoss(nn.Module):

@@ -1,6 +1,6 @@
 """Painting an image by optimising its pixels (Gatys, Ecker & Bethge 2016; Gatys et al. 2017)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -12,12 +12,10 @@ from torch import Tensor
 from cyclestyle.errors import DivergedError
 from cyclestyle.functional.style import Reduction, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.networks.vgg import VGG, stride
+from cyclestyle.tasks.base import OnEvaluation
 
 Optimiser = Literal["lbfgs", "adam"]
 Losses = dict[str, Tensor]
-OnEvaluation = Callable[[int, int, Losses], None]
-"""Called with the number of the evaluation, how many there will be, and the weighted losses."""
-
 MAX_RESTARTS = 3
 
 

@@ -1,4 +1,4 @@
-"""Reading networks of fast style transfer: those of `Johnson` runs, and of PyTorch's fast_neural_style example."""
+"""Networks of PyTorch's fast_neural_style example."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +10,6 @@ from torch import Tensor
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.transform import BLOCKS, LEVELS, TransformNetwork
 from cyclestyle.weights.official import cleaned
-
-PREFIX = "transform."
-"""Of the network's weights in the checkpoint of a run."""
 
 # What the layers of `TransformNetwork` are called in the example.
 _EXAMPLE = {
@@ -27,19 +24,6 @@ _EXAMPLE = {
     **{"up2.conv": "deconv2.conv2d", "up2.norm": "in5"},
     **{"last": "deconv3.conv2d"},
 }
-
-
-def read_transform(weights: Mapping[str, Tensor], path: Path) -> TransformNetwork:
-    """Build the network of a run, whose shapes tell its width and how it enlarges.
-
-    Args:
-        weights: its `state_dict`.
-        path: the file that they come from.
-
-    Raises:
-        CheckpointError: names or sizes are not such a network's.
-    """
-    return _filled(cleaned(weights), lambda key: key, path)
 
 
 def is_example(content: Mapping[str, Any]) -> bool:

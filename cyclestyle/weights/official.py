@@ -25,6 +25,12 @@ from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 NETWORKS = {"G_AB": "G_A", "G_BA": "G_B", "D_B": "D_A", "D_A": "D_B"}
 """This project's name of each network, and the one in the original's file names (`D_A` judges domain B there)."""
 
+LOSSES = {
+    **{"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "idt_A": "idt_B", "idt_B": "idt_A"},
+    **{name: name for name in ("cycle_A", "cycle_B", "loss_G", "loss_D")},
+}
+"""The name of each loss in the original code, and the one that it has here."""
+
 Weights = Mapping[str, Tensor]
 
 

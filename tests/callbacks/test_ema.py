@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from cyclestyle import Translator
 from cyclestyle.callbacks import EMAGenerators
-from cyclestyle.callbacks.ema import generator_weights
+from cyclestyle.callbacks.ema import averaged_weights
 from cyclestyle.tasks import CycleGAN
 
 
@@ -17,7 +17,7 @@ class History(pl.Callback):
         self.weights = []
 
     def on_train_start(self, trainer, pl_module):
-        self.weights.append({name: value.clone() for name, value in generator_weights(pl_module).items()})
+        self.weights.append({name: value.clone() for name, value in averaged_weights(pl_module).items()})
 
     on_train_batch_end = lambda self, trainer, pl_module, *args: self.on_train_start(trainer, pl_module)  # noqa: E731
 
@@ -42,10 +42,10 @@ def test_the_average_is_that_of_its_formula():
 
 def test_weights_are_put_back():
     task, ema = CycleGAN(**TINY), EMAGenerators(0.9)
-    ema.weights = {name: torch.zeros_like(value) for name, value in generator_weights(task).items()}
+    ema.weights = {name: torch.zeros_like(value) for name, value in averaged_weights(task).items()}
     before = {name: value.clone() for name, value in task.state_dict().items()}
     with ema.in_place(task):
-        assert all(value.eq(0).all() for value in generator_weights(task).values())
+        assert all(value.eq(0).all() for value in averaged_weights(task).values())
     assert all(torch.equal(value, before[name]) for name, value in task.state_dict().items())
 
 

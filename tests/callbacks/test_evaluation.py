@@ -9,7 +9,7 @@ from cyclestyle.callbacks.evaluation import append_step
 from cyclestyle.data.transforms import Preparation
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.metrics import build_extractor, content_distance, set_distance
-from cyclestyle.translate import Translator
+from cyclestyle.tasks import Translator
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def assert_same(run, whole):
         assert torch.equal(weight, ours["state_dict"][name]), name
     for key, state in theirs["optimizer_states"][0]["state"].items():
         assert all(torch.equal(value, ours["optimizer_states"][0]["state"][key][name]) for name, value in state.items())
-    for ours_pool, pool in zip(ours["image_pools"][0].values(), theirs["image_pools"][0].values(), strict=True):
+    for ours_pool, pool in zip(ours["rank_states"][0].values(), theirs["rank_states"][0].values(), strict=True):
         assert torch.equal(ours_pool["images"], pool["images"])
         assert ours_pool["random"] == pool["random"]
     assert torch.equal(ours["random"][0]["cpu"], theirs["random"][0]["cpu"])

@@ -24,7 +24,7 @@ def test_a_run_leaves_everything_in_its_folder(checkpoint):
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["ngf"] == 2
     train = [row for row in rows(run) if row["train/loss_G"]]
     assert [int(row["step"]) for row in train] == list(range(7))
-    names = ("G_A", "G_B", "cycle_A", "cycle_B", "idt_A", "idt_B", "D_A", "D_B", "loss_D", "lr")
+    names = ("G_AB", "G_BA", "cycle_A", "cycle_B", "idt_A", "idt_B", "D_A", "D_B", "loss_D", "lr")
     assert all(float(row[f"train/{name}"]) >= 0 for row in train for name in names)
     assert float(train[-1]["train/images_per_second"]) > 0
     validated = [row for row in rows(run) if row["val/cycle"]]

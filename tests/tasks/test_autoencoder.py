@@ -30,7 +30,7 @@ def vgg_file(tmp_path):
 
 
 def steps(task, count=60):
-    optimiser = task.configure_optimizers()
+    optimiser = task.configure_optimizers()["optimizer"]
     losses = []
     task.log = lambda *args, **options: None
     for _ in range(count):

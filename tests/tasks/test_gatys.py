@@ -118,10 +118,10 @@ def test_a_region_takes_the_colour_of_its_style():
 
 def test_the_presets_differ_where_the_paper_and_its_code_do():
     paper, reference = (task(preset=preset) for preset in ("paper", "reference"))
-    assert (paper.features.pooling, paper.start, paper.losses.reduction) == ("average", "noise", "half_sum")
-    assert (reference.features.pooling, reference.start, reference.losses.reduction) == ("max", "content", "mean")
-    assert reference.losses.style == {"relu1_1": 1e3 / 64**2, "relu2_1": 1e3 / 128**2}
-    assert paper.losses.style["relu1_1"] == paper.losses.style["relu2_1"] == pytest.approx(1e7 / 4 / 2)
+    assert (paper.features.pooling, paper.start, paper.weights.reduction) == ("average", "noise", "half_sum")
+    assert (reference.features.pooling, reference.start, reference.weights.reduction) == ("max", "content", "mean")
+    assert reference.weights.style == {"relu1_1": 1e3 / 64**2, "relu2_1": 1e3 / 128**2}
+    assert paper.weights.style["relu1_1"] == paper.weights.style["relu2_1"] == pytest.approx(1e7 / 4 / 2)
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,12 @@ def step(task, images):
 
 def test_only_the_network_learns_and_only_it_is_kept(new_task):
     task = new_task()
-    before = {key: value.clone() for key, value in task.judges[0].state_dict().items()}
-    optimiser = task.configure_optimizers()
+    before = {key: value.clone() for key, value in task.perceptual[0].state_dict().items()}
+    optimiser = task.configure_optimizers()["optimizer"]
     step(task, photos())["loss"].backward()
     optimiser.step()
-    assert all(parameter.grad is None for parameter in task.judges[0].parameters())
-    assert all(torch.equal(value, before[key]) for key, value in task.judges[0].state_dict().items())
+    assert all(parameter.grad is None for parameter in task.perceptual[0].parameters())
+    assert all(torch.equal(value, before[key]) for key, value in task.perceptual[0].state_dict().items())
     named = dict(task.named_parameters())
     assert named.keys() == task.state_dict().keys()
     assert all(name.startswith("transform.") for name in named)
@@ -56,9 +56,9 @@ def test_only_the_network_learns_and_only_it_is_kept(new_task):
 def test_losses_are_those_of_the_formulas(new_task, preset):
     """In plain loops over places and channels, from the definitions of the paper and of the authors' code."""
     task = new_task(preset=preset, content_weight=2.0, style_weight=3.0, tv_weight=5.0)
-    features, images = task.judges[0].features, photos(1)
+    features, images = task.perceptual[0].features, photos(1)
     with torch.no_grad():
-        painted = task(images)
+        painted = task.transform(images)
         seen, wanted, styles = features(painted), features(images), [features(p) for p in shown(task)]
     content = 2.0 * (seen["relu2_2"] - wanted["relu2_2"]).square().mean()
     style = 0.0
@@ -80,18 +80,18 @@ def shown(task):
 def test_activations_have_mean_one(new_task):
     task = new_task()
     with torch.no_grad():
-        found = [task.judges[0].features(painting) for painting in shown(task)]
+        found = [task.perceptual[0].features(painting) for painting in shown(task)]
     for layer in LAYERS["style_layers"]:
         assert torch.stack([one[layer].mean() for one in found]).mean() == pytest.approx(1, rel=1e-4)
 
 
 def test_paintings_are_mixed_by_their_weights(new_task):
     task = new_task(style_weights=[3.0, 1.0])
-    judge = task.judges[0]
+    judge = task.perceptual[0]
     with torch.no_grad():
         first, second = (gram_matrix(judge.features(one)["relu1_2"], "elements") for one in shown(task))
     assert torch.allclose(judge.get_buffer("relu1_2"), 0.75 * first + 0.25 * second, rtol=1e-4)
-    assert torch.allclose(new_task().judges[0].get_buffer("relu1_2"), (first + second) / 2, rtol=1e-4)
+    assert torch.allclose(new_task().perceptual[0].get_buffer("relu1_2"), (first + second) / 2, rtol=1e-4)
     with pytest.raises(CycleStyleError, match=r"style_weights \[1\.0\] for 2 styles"):
         new_task(style_weights=[1.0])
 
@@ -109,7 +109,7 @@ def test_the_steps_gradients_are_those_of_double_precision(new_task, batch_size)
 
 
 def test_the_content_of_a_photo_is_seen_with_the_same_weights(new_task):
-    judge = new_task(content_layers=["relu1_2"]).judges[0]
+    judge = new_task(content_layers=["relu1_2"]).perceptual[0]
     assert len(judge.shallow.convolutions) == 2
     assert judge.shallow.convolutions[1].weight is judge.features.convolutions[1].weight
     assert torch.equal(judge.shallow(photos())["relu1_2"], judge.features(photos())["relu1_2"])
@@ -117,7 +117,7 @@ def test_the_content_of_a_photo_is_seen_with_the_same_weights(new_task):
 
 def test_the_loss_falls(new_task):
     task, images = new_task(width=8, lr=1e-2), photos()
-    optimiser = task.configure_optimizers()
+    optimiser = task.configure_optimizers()["optimizer"]
     losses = []
     for _ in range(30):
         optimiser.zero_grad()
@@ -142,7 +142,7 @@ def test_other_precisions(paintings, precision):
 
 def test_gram_matrices_are_summed_in_single_precision_under_autocast(new_task):
     task = new_task(style_layers=["relu1_2"])
-    judge = task.judges[0]
+    judge = task.perceptual[0]
     judge.features.colours.weight.mul_(100)
     with torch.autocast("cpu", torch.float16):  # whose largest number is 65,504
         assert all(value.isfinite() for value in judge(photos(), photos()))
@@ -162,9 +162,9 @@ def test_a_checkpoint_needs_neither_paintings_nor_vgg(new_task, tmp_path, sample
     assert torch.load(tmp_path / "a.ckpt", weights_only=True)["cyclestyle_task"] == "Johnson"
     loaded = Johnson.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     loaded.setup("predict")
-    assert loaded.judges == ()
+    assert loaded.perceptual == ()
     with torch.no_grad():
-        assert torch.equal(loaded(photos()), task(photos()))
+        assert torch.equal(loaded.transform(photos()), task.transform(photos()))
 
 
 def test_a_vgg_of_its_own_file_is_not_calibrated_if_normalised(tmp_path, paintings):
@@ -176,8 +176,9 @@ def test_a_vgg_of_its_own_file_is_not_calibrated_if_normalised(tmp_path, paintin
     torch.save(weights, tmp_path / "vgg.pth")
     task = Johnson(style=paintings, network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
     task.setup("fit")
-    assert torch.equal(task.judges[0].features.convolutions[1].weight, weights["3.weight"])
-    assert torch.equal(task.judges[0].shallow(photos())["relu2_2"], task.judges[0].features(photos())["relu2_2"])
+    assert torch.equal(task.perceptual[0].features.convolutions[1].weight, weights["3.weight"])
+    perceptual = task.perceptual[0]
+    assert torch.equal(perceptual.shallow(photos())["relu2_2"], perceptual.features(photos())["relu2_2"])
 
 
 def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):

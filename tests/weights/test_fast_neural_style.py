@@ -3,9 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.networks.transform import TransformNetwork
-from cyclestyle.tasks import Johnson
-from cyclestyle.translate import Translator
+from cyclestyle.tasks import Johnson, Translator
 
 
 def example_weights(width=32):
@@ -81,22 +79,24 @@ def test_files_of_the_example_paint_as_the_example_does(tmp_path, change):
 @pytest.mark.parametrize("upsample", ["resize", "transpose"])
 def test_a_checkpoint_tells_its_architecture(tmp_path, upsample):
     torch.manual_seed(0)
-    task = Johnson(upsample=upsample, width=3)
+    settings = {"upsample": upsample, "width": 3}
+    task = Johnson(**settings)
     state = task.state_dict()
     average = {key: value + 0.01 for key, value in state.items()}
-    torch.save({"cyclestyle_task": "Johnson", "state_dict": state, "ema": average}, tmp_path / "a.ckpt")
+    content = {"cyclestyle_task": "Johnson", "hyper_parameters": settings, "state_dict": state, "ema": average}
+    torch.save(content, tmp_path / "a.ckpt")
     images = torch.rand(1, 3, 16, 20) * 2 - 1
     with torch.no_grad():
-        raw = task(images)
+        raw = task.transform(images)
         task.load_state_dict(average)
-        averaged = task(images)
+        averaged = task.transform(images)
     for averaging, expected in (("raw", raw), ("ema", averaged), ("auto", averaged)):
         assert torch.equal(Translator.load(tmp_path / "a.ckpt", averaging=averaging).translate(images), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 97), (33, 30)])
 def test_any_size_comes_back_in_its_size(size):
-    assert Translator(TransformNetwork(width=2)).translate(torch.zeros(1, 3, *size)).shape[2:] == size
+    assert Translator(Johnson(width=2)).translate(torch.zeros(1, 3, *size)).shape[2:] == size
 
 
 def test_odd_files_are_refused(tmp_path):
@@ -109,7 +109,7 @@ def test_odd_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"its res6\.in1\.bias is missing, odd"):
         Translator.load(tmp_path / "odd.pth")
     torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match=r"odd\.pth looks like a network of fast style transfer"):
+    with pytest.raises(CheckpointError, match=r"odd\.pth do not fit Johnson"):
         Translator.load(tmp_path / "odd.pth")
     torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError, match="holds no averaged weights"):

@@ -124,7 +124,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 
 def test_discriminators_are_refused_by_predict():
-    with pytest.raises(CheckpointError, match=r"latest_net_D_A\.pth holds a discriminator; expected a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"latest_net_D_A\.pth holds a discriminator; expected a generator"):
         Translator.load(CARRIED / "latest_net_D_A.pth")
 
 
@@ -138,7 +138,7 @@ def test_export(cyclestyle, checkpoint, tmp_path):
     assert all(torch.equal(ours[name], again[name]) for name in ours)
     status, _, error = cyclestyle(*words)
     assert status == 1
-    assert "is there already; add --overwrite" in error
+    assert "exists already; add --overwrite" in error
     assert cyclestyle(*words, "--overwrite")[0] == 0
     status, _, error = cyclestyle("export", "--ckpt_path", CARRIED / "latest_net_G_A.pth", "--output", tmp_path)
     assert status == 1

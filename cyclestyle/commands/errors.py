@@ -1,0 +1,60 @@
+"""The error contract of every command: a user's mistake is one line that names the thing and the remedy."""
+
+import errno
+import re
+from argparse import ArgumentError, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from cyclestyle.errors import CycleStyleError, DivergedError, StoppedError
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # errors of a disk, not of a program
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the mistakes that libraries report in their own ways into a CycleStyleError."""
+    try:
+        yield
+    except (StoppedError, DivergedError):
+        raise
+    except CycleStyleError as error:
+        raise CycleStyleError(_without_worker_traceback(str(error))) from error
+    except (MisconfigurationException, ArgumentError, ArgumentTypeError) as error:
+        raise CycleStyleError(one_line(str(error))) from error
+    except torch.OutOfMemoryError as error:
+        raise CycleStyleError(
+            "the memory of the GPU is full; lower the batch size, data.crop_size, or for Gatys model.tile"
+        ) from error
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or "a file of the run"
+        raise CycleStyleError(f"cannot write {where}: {error.strerror}; free some space, then resume") from error
+
+
+def one_line(message: str) -> str:
+    """Join the lines of a message, and reduce nested reports of jsonargparse to the option and the innermost error."""
+    message = re.sub(r"\s+", " ", message).strip()
+    options = re.findall(r'Parser key "([^"]+)": ', message)
+    if not options and "Errors: - " not in message:
+        return message
+    complaint, _, value = re.split(r'Errors: - |Parser key "[^"]+": ', message)[-1].partition(" Given value type: ")
+    complaint = complaint.replace("- Expected a <class 'NoneType'>", "").strip()
+    complaint = complaint.replace("Expected a typing.Literal", "Expected one of ")
+    complaint = re.sub(r"a <class '(?:\w+\.)*(\w+)'>", r"\1", complaint)
+    if inner := re.match(r"(\w+): ", complaint):  # an option that a parser inside the parser has named
+        options, complaint = [*options, inner[1]], complaint[inner.end() :]
+    value = re.sub(r"^.*?Given value: ", "", value).split(" - Expected a ")[0]
+    got = f", got {value}" if value and not value.startswith(("NestedArg(", "Namespace(")) else ""
+    return ": ".join(filter(None, [".".join(options), complaint + got]))
+
+
+def _without_worker_traceback(message: str) -> str:
+    """The error itself, where PyTorch's loader has put the traceback of the worker around it."""
+    if not message.startswith("Caught "):
+        return message
+    return re.sub(r"^[\w.]+Error: ", "", message.strip().splitlines()[-1])

@@ -1,0 +1,163 @@
+"""One parser for every command: the options of a typed function, errors in one line, old names accepted."""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import (  # type: ignore[attr-defined]  # exported without __all__
+    ActionConfigFile,
+    ActionYesNo,
+    get_loader,
+    set_dumper,
+    set_loader,
+)
+from pytorch_lightning.cli import LightningArgumentParser
+
+from cyclestyle.commands.errors import one_line
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.weights.upgrade import RENAMED_TASKS
+
+RENAMED_CLASSES = {
+    **{f"{package}{old}": new for old, new in RENAMED_TASKS.items() for package in ("", "cyclestyle.tasks.")},
+    "cyclestyle.callbacks.WholeCheckpointIO": "cyclestyle.callbacks.AtomicCheckpointIO",
+}
+"""Classes in the configs of earlier versions, and the names that they have now."""
+RENAMED_SETTINGS = {("grid", "pictures"): "images"}
+"""Settings in the configs of earlier versions, and the names that they have now."""
+
+_noticed: set[str] = set()
+
+
+class Parser(LightningArgumentParser):
+    """Reports an unknown key or a wrong type in one line, and reads configs of earlier versions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"parser_mode": "cyclestyle", **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a CycleStyleError that names the option and what is wrong with it."""
+        raise CycleStyleError(one_line(message)) from ex
+
+
+def call(function: Callable[..., int], name: str, args: Sequence[str]) -> int:
+    """Parse the words of a command line into the parameters of a typed function, and call it.
+
+    The docstring of the function describes the command and its options.
+    """
+    check_configs(args)
+    parser = Parser(prog=f"cyclestyle {name}", description=(inspect.getdoc(function) or "").split("\n\nArgs:")[0])
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
+    add_parameters(parser, function)
+    built = parser.instantiate_classes(parser.parse_args(list(args)))
+    return function(**{key: built.get(key) for key in inspect.signature(function).parameters})
+
+
+def add_parameters(parser: Parser, function: Callable[..., Any]) -> None:
+    """Add an option for each parameter; lists take several words, and parameters before the `*` are positional."""
+    hints, descriptions = get_type_hints(function), parameter_descriptions(function)
+    parameters = inspect.signature(function).parameters
+    special: set[Any] = {
+        key for key in parameters if _item(hints[key]) or hints[key] is bool or _positional(parameters[key])
+    }
+    parser.add_function_arguments(function, skip=special, sub_configs=True)
+    for key in (key for key in parameters if key in special):
+        default = parameters[key].default
+        required = default is inspect.Parameter.empty
+        options: dict[str, Any] = {"help": descriptions.get(key, "")}
+        if hints[key] is bool:
+            options |= {"action": ActionYesNo}
+        elif _positional(parameters[key]):
+            options |= {"type": hints[key], **({} if required else {"nargs": "?"})}
+        else:
+            options |= {"nargs": "+", "type": _item(hints[key])}
+        if not required:
+            options["default"] = default
+        elif not _positional(parameters[key]):
+            options["required"] = True
+        parser.add_argument(key if _positional(parameters[key]) else f"--{key}", **options)
+
+
+def parameter_descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the description of each parameter in a docstring."""
+    from docstring_parser import parse  # jsonargparse needs it too
+
+    found = parse(inspect.getdoc(function) or "").params
+    return {one.arg_name: (one.description or "").replace("\n", " ").replace("%", "%%") for one in found}
+
+
+def import_class(path: str) -> Any:
+    """Return the class that a config names by its full path, after the parser has accepted it."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Name the config that is not valid YAML, which the message of the parser does not.
+
+    Raises:
+        CycleStyleError: a file given by --config or -c cannot be parsed.
+    """
+    for path in config_files(args):
+        try:
+            yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CycleStyleError(f"{path} is not valid YAML: {one_line(str(error))}") from error
+
+
+def config_files(args: Sequence[str]) -> list[Path]:
+    """Return the files that are given by --config or -c."""
+    words = [word for arg in args for word in arg.split("=", 1)]
+    named = [Path(value) for option, value in pairwise(words) if option in ("--config", "-c")]
+    return [path for path in named if path.is_file()]
+
+
+def _item(hint: Any) -> type | None:
+    """The type of the items of a list of plain values, optional or not; None for anything else."""
+    candidates = [hint, *get_args(hint)]
+    for candidate in candidates:
+        if get_origin(candidate) is list and get_args(candidate)[0] in (str, int, float):
+            item: type = get_args(candidate)[0]
+            return item
+    return None
+
+
+def _positional(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+def _load_yaml(text: str) -> Any:
+    """Parse YAML, and bring the names of earlier versions to those of this one."""
+    return _renamed(_yaml(text))
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, str) and value in RENAMED_CLASSES:
+        return _notice(value, RENAMED_CLASSES[value])
+    if isinstance(value, list):
+        return [_renamed(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {key: _renamed(one) if key in ("class_path", "model") or not isinstance(one, str) else one
+               for key, one in value.items()}  # fmt: skip
+    for (group, old), new in RENAMED_SETTINGS.items():
+        settings = renamed.get(group)
+        if isinstance(settings, dict) and old in settings:
+            renamed[group] = {_notice(key, new) if key == old else key: one for key, one in settings.items()}
+    return renamed
+
+
+def _notice(old: str, new: str) -> str:
+    if old not in _noticed:
+        _noticed.add(old)
+        print(f"cyclestyle: {old} is called {new} now", file=sys.stderr)
+    return new
+
+
+_yaml = get_loader("yaml")
+set_loader("cyclestyle", _load_yaml, (yaml.YAMLError,))
+set_dumper("cyclestyle", lambda data: yaml.safe_dump(data, default_flow_style=False, sort_keys=False))

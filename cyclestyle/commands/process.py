@@ -1,0 +1,72 @@
+"""What a command does to its own process: warnings, memory, and folders that it will write into."""
+
+import ctypes
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from cyclestyle.errors import CycleStyleError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
+
+
+def quiet() -> None:
+    """Hide hints and warnings of Lightning that tell a user of these commands nothing."""
+    for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
+        for handler in logging.getLogger(name).handlers + logging.getLogger(f"{name}.utilities.rank_zero").handlers:
+            handler.addFilter(lambda record: "Tip" not in record.getMessage())
+    # The dispatcher removes the name of the command, so LightningCLI gets its words as an argument.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    # `data.workers` documents how many loader workers pay off; its default leaves one core to training.
+    warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+    # `--ckpt_path last` both starts and resumes a run.
+    warnings.filterwarnings("ignore", message=r"\.fit\(ckpt_path=.last.\) is set, but there is no last checkpoint")
+    # A folder that holds a run is refused unless the run is resumed, and then its files are expected.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Lightning 2.6 with PyTorch 2.15 calls a function that is being renamed.
+    warnings.filterwarnings("ignore", message=r".isinstance\(treespec, LeafSpec\). is deprecated")
+    # `test` needs none of the callbacks that training had.
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
+    # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.
+    warnings.filterwarnings("ignore", message="The number of training batches")
+
+
+def keep_memory() -> None:
+    """Let the process keep the memory of large activations instead of requesting it again in every layer.
+
+    By default glibc returns it to the system at once, and a fifth of the time goes into requesting it again. On
+    systems other than Linux with glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def ensure_writable(folder: Path) -> None:
+    """Create the folder, and check that it can be written, before any work is done.
+
+    Raises:
+        CycleStyleError: it cannot.
+    """
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise CycleStyleError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
+
+
+def ensure_writable_file(path: str | Path) -> Path:
+    """Check that a file can be written, before any work is done, and return its path.
+
+    Raises:
+        CycleStyleError: its folder cannot be written, or the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CycleStyleError(f"{path} is a folder; name a file")
+    ensure_writable(path.parent)
+    return path

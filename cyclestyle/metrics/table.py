@@ -1,0 +1,144 @@
+"""The one table of metrics: name, label, unit, which way is better, and function.
+
+Evaluation, `score`, `compare` and the reports read it. A metric of images is a function of an extractor and of the
+images that it names; it is measured wherever these are given:
+
+| image | what it is |
+|---|---|
+| `input` | the image that is translated |
+| `translation` | its translation |
+| `reconstruction` | the translation translated back |
+| `truth` | the true counterpart of the input |
+| `gram` | not an image: the mean Gram matrix of the target domain, see `mean_gram` |
+
+A metric of sets is a function of the embeddings of the target domain and of the translations.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from cyclestyle.metrics.distances import content_distance, set_distance, structure_distance, style_distance
+from cyclestyle.metrics.features import Extractor
+from cyclestyle.metrics.texture import texture_distance
+
+ImageName = Literal["input", "translation", "reconstruction", "truth", "gram"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What is known of a metric.
+
+    Attributes:
+        label: its heading in tables and diagrams.
+        better: which way is better.
+        unit: of its values; empty for none.
+        images: the images that `function` takes after the extractor; empty for a metric of sets.
+        function: of an extractor and batches `(N, 3, H, W)` in [-1, 1], to `(N,)`.
+        digits: significant digits in tables.
+    """
+
+    label: str
+    better: Literal["lower", "higher"]
+    unit: str = ""
+    images: tuple[ImageName, ...] = ()
+    function: Callable[..., Tensor] | None = None
+    digits: int = 4
+
+    @property
+    def heading(self) -> str:
+        """The label, the unit, and an arrow that points to the better side."""
+        unit = f", {self.unit}" if self.unit else ""
+        return f"{self.label}{unit} {'↓' if self.better == 'lower' else '↑'}"
+
+    def text(self, value: float | None, deviation: float | None = None) -> str:
+        """Return a value as tables show it: `n/a` where it could not be computed."""
+        if value is None or not math.isfinite(value):
+            return "n/a"
+        spread = "" if deviation is None or not math.isfinite(deviation) else f" ± {deviation:.2g}"
+        return f"{value:.{self.digits}g}{spread}"
+
+
+def _psnr(extractor: Extractor, first: Tensor, second: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images in [-1, 1]; 120 dB for equal images."""
+    errors = (first - second).double().square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(4 / errors.clamp(min=4e-12))
+
+
+def _ssim(extractor: Extractor, first: Tensor, second: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004)."""
+    found = structural_similarity_index_measure(second, first, data_range=2.0, reduction="none")
+    assert isinstance(found, Tensor)
+    return found.reshape(len(first))
+
+
+def _texture(extractor: Extractor, first: Tensor, second: Tensor) -> Tensor:
+    return texture_distance(second, first)
+
+
+METRICS: dict[str, Metric] = {
+    "style": Metric(label="style", better="lower", images=("translation", "gram"), function=style_distance),
+    "kid": Metric(label="KID", better="lower"),
+    "fid": Metric(label="FID", better="lower"),
+    "content": Metric(label="content", better="lower", images=("input", "translation"), function=content_distance),
+    "structure": Metric(
+        label="structure", better="lower", images=("input", "translation"), function=structure_distance
+    ),
+    "cycle_psnr": Metric(
+        label="cycle PSNR", unit="dB", better="higher", images=("input", "reconstruction"), function=_psnr
+    ),
+    "cycle_ssim": Metric(label="cycle SSIM", better="higher", images=("input", "reconstruction"), function=_ssim),
+    "psnr": Metric(label="PSNR", unit="dB", better="higher", images=("truth", "translation"), function=_psnr),
+    "ssim": Metric(label="SSIM", better="higher", images=("truth", "translation"), function=_ssim),
+    "perceptual": Metric(
+        label="perceptual", better="lower", images=("truth", "translation"), function=content_distance
+    ),
+    "texture_distance": Metric(label="texture", better="lower", images=("truth", "translation"), function=_texture),
+}
+"""Every metric by its name in logs and JSON files, in the order of the columns of a table."""
+
+
+def measure_images(extractor: Extractor, images: Mapping[ImageName, Tensor]) -> dict[str, Tensor]:
+    """Return every metric whose images are given, `(N,)` each.
+
+    Args:
+        extractor: of features.
+        images: batches `(N, 3, H, W)` in [-1, 1], and `gram`, `(C, C)`.
+    """
+    return {
+        name: metric.function(extractor, *(images[one] for one in metric.images))
+        for name, metric in METRICS.items()
+        if metric.function is not None and set(metric.images) <= images.keys()
+    }
+
+
+def measure_sets(domain: Tensor, translations: Tensor, extractor: str) -> dict[str, Any]:
+    """Return KID, its deviation and FID between embeddings `(N, C)`, with the extractor and the counts.
+
+    With fewer than two images in a set the distances are NaN.
+    """
+    if min(len(domain), len(translations)) >= 2:
+        return set_distance(domain, translations, extractor)._asdict()
+    counts = {"reals": len(domain), "fakes": len(translations)}
+    return {"kid": math.nan, "kid_std": math.nan, "fid": math.nan, "extractor": extractor, **counts}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan
+
+
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of figures for JSON, which has no NaN: null stands for what could not be computed."""
+    return {key: None if isinstance(one, float) and not math.isfinite(one) else one for key, one in row.items()}
+
+
+def columns(names: Iterable[str]) -> list[str]:
+    """Return the metrics among `names`, in the order of the table."""
+    given = set(names)
+    return [name for name in METRICS if name in given]

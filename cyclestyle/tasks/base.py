@@ -1,0 +1,363 @@
+"""The contract of a method: what a `Task` gives, and what is written once for all of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
+
+Batch = dict[str, Any]
+"""What a datamodule yields, such as `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`."""
+
+Direction = Literal["AtoB", "BtoA"]
+DOMAINS: dict[Direction, tuple[str, str]] = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
+"""Source and target domain of each direction."""
+
+OnEvaluation = Callable[[int, int, dict[str, Tensor]], None]
+"""Called with the number of the evaluation, how many there will be, and the weighted losses."""
+
+
+class Task(pl.LightningModule, ABC):
+    """A method that learns to translate images.
+
+    A subclass gives three functions: `losses`, `sample` and `translate`. Steps, logging, checkpoints, random state,
+    validation and prediction are written here. Callbacks and commands ask the attributes below, and never the class.
+
+    ```python
+    class Denoise(Task):
+        def __init__(self, width: int = 8) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Tanh(), nn.Conv2d(width, 3, 1))
+
+        def losses(self, batch):
+            return {"l1": F.l1_loss(self.network(batch["A"] + 0.1 * torch.randn_like(batch["A"])), batch["A"])}
+
+        def sample(self, batch):
+            return {"real_A": batch["A"], "clean_A": self.network(batch["A"])}
+
+        def translate(self, images, direction):
+            return self.network(images)
+    ```
+
+    Constructor arguments must be numbers, strings, lists or dictionaries of these, and `save_hyperparameters()` must
+    be called, so that `load` can build the task from its checkpoint.
+
+    Attributes:
+        monitor: the logged figure that `best.ckpt` goes by where translations are not evaluated. The lower, the better.
+        directions: the directions that evaluation measures. For each, `sample` must return `real_X` and `fake_Y`, and
+            may return the reconstruction `rec_X`. Empty for methods without two domains.
+        discriminators: for each submodule that is a discriminator, the domain that it judges. The loss of a
+            discriminator has the name of the submodule.
+        discriminators_first: whether `losses` calls `update_discriminators`.
+        averaged: submodules whose weights are averaged (EMA); all trained ones but the discriminators by default.
+        architecture: constructor arguments that a checkpoint and a config must agree on.
+        takes_styles: whether `predict` hands style images to `use_styles`.
+        takes_masks: whether `predict` adds `masks` to its batches.
+        renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
+        lr: learning rate of Adam.
+        betas: betas of Adam.
+        direction: the direction that `predict_step` translates in.
+        on_evaluation: called during `translate` by methods that optimise each image.
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    directions: ClassVar[tuple[Direction, ...]] = ()
+    discriminators: ClassVar[Mapping[str, str]] = {}
+    discriminators_first: ClassVar[bool] = False
+    averaged: ClassVar[tuple[str, ...] | None] = None
+    architecture: ClassVar[tuple[str, ...]] = ()
+    takes_styles: ClassVar[bool] = False
+    takes_masks: ClassVar[bool] = False
+    renamed_logs: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lr = 2e-4
+        self.betas = (0.9, 0.999)
+        self.direction: Direction = "AtoB"
+        self.on_evaluation: OnEvaluation | None = None
+        self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
+        self._discriminator_gradients: list[Tensor] | None = None  # accumulated since the last update
+
+    # What a method gives
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return every loss term of a batch, weighted, as scalars. Training minimises their sum."""
+
+    @abstractmethod
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the images that a sample grid shows and that evaluation measures, `(N, C, H, W)` in [-1, 1]."""
+
+    @abstractmethod
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Translate `(N, C, H, W)` in [-1, 1] of any height and width; the result has the same height and width."""
+
+    # What a method may give
+
+    def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is logged of a held-out batch as `val/NAME`; by default the losses and their sum.
+
+        Args:
+            batch: the batch.
+            sample: what `sample` returned for it.
+        """
+        losses = self.losses(batch)
+        return {**losses, **self._sums(losses), "loss": total(losses)}
+
+    def in_channels(self, direction: Direction) -> int:
+        """Return the number of channels of the images that `translate` takes."""
+        return 3
+
+    def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
+        """Take the style from these images, `(3, H, W)` in [-1, 1], mixed by their weights.
+
+        Raises:
+            CycleStyleError: the method has learnt its style; or the weights do not fit the styles.
+        """
+        raise CycleStyleError(f"{type(self).__name__} has learnt its style; leave --style out")
+
+    def learning_rate_factor(self, epoch: int) -> float:
+        """Return the factor of the learning rate in `epoch`, counted from 0."""
+        return 1.0
+
+    @classmethod
+    def scheduled_epochs(cls, settings: Mapping[str, Any]) -> int | None:
+        """Return the epochs that the schedule of the constructor arguments `settings` has; None if it has no end."""
+        return None
+
+    # Training
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the sum of the losses, and log every term and the sums."""
+        losses = self.losses(batch)
+        sums = self._sums(losses)
+        self._log("train", {**losses, **sums}, batch, prog_bar=tuple(sums))
+        return {
+            "loss": torch.stack(list(sums.values())).sum(),
+            "losses": {name: value.detach() for name, value in {**losses, **sums}.items()},
+        }
+
+    def update_discriminators(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Update the discriminators now, inside the batch, before the other losses are computed (CUT does).
+
+        `losses` calls this when `discriminators_first` is set, with graphs that hold the discriminators alone. Their
+        gradients are averaged over the processes, clipped, accumulated and scaled like any others. The step axis and
+        the schedule count the batch once. Outside of training nothing is updated. While gradients accumulate, the
+        update comes with the last batch, so that the other losses of earlier batches see the discriminators as they
+        were.
+
+        Returns:
+            The losses, detached, for the result of `losses`.
+        """
+        if self._trainer is not None and self.trainer.training and torch.is_grad_enabled():
+            self._accumulate(total(losses))
+            last = (self.trainer.fit_loop.batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+            if last or self.trainer.is_last_batch:
+                self._step_discriminators()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _accumulate(self, loss: Tensor) -> None:
+        scaled = self.trainer.precision_plugin.pre_backward(loss / self.trainer.accumulate_grad_batches, self)
+        gradients = torch.autograd.grad(scaled, self._discriminator_parameters())
+        kept = self._discriminator_gradients
+        self._discriminator_gradients = (
+            list(gradients) if kept is None else [a + b for a, b in zip(kept, gradients, strict=True)]
+        )
+
+    def _step_discriminators(self) -> None:
+        """Step the optimiser while nothing but the discriminators has gradients; it leaves the others alone."""
+        parameters, gradients = self._discriminator_parameters(), self._discriminator_gradients
+        assert gradients is not None
+        self._discriminator_gradients = None
+        optimizer = self.trainer.optimizers[0]
+        reduce = self.trainer.strategy.reduce
+        with without_gradients(optimizer):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                reduced = reduce(gradient, reduce_op="mean")
+                assert isinstance(reduced, Tensor)
+                parameter.grad = reduced
+            self.trainer.strategy.optimizer_step(optimizer, lambda: True)
+
+    def _discriminator_parameters(self) -> list[nn.Parameter]:
+        return [parameter for name in self.discriminators for parameter in self.get_submodule(name).parameters()]
+
+    def _sums(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sum of all losses, or one for the generators and one for the discriminators."""
+        if not self.discriminators:
+            return {"loss": total(losses)}
+        return {
+            "loss_G": total({name: value for name, value in losses.items() if name not in self.discriminators}),
+            "loss_D": total({name: value for name, value in losses.items() if name in self.discriminators}),
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters in groups, each with a name: generators (or networks), and discriminators."""
+        groups: dict[str, list[nn.Parameter]] = {"generators" if self.discriminators else "networks": []}
+        for name, module in self.named_children():
+            group = "discriminators" if name in self.discriminators else next(iter(groups))
+            groups.setdefault(group, []).extend(p for p in module.parameters() if p.requires_grad)
+        return [{"params": parameters, "name": name} for name, parameters in groups.items()]
+
+    def on_after_backward(self) -> None:
+        """Drop gradients that the other losses have sent into discriminators that are updated by themselves."""
+        if self.discriminators_first:
+            for parameter in self._discriminator_parameters():
+                parameter.grad = None
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return one Adam over all parameter groups, and its schedule, which counts epochs."""
+        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each parameter group by itself: a norm over both would let one player scale the other."""
+        if not gradient_clip_val:
+            return
+        for group in optimizer.param_groups:
+            if gradient_clip_algorithm == "value":
+                nn.utils.clip_grad_value_(group["params"], gradient_clip_val)
+            else:
+                nn.utils.clip_grad_norm_(group["params"], gradient_clip_val)
+
+    # Validation, test and prediction
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Log the figures of held-out images, and return what `sample` returns."""
+        return self._measure("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Log and return the same as `validation_step`."""
+        return self._measure("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Translate `batch["images"]`, `(N, C, H, W)` in [-1, 1]; an empty batch is returned as it is."""
+        images: Tensor = batch["images"]
+        return self.translate(images, self.direction) if len(images) else images
+
+    def _measure(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        sample = self.sample(batch)
+        self._log(stage, self.figures(batch, sample), batch, sync_dist=True)
+        return sample
+
+    def _log(
+        self,
+        stage: str,
+        values: Mapping[str, Tensor],
+        batch: Batch,
+        *,
+        prog_bar: Sequence[str] = (),
+        sync_dist: bool = False,
+    ) -> None:
+        size = batch_size(batch)
+        for name, value in values.items():
+            bar = name in prog_bar
+            self.log(f"{stage}/{name}", value.detach(), batch_size=size, prog_bar=bar, sync_dist=sync_dist)
+
+    # State beside the weights
+
+    def averaged_modules(self) -> tuple[str, ...]:
+        """Return the names of the submodules whose weights are averaged."""
+        if self.averaged is not None:
+            return self.averaged
+        return tuple(name for name, _ in self.named_children() if name not in self.discriminators)
+
+    def setup(self, stage: str) -> None:
+        """Give each rank random states of its own, and keep DDP away from gradients that are reduced here."""
+        parts = self._rank_states()
+        for number, part in enumerate(parts.values()):
+            part.reseed(self.global_rank * len(parts) + number)
+        if self.discriminators_first:
+            own = {id(parameter) for parameter in self._discriminator_parameters()}
+            names = [name for name, parameter in self.named_parameters() if id(parameter) in own]
+            ignore = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+            ignore(self, names)  # type: ignore[no-untyped-call]
+
+    def on_train_start(self) -> None:
+        """Continue with the random numbers of the checkpoint; without one, give each rank its own."""
+        if self._restored_random is not None:
+            restore_random(self._restored_random, self.device)
+        elif self.global_rank > 0:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+        self._restored_random = None
+        if self.discriminators_first and self.trainer.world_size > 1:  # DDP leaves these out
+            for parameter in self._discriminator_parameters():
+                torch.distributed.broadcast(parameter.data, 0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the name of the task, and the random state of every rank."""
+        checkpoint["cyclestyle_task"] = task_name(type(self))
+        parts = {name: part.state_dict() for name, part in self._rank_states().items()}
+        states = gather_ranks({"parts": parts, "random": random_state(self.device)})
+        checkpoint["rank_states"] = [state["parts"] for state in states]
+        checkpoint["random"] = [state["random"] for state in states]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the random state of this rank; a rank that the checkpoint does not have starts with its own."""
+        states, random = checkpoint.get("rank_states", []), checkpoint.get("random", [])
+        if self.global_rank < len(states):
+            for name, part in self._rank_states().items():
+                if name in states[self.global_rank]:
+                    part.load_state_dict(states[self.global_rank][name], self.device)
+        if self.global_rank < len(random):
+            self._restored_random = random[self.global_rank]
+
+    def _rank_states(self) -> dict[str, RankState]:
+        return {name: part for name, part in vars(self).items() if isinstance(part, RankState)}
+
+
+def as_task(pl_module: pl.LightningModule) -> Task:
+    """Return the module as a task.
+
+    Raises:
+        CycleStyleError: it is another LightningModule, which has no directions, sample or translate.
+    """
+    if not isinstance(pl_module, Task):
+        raise CycleStyleError(
+            f"{type(pl_module).__name__} is not a cyclestyle Task; derive it from cyclestyle.tasks.Task"
+        )
+    return pl_module
+
+
+def task_name(task: type[Task]) -> str:
+    """Return the name of a task in checkpoints: short for those of this package, else with its module."""
+    own = task.__module__.startswith("cyclestyle.")
+    return task.__name__ if own else f"{task.__module__}.{task.__qualname__}"
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of the losses, a scalar."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def batch_size(batch: Mapping[str, Any]) -> int:
+    """Return the number of images in a batch: the length of its first tensor."""
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor))
+
+
+@contextmanager
+def without_gradients(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Remove the gradients of an optimiser's parameters, and put them back at the end."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient

@@ -1,0 +1,69 @@
+"""A trained generator on its own, such as a generator file of the original CycleGAN implementation."""
+
+import torch
+from torch import Tensor
+
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.networks import build_generator
+from cyclestyle.networks.calls import call_at_any_size
+from cyclestyle.networks.generators import GeneratorName, UpsampleName
+from cyclestyle.tasks.base import Batch, Direction, Task
+
+
+class GeneratorOnly(Task):
+    """Translates in the one direction that its generator was trained for. It cannot be trained.
+
+    Args:
+        generator: `resnet9`, `resnet6`, `unet256` or `unet128`.
+        depth: residual blocks of a ResNet or levels of a U-Net.
+        in_channels: channels of the images that it takes.
+        out_channels: channels of the images that it returns.
+        ngf: filters of the first layer.
+        dropout: whether its blocks have dropout, which changes the names of the weights.
+        upsample: `transpose` or `resize`.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: GeneratorName = "resnet9",
+        depth: int | None = None,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        ngf: int = 64,
+        dropout: bool = False,
+        upsample: UpsampleName = "transpose",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.channels = in_channels
+        self.generator = build_generator(
+            generator,
+            depth=depth,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            ngf=ngf,
+            dropout=dropout,
+            upsample=upsample,
+        )
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """A generator alone has no losses.
+
+        Raises:
+            CycleStyleError: always.
+        """
+        raise CycleStyleError("a generator file alone cannot be trained; train a CycleGAN on the four files of a run")
+
+    @torch.no_grad()
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return images and their translations."""
+        return {"image": batch["images"], "translation": self.translate(batch["images"], self.direction)}
+
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Translate images of any height and width; there is one direction."""
+        return call_at_any_size(self.generator, images)
+
+    def in_channels(self, direction: Direction) -> int:
+        """Return the channels that the generator takes."""
+        return self.channels

@@ -1,0 +1,110 @@
+"""Files of other programs: what each one holds, as a task of this package that runs it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from cyclestyle.errors import CheckpointError
+from cyclestyle.weights.fast_neural_style import is_example, read_example
+from cyclestyle.weights.official import GeneratorShape, check_weights, cleaned, read_shape
+
+Content = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A task, the constructor arguments that build it, and its weights."""
+
+    task: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Tensor]
+
+
+class Format(NamedTuple):
+    """A file format: whether a file is of it, and how it is read."""
+
+    name: str
+    matches: Callable[[Content], bool]
+    build: Callable[[Content, Path], Found]
+
+
+def find(content: Content, path: Path) -> Found:
+    """Return what a file of another program holds.
+
+    Raises:
+        CheckpointError: the format is unknown, or the weights are not complete.
+    """
+    for form in FORMATS:
+        if form.matches(content):
+            return form.build(content, path)
+    known = ", ".join(form.name for form in FORMATS)
+    raise CheckpointError(f"{path} holds no generator of a known kind; expected a checkpoint of a run, or {known}")
+
+
+def _is_generator(content: Content) -> bool:
+    return isinstance(read_shape(content, "generator"), GeneratorShape)
+
+
+def _official_generator(content: Content, path: Path) -> Found:
+    shape = read_shape(content, "generator")
+    assert isinstance(shape, GeneratorShape)
+    weights = cleaned(content)
+    check_weights(shape, weights, path)
+    settings = {
+        "generator": shape.name,
+        "depth": shape.depth,
+        "in_channels": shape.in_channels,
+        "out_channels": shape.out_channels,
+        "ngf": shape.ngf,
+        "dropout": shape.dropout,
+        "upsample": shape.upsample,
+    }
+    return Found(
+        task="GeneratorOnly",
+        settings=settings,
+        weights={f"generator.{key}": value for key, value in weights.items()},
+    )
+
+
+def _is_discriminator(content: Content) -> bool:
+    return read_shape(content, "discriminator") is not None
+
+
+def _discriminator(content: Content, path: Path) -> Found:
+    raise CheckpointError(
+        f"{path} holds a discriminator; expected a generator file of the original implementation such as "
+        "latest_net_G_A.pth, or a checkpoint of a run"
+    )
+
+
+def _fast_neural_style(content: Content, path: Path) -> Found:
+    network = read_example(content, path)
+    settings = {"width": network.first.conv.out_channels, "upsample": network.upsample}
+    return Found(
+        task="Johnson",
+        settings=settings,
+        weights={f"transform.{key}": value for key, value in network.state_dict().items()},
+    )
+
+
+def _is_decoder(content: Content) -> bool:
+    return "1.weight" in content and content["1.weight"].ndim == 4
+
+
+def _decoder(content: Content, path: Path) -> Found:
+    raise CheckpointError(
+        f"{path} holds a decoder or a VGG alone; name decoders in --model.decoders and the VGG in --model.weights, "
+        "as --config wct shows"
+    )
+
+
+FORMATS = (
+    Format("a file of PyTorch's fast_neural_style example", is_example, _fast_neural_style),
+    Format("a generator file of the original CycleGAN such as latest_net_G_A.pth", _is_generator, _official_generator),
+    Format("a discriminator file of the original CycleGAN", _is_discriminator, _discriminator),
+    Format("a decoder of WCT", _is_decoder, _decoder),
+)
+"""The formats, in the order in which they are tried."""
