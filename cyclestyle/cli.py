@@ -18,6 +18,7 @@ COMMANDS = {
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "measure translations"),
     "compare": ("compare", "run methods on the same photos, and show them on one page"),
+    "configs": ("configs", "list, print or copy the configs that are installed with cyclestyle"),
 }
 
 USAGE = "usage: cyclestyle [-h] [--version] COMMAND ..."

@@ -16,6 +16,7 @@ from torch import Tensor
 from cyclestyle.callbacks import WandbLogger
 from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line_errors, quiet
 from cyclestyle.commands.predict import LISTS
+from cyclestyle.commands.shipped_configs import resolve_config_arguments
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import atomic_write
@@ -72,6 +73,7 @@ class Comparison:
 def run(name: str, args: Sequence[str]) -> int:
     """Run `compare`; the status is 1 if any method failed."""
     quiet()
+    args = resolve_config_arguments(args)
     check_configs(args)
     with one_line_errors():
         parser = Parser(prog="cyclestyle compare", description="Compare methods on the same photos, on one page.")

@@ -26,6 +26,7 @@ from cyclestyle.commands.common import (
     one_line_errors,
     quiet,
 )
+from cyclestyle.commands.shipped_configs import resolve_config_arguments
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CheckpointError, CycleStyleError
@@ -76,6 +77,7 @@ def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any image failed."""
     quiet()
     keep_memory()
+    args = resolve_config_arguments(args)
     check_configs(args)
     with one_line_errors():
         parser = _parser(args)

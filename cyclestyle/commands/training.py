@@ -28,6 +28,7 @@ from cyclestyle.callbacks import (
 )
 from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.commands.common import Parser, check_configs, ensure_writable, one_line, one_line_errors, quiet
+from cyclestyle.commands.shipped_configs import resolve_config_arguments
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.weights.checkpoints import read_checkpoint
 
@@ -45,6 +46,7 @@ MONITORS = {"CycleGAN": "val/cycle", "Johnson": "val/loss", "Autoencoder": "val/
 def run(name: str, args: Sequence[str]) -> int:
     """Run `fit`, `validate` or `test`."""
     quiet()
+    args = resolve_config_arguments(args)
     check_configs(args)
     with one_line_errors():
         TrainingCLI(

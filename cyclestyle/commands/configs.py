@@ -1,0 +1,58 @@
+"""`configs`: list, print or copy the configs that are installed with the package."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclestyle.commands.shipped_configs import config_folder, config_names, resolve_config
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.files import atomic_write
+
+
+def run(name: str, args: Sequence[str]) -> int:
+    """Run `configs`."""
+    parser = argparse.ArgumentParser(
+        prog="cyclestyle configs",
+        description="List the configs that are installed with cyclestyle, or print or copy one of them. "
+        "`--config NAME` of the other commands takes the same names.",
+    )
+    parser.add_argument("name", nargs="?", help="a config to print: cyclegan, overlays/ema or ema")
+    parser.add_argument("--output", type=Path, help="write the config to this file instead of printing it")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    options = parser.parse_args(args)
+    if options.name is None:
+        if options.output is not None:
+            raise CycleStyleError(f"name the config to write to {options.output}, as in `cyclestyle configs cyclegan`")
+        print(_listing())
+        return 0
+    text = resolve_config(options.name).read_text(encoding="utf-8")
+    if options.output is None:
+        print(text, end="")
+    else:
+        _write(text, options.output, overwrite=options.overwrite)
+        print(options.output)
+    return 0
+
+
+def _listing() -> str:
+    names = config_names()
+    width = max(map(len, names))
+    return "\n".join(f"{name:{width}}  {_summary(config_folder() / f'{name}.yaml')}" for name in names)
+
+
+def _summary(path: Path) -> str:
+    """The first comment line of a config."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line.removeprefix("#").strip() for line in lines if line.startswith("#")), "")
+
+
+def _write(text: str, output: Path, *, overwrite: bool) -> None:
+    if output.is_dir():
+        raise CycleStyleError(f"{output} is a folder; name a file")
+    if output.exists() and not overwrite:
+        raise CycleStyleError(f"{output} exists; add --overwrite, or choose another file")
+    try:
+        with atomic_write(output) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise CycleStyleError(f"cannot write {output}: {error.strerror}") from error
