@@ -9,6 +9,30 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import atomic_write
 
 
+def configs(name: str | None = None, *, output: str | None = None, overwrite: bool = False) -> int:
+    """List the configs that are installed with cyclestyle, or print or copy one of them.
+
+    `--config NAME` of the other commands takes the same names.
+
+    Args:
+        name: a config to print: cyclegan, overlays/ema or ema.
+        output: write the config to this file instead of printing it.
+        overwrite: replace the file if it exists.
+    """
+    if name is None:
+        if output is not None:
+            raise CycleStyleError(f"name the config to write to {output}, as in `cyclestyle configs cyclegan`")
+        print(_listing())
+        return 0
+    text = resolve_config(name).read_text(encoding="utf-8")
+    if output is None:
+        print(text, end="")
+    else:
+        _write(text, Path(output), overwrite=overwrite)
+        print(output)
+    return 0
+
+
 def run(name: str, args: Sequence[str]) -> int:
     """Run `configs`."""
     parser = argparse.ArgumentParser(
@@ -17,21 +41,9 @@ def run(name: str, args: Sequence[str]) -> int:
         "`--config NAME` of the other commands takes the same names.",
     )
     parser.add_argument("name", nargs="?", help="a config to print: cyclegan, overlays/ema or ema")
-    parser.add_argument("--output", type=Path, help="write the config to this file instead of printing it")
+    parser.add_argument("--output", help="write the config to this file instead of printing it")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    options = parser.parse_args(args)
-    if options.name is None:
-        if options.output is not None:
-            raise CycleStyleError(f"name the config to write to {options.output}, as in `cyclestyle configs cyclegan`")
-        print(_listing())
-        return 0
-    text = resolve_config(options.name).read_text(encoding="utf-8")
-    if options.output is None:
-        print(text, end="")
-    else:
-        _write(text, options.output, overwrite=options.overwrite)
-        print(options.output)
-    return 0
+    return configs(**vars(parser.parse_args(args)))
 
 
 def _listing() -> str:
