@@ -18,6 +18,7 @@ COMMANDS = {
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "measure translations"),
     "compare": ("compare", "run methods on the same photos, and show them on one page"),
+    "configs": ("configs", "list, print or copy the configs that are installed with cyclestyle"),
 }
 
 USAGE = "usage: cyclestyle [-h] [--version] COMMAND ..."
@@ -50,10 +51,12 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(name: str, args: Sequence[str]) -> int:
     from cyclestyle.commands.errors import one_line_errors
     from cyclestyle.commands.process import quiet
+    from cyclestyle.commands.shipped_configs import resolve_config_arguments
 
     quiet()
     with one_line_errors():
-        return int(import_module(f"cyclestyle.commands.{COMMANDS[name][0]}").run(name, args))
+        command = import_module(f"cyclestyle.commands.{COMMANDS[name][0]}")
+        return int(command.run(name, resolve_config_arguments(args)))
 
 
 def console() -> NoReturn:

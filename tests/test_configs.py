@@ -17,7 +17,7 @@ DATA_SETS = sorted(CONFIGS.glob("*2*.yaml"))
 STYLE = [CONFIGS / f"{name}.yaml" for name in ("gatys", "gatys_relu3", "wct")]
 COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_johnson", "sample_autoencoder")]
 AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
-FAST_STYLE = [CONFIGS / "fast_style.yaml", CONFIGS / "fast_style_relu3.yaml"]
+JOHNSON = [CONFIGS / "johnson.yaml", CONFIGS / "johnson_relu3.yaml"]
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 
 
@@ -29,7 +29,7 @@ def parsed(capsys, *configs, words=()):
 
 def test_every_file_is_tested():
     tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
-    tested |= {*FAST_STYLE, *STYLE, *COMPARISON, *AUTOENCODER}
+    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -50,18 +50,18 @@ def test_data_sets_are_the_paper_recipe_with_differences_only(capsys, path):
     assert CycleGAN(**{**config["model"]["init_args"], "ngf": 1, "ndf": 1}).constant_epochs == 100
 
 
-def test_fast_style_shows_every_default(capsys):
-    shown = yaml.safe_load(FAST_STYLE[0].read_text())
+def test_johnson_shows_every_default(capsys):
+    shown = yaml.safe_load(JOHNSON[0].read_text())
     bare = parsed(capsys, words=["--model=Johnson", "--data=Photos"])
     for part in ("model", "data"):
         assert shown[part]["init_args"] == bare[part]["init_args"]
-    config = parsed(capsys, FAST_STYLE[0])
+    config = parsed(capsys, JOHNSON[0])
     assert (config["trainer"]["max_steps"], config["data"]["init_args"]["batch_size"]) == (40000, 4)
     assert config["best"]["monitor"] == "val/loss"
 
 
-def test_fast_style_up_to_relu3_1_changes_the_layers_alone(capsys):
-    base, changed = parsed(capsys, FAST_STYLE[0]), parsed(capsys, *FAST_STYLE)
+def test_johnson_up_to_relu3_1_changes_the_layers_alone(capsys):
+    base, changed = parsed(capsys, JOHNSON[0]), parsed(capsys, *JOHNSON)
     assert {key for key in base if base[key] != changed[key]} == {"model"}
     task = Johnson(**changed["model"]["init_args"])
     assert max(*task.content_layers, *task.style_layers) == "relu3_1"
@@ -92,7 +92,7 @@ def test_the_autoencoder_shows_every_default(capsys):
 def test_the_comparison_of_the_sample_domains(capsys):
     compared = yaml.safe_load(COMPARISON[0].read_text())
     checkpoints = {method["predict"].get("ckpt_path", "") for method in compared["methods"]}
-    for base, path in ((FAST_STYLE[0], COMPARISON[1]), (AUTOENCODER[0], COMPARISON[2])):
+    for base, path in ((JOHNSON[0], COMPARISON[1]), (AUTOENCODER[0], COMPARISON[2])):
         root = parsed(capsys, base, path)["trainer"]["default_root_dir"]
         assert f"{root}/checkpoints/last.ckpt" in checkpoints
     assert "runs/quickstart/checkpoints/last.ckpt" in checkpoints
