@@ -39,11 +39,15 @@ def one_line_errors() -> Iterator[None]:
 def one_line(message: str) -> str:
     """Join the lines of a message, and reduce nested reports of jsonargparse to the option and the innermost error."""
     message = re.sub(r"\s+", " ", message).strip()
+    message = re.sub(r"\. Got value: ", ", got ", message)
+    message = re.sub(r"Option '(\w+)' is not accepted", r"there is no option \1", message)
+    if message == "the following arguments are required: fit.data, fit.model":
+        message = "nothing to train: add --config cyclegan, or any other name that `cyclestyle configs` lists"
     options = re.findall(r'Parser key "([^"]+)": ', message)
     if not options and "Errors: - " not in message:
         return message
     complaint, _, value = re.split(r'Errors: - |Parser key "[^"]+": ', message)[-1].partition(" Given value type: ")
-    complaint = complaint.replace("- Expected a <class 'NoneType'>", "").strip()
+    complaint = re.sub(r"(- )?Expected a <class 'NoneType'>( - (?=Expected))?", "", complaint).strip()
     complaint = complaint.replace("Expected a typing.Literal", "Expected one of ")
     complaint = re.sub(r"a <class '(?:\w+\.)*(\w+)'>", r"\1", complaint)
     if inner := re.match(r"(\w+): ", complaint):  # an option that a parser inside the parser has named

@@ -1,6 +1,8 @@
 """The LightningDataModule of unpaired images, and what it shares with that of one domain."""
 
+import atexit
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -234,6 +236,16 @@ class UnpairedImages(ImageFolders):
 
 
 def ignore_stop_signals(worker: int) -> None:
-    """Let a loader's worker leave the decision to its parent: Ctrl-C in a terminal reaches both."""
+    """Let the worker of a loader leave the decision to its parent: a signal to a process group reaches both."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def kill_workers() -> None:
+    """Kill the workers that are left: at exit multiprocessing sends SIGTERM, which they ignore, and then waits."""
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()
+
+
+atexit.register(kill_workers)  # runs before the exit function of multiprocessing, which was registered earlier

@@ -146,8 +146,11 @@ def test_a_photo_lies_on_the_page_as_its_result_does(tmp_path):
     ("change", "text"),
     [
         ({"target": "nowhere"}, "nowhere does not exist; expected a folder of images"),
-        ({"methods": [{"name": "a b", "predict": {}}, {"name": "A-b", "predict": {}}]}, "two methods of the same name"),
-        ({"methods": [{"title": "a"}]}, "Option 'title' is not accepted"),
+        (
+            {"methods": [{"name": "a b", "predict": {}}, {"name": "A-b", "predict": {}}]},
+            "two methods have the same name",
+        ),
+        ({"methods": [{"title": "a"}]}, "there is no option title"),
         ({"extractor": "eyes"}, "extractor"),
     ],
 )

@@ -126,7 +126,9 @@ def test_validate_and_test_read_a_checkpoint(cyclestyle, words, run):
         status, out, error = cyclestyle(command, *words)
         assert status == 0, error
         assert name in out
-    assert not (run / "test" / "report.html").exists()
+    page = (run / "test" / "report.html").read_text()
+    assert "test/style" in page
+    assert "painted" in page
 
 
 def test_without_held_out_photos(cyclestyle, words, tmp_path):

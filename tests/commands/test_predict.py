@@ -100,7 +100,7 @@ def test_output_inside_the_input_is_not_translated_again(cyclestyle, checkpoint,
     [
         ({"--input": "nowhere"}, "input nowhere does not exist; expected an image or a folder of images"),
         ({"--ckpt_path": "nowhere.ckpt"}, "checkpoint nowhere.ckpt does not exist"),
-        ({"--direction": "CtoD"}, "direction: Expected one of ['AtoB', 'BtoA']. Got value: CtoD"),
+        ({"--direction": "CtoD"}, "direction: Expected one of ['AtoB', 'BtoA'], got CtoD"),
         ({"--batch_size": "0"}, "batch_size must be at least 1, got 0"),
         ({"--output": "PHOTOS"}, "choose another folder for the output"),
         ({"--output": "/proc/nowhere"}, "cannot write into /proc/nowhere"),

@@ -1,0 +1,66 @@
+"""Messages of jsonargparse 4.53, as it writes them, and the line that a user gets."""
+
+import errno
+
+import pytest
+
+from cyclestyle.commands.errors import one_line, one_line_errors
+from cyclestyle.errors import CycleStyleError
+
+MESSAGES = {
+    "unrecognized arguments: --nonsense=1": "unrecognized arguments: --nonsense=1",
+    """Parser key "trainer.max_epochs":
+      Does not validate against any of the Union subtypes
+      Subtypes: [NoneType, int]
+      Errors:
+        - Expected a <class 'NoneType'>
+        - Expected a <class 'int'>
+      Given value type: <class 'str'>
+      Given value: x""": "trainer.max_epochs: Expected int, got x",
+    """Parser key "model":
+      Does not validate against any of the Union subtypes
+      Errors:
+        - Parser key "generator":
+          Expected a typing.Literal['resnet9', 'resnet6']. Got value: foo""": (
+        "model.generator: Expected one of ['resnet9', 'resnet6'], got foo"
+    ),
+    "Parser key \"model\": Option 'ngff' is not accepted": "model: there is no option ngff",
+    "the following arguments are required: fit.data, fit.model": (
+        "nothing to train: add --config cyclegan, or any other name that `cyclestyle configs` lists"
+    ),
+    "a plain\n   message": "a plain message",
+}
+
+
+@pytest.mark.parametrize(("message", "line"), MESSAGES.items())
+def test_messages_are_one_line(message, line):
+    assert one_line(message) == line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["fit", "--config=cyclegan", "--model.ngff=3"], "model: there is no option ngff"),
+        (["fit", "--config=cyclegan", "--model.ngf=abc"], "model.ngf: Expected int, got abc"),
+        (["fit", "--config=cyclegan", "--trainer.max_epochs=x"], "trainer.max_epochs: Expected int, got x"),
+        (["fit"], "nothing to train: add --config cyclegan"),
+        (["predict", "--input=a"], "the following arguments are required: output"),
+        (["score", "--output=a"], "the following arguments are required: input, source, target"),
+        (["score", "--json=/proc/none/x.json", *(f"--{one}=a" for one in ("output", "input", "source", "target"))],
+         "cannot write into /proc/none"),
+        (["sample-data"], "the following arguments are required: folder"),
+        (["sample-data", "x", "--train=a"], "train: Expected int, got a"),
+        (["export", "--format=x"], "format: Expected one of ['official'], got x"),
+        (["export", "--ckpt_path=nowhere.ckpt", "--output=y"], "checkpoint nowhere.ckpt does not exist"),
+    ],
+)  # fmt: skip
+def test_every_command_reports_a_mistake_in_one_line(cyclestyle, words, line):
+    status, _, error = cyclestyle(*words)
+    assert status == 1
+    assert len(error.splitlines()) == 1
+    assert error.startswith(f"cyclestyle: error: {line}")
+
+
+def test_a_full_disk_is_a_mistake_that_a_user_can_mend():
+    with pytest.raises(CycleStyleError, match=r"cannot write last\.ckpt: No space left on device"), one_line_errors():
+        raise OSError(errno.ENOSPC, "No space left on device", "last.ckpt")

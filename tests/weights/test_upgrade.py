@@ -1,0 +1,80 @@
+"""Runs of the first version, with their names, resume, load and translate."""
+
+import csv
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from cyclestyle.tasks import Johnson, Translator, load
+from cyclestyle.weights.official import LOSSES
+
+
+@pytest.fixture
+def old_run(tiny_fit, checkpoint, tmp_path):
+    """A run as the first version left it: names of losses, pools, settings and plugins."""
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parents[1], run)
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        content = torch.load(path, weights_only=True)
+        states = content.pop("rank_states")
+        content["image_pools"] = [{"A": rank["pool_A"], "B": rank["pool_B"]} for rank in states]
+        torch.save(content, path)
+    new_to_old = {f"{stage}/{new}": f"{stage}/{old}" for old, new in LOSSES.items() for stage in ("train", "val")}
+    header, _, rest = (run / "metrics.csv").read_text().partition("\n")
+    header = ",".join(new_to_old.get(name, name) for name in header.split(","))
+    (run / "metrics.csv").write_text(f"{header}\n{rest}")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["grid"]["pictures"] = config["grid"].pop("images")
+    config["trainer"]["plugins"] = [{"class_path": "cyclestyle.callbacks.WholeCheckpointIO"}]
+    (run / "old.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+def rows(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_old_run_resumes_with_its_config_pools_and_log(cyclestyle, tiny_fit, old_run, checkpoint):
+    words = ["--model.constant_epochs=2", f"--trainer.default_root_dir={old_run}", "--ckpt_path=last"]
+    status, _, error = cyclestyle(*tiny_fit, *words)
+    assert status == 0, error
+    new, before = rows(old_run), rows(checkpoint.parents[1])
+    assert [row["train/D_A"] for row in new[: len(before)]] == [row["train/D_A"] for row in before]
+    assert [row["val/idt_B"] for row in new[: len(before)]] == [row["val/idt_B"] for row in before]
+    assert "train/G_A" not in new[0]
+    assert len(new) > len(before)
+
+
+def test_an_old_config_is_understood_with_a_notice(cyclestyle, old_run, tmp_path, samples):
+    words = ["fit", "--config", old_run / "old.yaml", f"--trainer.default_root_dir={tmp_path / 'new'}"]
+    config = yaml.safe_load((old_run / "old.yaml").read_text())
+    config.pop("ckpt_path", None)
+    config["trainer"]["logger"] = {"class_path": "cyclestyle.callbacks.CSVLogger"}
+    for key in ("best", "checkpoint"):
+        config.pop(key)
+    (old_run / "old.yaml").write_text(yaml.safe_dump(config))
+    status, _, error = cyclestyle(*words)
+    assert status == 0, error
+    assert yaml.safe_load((tmp_path / "new" / "config.yaml").read_text())["grid"]["images"] == 2
+
+
+@pytest.mark.parametrize("name", ["FastStyle", "cyclestyle.tasks.FastStyle"])
+def test_old_class_names_in_configs(cyclestyle, tmp_path, name):
+    config = {"model": {"class_path": name, "init_args": {"widht": 3}}, "data": {"class_path": "Photos"}}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(config))
+    error = cyclestyle("fit", "--config", tmp_path / "old.yaml")[2]
+    assert "there is no option widht" in error  # the class is found, and its settings are checked
+
+
+def test_old_class_names_in_checkpoints(tmp_path, caplog):
+    task = Johnson(width=3)
+    content = {"cyclestyle_task": "FastStyle", "hyper_parameters": {"width": 3}, "state_dict": task.state_dict()}
+    torch.save(content, tmp_path / "old.ckpt")
+    assert isinstance(load(tmp_path / "old.ckpt"), Johnson)
+    assert "FastStyle, which is called Johnson now" in caplog.text
+    images = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(Translator.load(tmp_path / "old.ckpt").translate(images), task.transform(images))
