@@ -144,7 +144,7 @@ def test_without_held_out_photos(cyclestyle, words, tmp_path):
     ("changes", "message"),
     [
         (["--model.style=[nowhere.jpg]"], "cannot read nowhere.jpg: No such file"),
-        (["--model.style=[CONTRIBUTING.md]"], "cannot read CONTRIBUTING.md: its content is no image"),
+        (["--model.style=[CONTRIBUTING.md]"], "cannot read CONTRIBUTING.md: its content is not an image"),
         (["--model.style=null"], "no painting: list files in model.style"),
         (["--model.style_layers=[relu9_1]"], "vgg16 has no layer 'relu9_1'; its layers are relu1_1 to relu5_3"),
         (["--model.weights=nowhere.pth"], "the weights nowhere.pth do not exist"),

@@ -186,7 +186,7 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
     with pytest.raises(ImageError, match=r"cannot read nowhere\.jpg"):
         new_task(style=["nowhere.jpg"])
     (tmp_path / "fake.jpg").write_text("text")
-    with pytest.raises(ImageError, match=r"fake\.jpg: its content is no image"):
+    with pytest.raises(ImageError, match=r"fake\.jpg: its content is not an image"):
         new_task(style=[str(tmp_path / "fake.jpg")])
     with pytest.raises(CheckpointError, match=r"nowhere\.pth do not exist"):
         new_task(weights="nowhere.pth")
