@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.networks.transform import BLOCKS, LEVELS, TransformNetwork
+from cyclestyle.networks.transform import BLOCKS, OUTPUT_SCALE, TransformNetwork
 from cyclestyle.weights.official import cleaned
 
 PREFIX = "transform."
@@ -63,9 +63,9 @@ def read_example(weights: Mapping[str, Tensor], path: Path) -> TransformNetwork:
     assert last.bias is not None
     with torch.no_grad():
         # W (127.5 x + 127.5) + b; padding by reflection shifts the frame along, so this holds at the edges too.
-        first.bias += LEVELS * first.weight.double().sum(dim=(1, 2, 3))
-        first.weight *= LEVELS
-        last.bias -= LEVELS  # levels y become y / 127.5 - 1
+        first.bias += OUTPUT_SCALE * first.weight.double().sum(dim=(1, 2, 3))
+        first.weight *= OUTPUT_SCALE
+        last.bias -= OUTPUT_SCALE  # levels y become y / 127.5 - 1
     return network
 
 

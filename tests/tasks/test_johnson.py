@@ -143,7 +143,7 @@ def test_other_precisions(paintings, precision):
 def test_gram_matrices_are_summed_in_single_precision_under_autocast(new_task):
     task = new_task(style_layers=["relu1_2"])
     judge = task.judges[0]
-    judge.features.colours.weight.mul_(100)
+    judge.features.input_transform.weight.mul_(100)
     with torch.autocast("cpu", torch.float16):  # whose largest number is 65,504
         assert all(value.isfinite() for value in judge(photos(), photos()))
 
