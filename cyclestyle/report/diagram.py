@@ -23,7 +23,7 @@ _RC_PARAMS: dict[Any, Any] = {  # Matplotlib 3.11 types the keys, 3.9 does not
 def draw_curves(curves: Mapping[str, Curve], *, x_label: str, y_label: str, id_prefix: str) -> Markup:
     """Draw curves in one coordinate system and return it as an `<svg>` element.
 
-    The output is deterministic: it holds no date, and its ids depend only on the content and on `id_prefix`.
+    The output is deterministic: it contains no date, and its ids depend only on the content and on `id_prefix`.
 
     Args:
         curves: points `(x, y)` of each curve, by its name in the legend.

@@ -48,7 +48,7 @@ class Page:
         self._parts.append(Paragraph(text))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> None:
-        """Add a table; the first column holds the names of the rows.
+        """Add a table; the first column contains the names of the rows.
 
         Args:
             header: name of each column.
@@ -92,7 +92,7 @@ class Page:
         """Add a photo and its results; in each result a movable edge separates the photo (left) from the result.
 
         Args:
-            before: caption of the photo and the photo, which the file holds once.
+            before: caption of the photo and the photo, which is stored once in the file.
             after: name of each method and its result, stretched to the size of the photo; if empty, nothing is added.
         """
         if after:

@@ -46,7 +46,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column holds the names of the rows."""
+    """A table whose first column contains the names of the rows."""
 
     macro: ClassVar[str] = "table"
     header: Sequence[str]

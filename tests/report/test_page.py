@@ -173,8 +173,8 @@ def test_rows_are_named_by_their_first_cell(page):
 def test_a_browser_shows_one_image_of_the_flip_through(page, tmp_path):
     page.write(tmp_path / "page.html")
     words = ["chromium", *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"]
-    shown = subprocess.run([*words, "--dump-dom", f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True)
-    flip = shown.stdout.split('class="flip"')[1].split("</div>")[0]
+    result = subprocess.run([*words, "--dump-dom", f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True)
+    flip = result.stdout.split('class="flip"')[1].split("</div>")[0]
     assert flip.count("<figure hidden") == 2
     assert "<figure><img" in flip
     assert "step 2" in flip.split("<figure><img")[1]
@@ -226,13 +226,13 @@ def test_every_image_shows_and_the_page_does_not_scroll_sideways(browser, compar
 @needs_chromium
 def test_the_photo_covers_the_result_left_of_the_edge(browser, comparison, tmp_path):
     browser.open(written(comparison, tmp_path))
-    shown = browser.screenshot()
+    screenshot = browser.screenshot()
     for n, colour in enumerate([(255, 0, 0), (0, 255, 0), (255, 255, 255)] * 2):
         left, top, width, height = box(browser, n)
         assert width / height == pytest.approx(1.5, abs=0.01)  # the photo's, though the result's is 3
         for across, expected in ((0.03, (0, 0, 255)), (0.4, (0, 0, 255)), (0.6, colour), (0.97, colour)):
             for down in (0.03, 0.97):
-                levels = shown.getpixel((int(left + across * width), int(top + down * height)))
+                levels = screenshot.getpixel((int(left + across * width), int(top + down * height)))
                 assert levels == pytest.approx(expected, abs=4)  # JPEG
 
 

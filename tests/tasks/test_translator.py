@@ -57,9 +57,9 @@ class Attack:
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "is a folder; expected a checkpoint file"),
-        (lambda path: path.write_text("text"), "is no checkpoint of plain tensors|is damaged or no checkpoint"),
-        (lambda path: path.write_bytes(b""), "is damaged or no checkpoint"),
-        (lambda path: torch.save(torch.zeros(1), path), "holds a Tensor, not a checkpoint"),
+        (lambda path: path.write_text("text"), "is not a checkpoint of plain tensors|is damaged or not a checkpoint"),
+        (lambda path: path.write_bytes(b""), "is damaged or not a checkpoint"),
+        (lambda path: torch.save(torch.zeros(1), path), "contains a Tensor, not a checkpoint"),
         (lambda path: torch.save({"state_dict": {}}, path), "is a checkpoint of another program"),
         (lambda path: torch.save({"net.0.weight": torch.zeros(1)}, path), "holds no generator that is known here"),
         (lambda path: torch.save({"x": Attack()}, path), "it could run code"),
@@ -94,7 +94,5 @@ def test_weights_that_are_missing_are_named(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     del content["state_dict"]["G_AB.model.7.bias"]
     torch.save(content, tmp_path / "odd.ckpt")
-    with pytest.raises(
-        CheckpointError, match=r"odd\.ckpt looks like a resnet6 network, but its model\.7\.bias is missing"
-    ):
+    with pytest.raises(CheckpointError, match=r"odd\.ckpt looks like a resnet6 network, but model\.7\.bias is missing"):
         Translator.load(tmp_path / "odd.ckpt")
