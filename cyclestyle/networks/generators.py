@@ -4,6 +4,7 @@ Every network is an `nn.Sequential` in the order of the original implementation.
 those of the official checkpoints (`model.1.weight`, `model.10.conv_block.1.weight`, …).
 """
 
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -50,23 +51,17 @@ def build_generator(
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
     depth = DEPTHS[name] if depth is None else depth
+    build: partial[ResNetGenerator] | partial[UNetGenerator]
     if name.startswith("resnet"):
-        return ResNetGenerator(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            ngf=ngf,
-            blocks=depth,
-            dropout=dropout,
-            upsample=upsample,
-            checkpoint_activations=checkpoint_activations,
-        )
-    if upsample != "transpose":
+        build = partial(ResNetGenerator, blocks=depth, upsample=upsample)
+    elif upsample == "transpose":
+        build = partial(UNetGenerator, depth=depth)
+    else:
         raise ValueError(f"a U-Net supports only upsample transpose, got {upsample!r}; choose a resnet generator")
-    return UNetGenerator(
+    return build(
         in_channels=in_channels,
         out_channels=out_channels,
         ngf=ngf,
-        depth=depth,
         dropout=dropout,
         checkpoint_activations=checkpoint_activations,
     )

@@ -44,7 +44,7 @@ def write_samples(
 
     `trainA` and `testA` contain photos, `trainB` and `testB` paintings, all of different scenes. `truthB` contains the
     painting of each photo in `testA` under the same name. Existing images are kept, so an interrupted run can be
-    continued. The pixels depend only on the seed and the size, not on `workers`.
+    continued. The pixels depend only on the seed and the size. Returns the number of images that were rendered.
 
     Args:
         folder: where to write.
@@ -54,9 +54,6 @@ def write_samples(
         seed: seed of the scenes and of the rendering.
         workers: number of processes; the number of cores by default.
         progress: called with the number of finished images and their total.
-
-    Returns:
-        The number of images that were rendered.
 
     Raises:
         DataError: a number is out of range, or `folder` contains samples with other settings.
