@@ -1,8 +1,8 @@
-"""The errors that a user can cause and mend; the command line shows each as one line without a traceback."""
+"""Errors that a user can cause and fix; the command line prints each as one line without a traceback."""
 
 
 class CycleStyleError(Exception):
-    """A mistake in a path, a config, an image or a checkpoint; the message names the thing and the remedy.
+    """An error in a path, a config, an image or a checkpoint; the message names the cause and the fix.
 
     Attributes:
         status: the exit status of the command line.
@@ -20,15 +20,15 @@ class DataError(CycleStyleError):
 
 
 class CheckpointError(CycleStyleError):
-    """A file that is not a usable checkpoint."""
+    """A file that cannot be used as a checkpoint, or a checkpoint that cannot be written."""
 
 
 class DivergedError(CycleStyleError):
-    """Training produced numbers that are not finite."""
+    """Training produced values that are not finite."""
 
 
 class StoppedError(CycleStyleError):
-    """A signal stopped the run, which was saved; no mistake, but the run is not done."""
+    """A signal stopped the run. A checkpoint was saved, but the run is not complete."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)

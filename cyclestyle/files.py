@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writes."""
 
 import json
 import os
@@ -11,22 +11,22 @@ from typing import IO, Any
 from cyclestyle.errors import CycleStyleError
 
 UNFINISHED = ".unfinished-"
-"""What the temporary names begin with. A process that is killed leaves its own behind."""
+"""Prefix of the names of temporary files. A process that is killed leaves its temporary file behind."""
 
 
 @contextmanager
 def atomic_write(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
-    """Open a binary file that takes the name `path` when the block ends without an error.
+    """Open a binary file for an atomic write: it gets the name `path` when the block ends without an error.
 
-    It is written under a temporary, hidden name in the same folder and then renamed, so that no reader and
-    no crash ever meets half of it. The folder is made where it is missing.
+    The data is written to a hidden temporary file in the same folder, which is then renamed. A reader never sees an
+    incomplete file, and a crash never leaves one at `path`. The folder is created if it does not exist.
 
     Args:
-        path: the final name; what lies there is replaced.
-        sync: wait until the disk has it, so that it also survives a power cut.
+        path: the final path; an existing file is replaced.
+        sync: wait until the data is on the disk, so that it also survives a power failure.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; `path` is as it was.
+        OSError: the folder cannot be written, or the disk is full; an existing file at `path` is unchanged.
     """
     temporary = None
     try:
@@ -37,7 +37,7 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; results are not
+        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are created with mode 0600
         temporary.replace(path)
     finally:
         if temporary is not None:
@@ -63,7 +63,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes left in `folder` that were killed while they wrote."""
+    """Remove the temporary files in `folder` that killed processes left behind."""
     for path in folder.glob(f"{UNFINISHED}*"):
         path.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ RED = (200, 30, 40)
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @given(values=st.lists(st.integers(0, 255), min_size=24, max_size=24))
-def test_every_eight_bit_value_survives_the_way_to_tensor_and_back(channels, values):
+def test_every_eight_bit_value_survives_a_round_trip_to_a_tensor(channels, values):
     pixels = torch.tensor(values, dtype=torch.uint8).reshape(2, 12)[:, :: 12 // 3].repeat(1, channels)
     image = Image.fromarray(
         pixels.reshape(2, 3, channels).numpy().squeeze(-1) if channels == 1 else pixels.reshape(2, 3, channels).numpy()
@@ -37,7 +37,7 @@ def test_values_are_rounded_and_clamped():
     assert to_image(tensor).getpixel((0, 0)) == (0, 255, 128)
 
 
-def test_nan_never_becomes_a_colour():
+def test_nan_raises_an_error():
     with pytest.raises(ValueError, match="NaN"):
         to_image(torch.full((3, 2, 2), torch.nan))
 
@@ -49,7 +49,7 @@ def test_nan_never_becomes_a_colour():
         ("L", 77, (77, 77, 77)),
         ("1", 1, (255, 255, 255)),
         ("RGBA", (*RED, 255), RED),
-        ("RGBA", (*RED, 0), (255, 255, 255)),  # what is transparent lies over white
+        ("RGBA", (*RED, 0), (255, 255, 255)),  # transparent pixels are composited over white
         ("LA", (77, 255), (77, 77, 77)),
         ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
         ("I;16", 40000, (156, 156, 156)),
@@ -59,7 +59,7 @@ def test_nan_never_becomes_a_colour():
         ("F", float("nan"), (0, 0, 0)),
     ],
 )
-def test_every_mode_becomes_rgb_by_value(mode, colour, expected):
+def test_every_mode_is_converted_to_rgb_by_value(mode, colour, expected):
     assert convert(Image.new(mode, (2, 2), colour)).getpixel((1, 1)) == expected
 
 
@@ -85,10 +85,10 @@ def test_any_number_of_channels(save_image, channels):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = Image.new("RGB", (6, 4))
     upright.putpixel((0, 0), (255, 255, 255))
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the PIL transposition that a viewer's is the inverse of
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # inverse of the transposition that each orientation asks for
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -97,11 +97,11 @@ def test_exif_orientation_is_honoured(tmp_path, orientation):
     loaded = read_image(tmp_path / "turned.png")
     assert loaded.size == (6, 4)
     assert loaded.getpixel((0, 0)) == (255, 255, 255)
-    assert loaded.getexif().get(0x0112, 1) == 1  # not turned a second time
+    assert loaded.getexif().get(0x0112, 1) == 1  # the tag is removed, so that the image is not rotated twice
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])
-def test_what_is_no_image_is_named(tmp_path, content):
+def test_an_error_names_a_file_that_is_not_an_image(tmp_path, content):
     path = tmp_path / "fake.jpg"
     path.write_bytes(content)
     for read in (read_image, read_size):
@@ -109,7 +109,7 @@ def test_what_is_no_image_is_named(tmp_path, content):
             read(path)
 
 
-def test_missing_and_truncated_files_are_named(tmp_path):
+def test_an_error_names_missing_and_truncated_files(tmp_path):
     with pytest.raises(ImageError, match=r"nowhere\.png: No such file"):
         read_image(tmp_path / "nowhere.png")
     rng = np.random.default_rng(0)
@@ -123,13 +123,13 @@ def test_missing_and_truncated_files_are_named(tmp_path):
 @pytest.mark.parametrize("suffix", sorted(EXTENSIONS | {".JPG", ".PNG"}))
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
 def test_every_format_is_written(tmp_path, suffix, mode):
-    path = tmp_path / "deep" / "er" / f"out{suffix}"
+    path = tmp_path / "nested" / "folder" / f"out{suffix}"
     write_image(Image.new(mode, (5, 3), 90), path)
     assert read_image(path).size == (5, 3)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~_umask()
 
 
-def test_nothing_half_written_stays(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_existing_file_unchanged(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 

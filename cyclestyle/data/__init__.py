@@ -1,4 +1,4 @@
-"""Images from folders: data sets, sampler, datamodule, and the procedural sample domains."""
+"""Images from folders: datasets, sampler, datamodules, and the procedural sample domains."""
 
 from cyclestyle.data.datamodule import UnpairedImages
 from cyclestyle.data.photos import Photos

@@ -1,4 +1,4 @@
-"""The LightningDataModule of unpaired images, and what it shares with that of one domain."""
+"""The LightningDataModule of unpaired images, and the base class of all datamodules of image folders."""
 
 import atexit
 import logging
@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datasets import UnpairedTestSet, UnpairedTrainSet, WholeSet, collate
+from cyclestyle.data.datasets import SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
@@ -29,10 +29,17 @@ _SPLITS = ("train_A", "train_B", "test_A", "test_B")
 
 
 class ImageFolders(pl.LightningDataModule, ABC):
-    """Images in folders, found and checked once; a run that is resumed inside an epoch goes on where it stopped.
+    """Base class: finds and checks images in folders once, and resumes training in the middle of an epoch.
+
+    Args:
+        prepare: resizes, crops and flips images.
+        batch_size: size of a batch in each process.
+        workers: number of loader processes; by default the number of cores minus one, at most 4.
+        on_bad_image: `raise` or `skip` files that are not images.
+        seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
 
     Raises:
-        ValueError: `batch_size` is below 1.
+        ValueError: `batch_size` is less than 1.
     """
 
     def __init__(
@@ -46,44 +53,48 @@ class ImageFolders(pl.LightningDataModule, ABC):
         self.workers = min(4, (os.cpu_count() or 1) - 1) if workers is None else workers
         self.on_bad_image = on_bad_image
         self.seed = seed
-        self._used = {"epoch": 0, "pairs": 0}  # where training stands; changed by a checkpoint alone
+        self._resume_from = {"epoch": 0, "pairs": 0}  # set when a checkpoint is loaded
         self._paths: dict[str, list[Path]] = {}
 
     @abstractmethod
     def _find(self, split: str) -> list[Path]:
-        """Return the files of a split.
+        """Find the files of a split.
 
         Raises:
-            DataError: its folder is missing or empty.
+            DataError: a folder does not exist or contains no images.
         """
 
     def paths(self, split: str) -> list[Path]:
-        """Return the images of a split; found and checked once."""
+        """Return the images of a split, which are found and checked at the first call.
+
+        Raises:
+            DataError: a folder does not exist or contains no images, or a file is not an image.
+        """
         if split not in self._paths:
-            self._paths[split] = self._checked(self._find(split), split)
+            self._paths[split] = self._check(self._find(split), split)
         return self._paths[split]
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The same as `val_dataloader`: the field's layout has one held-out split."""
-        return self.val_dataloader()  # type: ignore[no-any-return]  # Lightning allows for several loaders
+        """Return `val_dataloader()`: the usual folder layout has one held-out split."""
+        return self.val_dataloader()  # type: ignore[no-any-return]  # Lightning allows several loaders
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, and how many of its pairs all ranks together have used."""
+        """Return the current epoch and the number of its pairs that all ranks together have used."""
         if self.trainer is None:
-            return dict(self._used)
+            return dict(self._resume_from)
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        processed = total.processed  # type: ignore[attr-defined]  # Lightning declares its base class
+        processed = total.processed  # type: ignore[attr-defined]  # declared as the base class in Lightning
         if not processed:
-            return dict(self._used)
+            return dict(self._resume_from)
         epoch, batches = divmod(processed, int(self.trainer.num_training_batches))
         return {"epoch": epoch, "pairs": batches * self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        self._used = {"epoch": int(state_dict["epoch"]), "pairs": int(state_dict["pairs"])}
+        """Continue from the position in `state_dict`."""
+        self._resume_from = {"epoch": int(state_dict["epoch"]), "pairs": int(state_dict["pairs"])}
 
     def _sampler(self, size_A: int, size_B: int, *, paired: bool) -> UnpairedSampler:
-        """Draws for this process, from where a checkpoint left off."""
+        """Build the sampler of this process, which starts at the position of the loaded checkpoint."""
         trainer = self.trainer
         return UnpairedSampler(
             size_A,
@@ -92,8 +103,8 @@ class ImageFolders(pl.LightningDataModule, ABC):
             paired=paired,
             rank=trainer.global_rank if trainer else 0,
             num_replicas=trainer.world_size if trainer else 1,
-            epoch=self._used["epoch"],
-            start=self._used["pairs"],
+            epoch=self._resume_from["epoch"],
+            start=self._resume_from["pairs"],
         )
 
     def _loader(
@@ -110,51 +121,51 @@ class ImageFolders(pl.LightningDataModule, ABC):
             collate_fn=collate_fn,
             persistent_workers=self.workers > 0,
             worker_init_fn=ignore_stop_signals,
-            generator=torch.Generator(),  # PyTorch would draw the workers' seeds from the task's random numbers
+            generator=torch.Generator(),  # else worker seeds are drawn from the global generator, which the task uses
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
-    def _checked(self, paths: list[Path], split: str) -> list[Path]:
-        bad = check_images(paths, whole=self.on_bad_image == "skip")
+    def _check(self, paths: list[Path], split: str) -> list[Path]:
+        bad = check_images(paths, decode=self.on_bad_image == "skip")
         if not bad:
             return paths
         if self.on_bad_image == "raise":
             raise DataError(f"{next(iter(bad.values()))}; remove it, or set data.on_bad_image to skip")
         log.warning("skipped %d of %d files of %s: %s", len(bad), len(paths), split, "; ".join(bad.values()))
         if len(bad) == len(paths):
-            raise DataError(f"no file of {split} is an image that can be read")
+            raise DataError(f"none of the files of {split} can be read as an image")
         return [path for path in paths if path not in bad]
 
 
 class UnpairedImages(ImageFolders):
-    """Images of two domains in folders, recursive, of any sizes and names.
+    """Unpaired images of two domains, read recursively from folders; any sizes and names.
 
     Batches are `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}` with values in
-    [-1, 1]. Training pairs are drawn by `UnpairedSampler`; a run that is resumed in the middle of an epoch
-    sees exactly the images that it would have seen.
+    [-1, 1]. Training pairs are drawn by `UnpairedSampler`. A run that is resumed in the middle of an epoch uses the
+    same images as an uninterrupted run.
 
     Args:
         root: a folder with `trainA`, `trainB`, `testA` and `testB`.
-        train_A: folders of domain A to train on, instead of `root/trainA`.
-        train_B: folders of domain B to train on, instead of `root/trainB`.
+        train_A: training folders of domain A, instead of `root/trainA`.
+        train_B: training folders of domain B, instead of `root/trainB`.
         test_A: held-out folders of domain A, instead of `root/testA`.
         test_B: held-out folders of domain B, instead of `root/testB`.
-        resize: how an image reaches its size; see `cyclestyle.data.transforms.Preparation`.
-        load_size: pixels before the crop.
-        crop_size: pixels after the crop; a multiple of 4.
-        flip: mirror every second image left to right.
-        paired: draw B in step with A instead of independently.
-        channels_A: channels of domain A, 1 (grey) to 4 (RGB and alpha).
+        resize: resize mode; see `cyclestyle.data.transforms.Preparation`.
+        load_size: size before the crop, pixels.
+        crop_size: size after the crop, pixels; a multiple of 4.
+        flip: flip images horizontally with probability 0.5.
+        paired: use the same order for B as for A instead of an independent one.
+        channels_A: channels of domain A: 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
         channels_B: channels of domain B.
-        batch_size: pairs in a batch, for each process.
-        workers: processes that load images; by default one for each core beyond the first, at most 4.
-        on_bad_image: `raise` stops at the first file that is no image; `skip` decodes every file once at
-            the start, leaves the bad ones out, and says how many and which.
-        seed: decides the order, crops and flips; by default the run's `seed_everything`.
+        batch_size: number of pairs in a batch in each process.
+        workers: number of loader processes; by default the number of cores minus one, at most 4.
+        on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
+            start, leaves out the ones that cannot be read, and logs their number and names.
+        seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
 
     Raises:
-        DataError: a folder is missing or empty, or a file is no image.
-        ValueError: sizes or channels are out of their range.
+        DataError: a folder does not exist or contains no images, or a file is not an image.
+        ValueError: a size or a number of channels is out of range.
     """
 
     def __init__(
@@ -193,29 +204,34 @@ class UnpairedImages(ImageFolders):
         self.channels = channels_A, channels_B
 
     def setup(self, stage: str) -> None:
-        """Find the images to train on, so that a wrong folder is known before anything is built."""
+        """Find the training images, so that a wrong folder raises an error before the networks are built."""
         if stage == "fit":
             self.paths("train_A")
             self.paths("train_B")
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Random views of the training images, from where a checkpoint left off."""
+        """Return batches of randomly augmented training pairs, from the position of the loaded checkpoint."""
         train_set = UnpairedTrainSet(self.paths("train_A"), self.paths("train_B"), self.prepare, self.channels)
         sampler = self._sampler(len(train_set.paths_A), len(train_set.paths_B), paired=self.paired)
         return self._loader(train_set, collate, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The held-out images, whole, in the order of their names."""
+        """Return batches of the held-out images, without augmentation, sorted by name."""
         test_set = UnpairedTestSet(self.paths("test_A"), self.paths("test_B"), self.prepare, self.channels)
         return self._loader(test_set, collate)
 
-    def domain_images(self, split: str, most: int) -> DataLoader[Any]:
-        """Batches `(N, C, H, W)` of one domain's images without chance, the same `most` of them every time."""
+    def domain_images(self, split: str, max_images: int) -> DataLoader[Any]:
+        """Return batches `(1, C, H, W)` of the images of one split, without augmentation.
+
+        Args:
+            split: `train_A`, `train_B`, `test_A` or `test_B`.
+            max_images: if the split has more images, a random subset of this size is used, the same in every call.
+        """
         paths = self.paths(split)
-        if len(paths) > most:
-            paths = sorted(random.Random(0).sample(paths, most))
+        if len(paths) > max_images:
+            paths = sorted(random.Random(0).sample(paths, max_images))
         channels = self.channels[split[-1] == "B"]
-        return DataLoader(WholeSet(paths, self.prepare, channels), num_workers=0, generator=torch.Generator())
+        return DataLoader(SingleDomainSet(paths, self.prepare, channels), num_workers=0, generator=torch.Generator())
 
     def _find(self, split: str) -> list[Path]:
         folders: Sequence[str] | None = self.folders[split]
@@ -230,13 +246,13 @@ class UnpairedImages(ImageFolders):
         if not (root / name).is_dir() and split.startswith("test"):
             raise DataError(
                 f"domain {split[-1]} has no test split: {root / name} does not exist; put held-out images there, "
-                "or train without validation by --trainer.limit_val_batches 0"
+                "or train without validation: --trainer.limit_val_batches 0"
             )
         return find_images_in([root / name])
 
 
 def ignore_stop_signals(worker: int) -> None:
-    """Let the worker of a loader leave the decision to its parent: a signal to a process group reaches both."""
+    """Ignore stop signals in a loader worker: Ctrl-C reaches the whole process group, and the parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Data sets of unpaired images."""
+"""Datasets of unpaired images."""
 
 import random
 from collections.abc import Sequence
@@ -18,7 +18,14 @@ Item = tuple[Tensor, Tensor, str, str]
 
 
 class UnpairedSet(Dataset[Item]):
-    """What the training set and the test set share: two lists of files, and how to prepare and read them."""
+    """Base class of the training set and the test set.
+
+    Args:
+        paths_A: images of domain A.
+        paths_B: images of domain B.
+        prepare: resizes, crops and flips images.
+        channels: number of channels of A and of B.
+    """
 
     def __init__(
         self, paths_A: Sequence[Path], paths_B: Sequence[Path], prepare: Preparation, channels: tuple[int, int]
@@ -29,10 +36,10 @@ class UnpairedSet(Dataset[Item]):
 
 
 class UnpairedTrainSet(UnpairedSet):
-    """Random views of two images, as an `UnpairedSampler` draws them."""
+    """Randomly augmented pairs; the indices are the draws of an `UnpairedSampler`."""
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Return the two views, `(C, H, W)` in [-1, 1], and the paths of their files."""
+        """Return two augmented images, `(C, H, W)` in [-1, 1], and their paths."""
         rng = random.Random(draw.seed)
         path_A, path_B = self.paths_A[draw.index_A], self.paths_B[draw.index_B]
         image_A = self.prepare.for_training(read_image(path_A, self.channels[0]), rng)
@@ -41,21 +48,21 @@ class UnpairedTrainSet(UnpairedSet):
 
 
 class UnpairedTestSet(UnpairedSet):
-    """Held-out images side by side, without chance; the smaller domain starts again where it ends."""
+    """Pairs of held-out images without augmentation; the smaller domain is repeated to the length of the larger."""
 
     def __len__(self) -> int:
         return max(len(self.paths_A), len(self.paths_B))
 
     def __getitem__(self, index: int) -> Item:
-        """Return the two images, `(C, H, W)` in [-1, 1], and the paths of their files."""
+        """Return two images, `(C, H, W)` in [-1, 1], and their paths."""
         path_A, path_B = self.paths_A[index % len(self.paths_A)], self.paths_B[index % len(self.paths_B)]
         image_A = self.prepare.for_evaluation(read_image(path_A, self.channels[0]))
         image_B = self.prepare.for_evaluation(read_image(path_B, self.channels[1]))
         return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
 
 
-class WholeSet(Dataset[Tensor]):
-    """One domain's images, as they are evaluated."""
+class SingleDomainSet(Dataset[Tensor]):
+    """Images of one domain, without augmentation."""
 
     def __init__(self, paths: Sequence[Path], prepare: Preparation, channels: int) -> None:
         self.paths, self.prepare, self.channels = paths, prepare, channels
@@ -64,7 +71,7 @@ class WholeSet(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return the image, `(C, H, W)` in [-1, 1]."""
+        """Return an image, `(C, H, W)` in [-1, 1]."""
         return to_tensor(self.prepare.for_evaluation(read_image(self.paths[index], self.channels)))
 
 
@@ -81,10 +88,10 @@ def collate(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def check_sizes(images: Sequence[Tensor], paths: Sequence[str]) -> None:
-    """Refuse images that cannot be stacked.
+    """Check that images can be stacked.
 
     Raises:
-        DataError: they differ in size.
+        DataError: the images differ in size.
     """
     for image, path in zip(images, paths, strict=True):
         if image.shape != images[0].shape:

@@ -10,47 +10,53 @@ from cyclestyle.images import EXTENSIONS, read_image, read_size
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return every image below `folder`, sorted by its path; hidden files and folders are left out.
+    """Find all images in `folder` and its subfolders; hidden files and folders are left out.
 
-    Links to folders are followed once. The order does not depend on the file system.
+    Symbolic links to folders are followed, and each folder is read once. Images are recognised by their extension.
+
+    Returns:
+        The paths, sorted by their path relative to `folder`, so that the order does not depend on the file system.
 
     Raises:
-        DataError: the folder is missing, cannot be read, or holds no image.
+        DataError: the folder does not exist, cannot be read, or contains no images.
     """
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {what}; expected a folder of images")
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {problem}; expected a folder of images")
     found: list[Path] = []
     seen: set[Path] = set()
-    for where, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
-        real = Path(where).resolve()
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_raise):
+        real = Path(parent).resolve()
+        subfolders[:] = [] if real in seen else [name for name in subfolders if not name.startswith(".")]
         if real in seen:
             continue
         seen.add(real)
-        found += [Path(where, name) for name in files if _is_image_name(name)]
+        found += [Path(parent, name) for name in files if _is_image_name(name)]
     if not found:
-        endings = ", ".join(sorted(EXTENSIONS))
-        raise DataError(f"{folder} holds no image; known endings are {endings}")
+        extensions = ", ".join(sorted(EXTENSIONS))
+        raise DataError(f"{folder} contains no images; known extensions are {extensions}")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def find_images_in(folders: Sequence[Path]) -> list[Path]:
-    """Return the images of several folders, one folder after the other; see `find_images`."""
+    """Find the images of several folders, in the order of the folders; see `find_images`."""
     return [path for folder in folders for path in find_images(folder)]
 
 
-def check_images(paths: Sequence[Path], *, whole: bool) -> dict[Path, str]:
-    """Return what is wrong with each file that is no image.
+def check_images(paths: Sequence[Path], *, decode: bool) -> dict[Path, str]:
+    """Find files that are not images.
 
     Args:
-        paths: files to look at.
-        whole: decode every pixel, which also finds truncated files, rather than read the header alone.
+        paths: files to check.
+        decode: decode all pixels, which also finds truncated files; otherwise only the header is read.
+
+    Returns:
+        The error message of each file that cannot be read.
     """
 
     def problem(path: Path) -> str | None:
         try:
-            if whole:
+            if decode:
                 read_image(path)
             else:
                 read_size(path)
@@ -66,5 +72,5 @@ def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
 
 
-def _refuse(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise DataError(f"cannot read {error.filename}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The LightningDataModule of one domain: photos to learn a painting's style on."""
+"""The LightningDataModule of one domain: photos on which a style is learned."""
 
 import random
 from collections.abc import Sequence
@@ -19,35 +19,34 @@ from cyclestyle.images import read_image, to_tensor
 
 Item = tuple[Tensor, str]
 
-_REMEDY = {
+_HINTS = {
     "train": "list folders of photos in data.train",
-    "test": "list folders of photos that are not trained on in data.test, or train without validation by "
-    "--trainer.limit_val_batches 0",
+    "test": "list folders of held-out photos in data.test, or train without validation: --trainer.limit_val_batches 0",
 }
 
 
 class Photos(ImageFolders):
-    """Photos in folders, recursive, of any sizes and names, as RGB.
+    """Photos as RGB, read recursively from folders; any sizes and names.
 
-    Batches are `{"images": (N, 3, H, W), "paths": [...]}` with values in [-1, 1]. Every photo is seen once an
-    epoch; a run that is resumed in the middle of an epoch sees exactly the photos that it would have seen.
+    Batches are `{"images": (N, 3, H, W), "paths": [...]}` with values in [-1, 1]. Every photo is used once per epoch.
+    A run that is resumed in the middle of an epoch uses the same photos as an uninterrupted run.
 
     Args:
-        train: folders to train on.
-        test: held-out folders, for validation.
-        resize: how an image reaches its size; see `cyclestyle.data.transforms.Preparation`.
-        load_size: pixels before the crop.
-        crop_size: pixels after the crop; a multiple of 4.
-        flip: mirror every second image left to right.
-        batch_size: photos in a batch, for each process.
-        workers: processes that load images; by default one for each core beyond the first, at most 4.
-        on_bad_image: `raise` stops at the first file that is no image; `skip` decodes every file once at
-            the start, leaves the bad ones out, and says how many and which.
-        seed: decides the order, crops and flips; by default the run's `seed_everything`.
+        train: training folders.
+        test: held-out folders for validation.
+        resize: resize mode; see `cyclestyle.data.transforms.Preparation`.
+        load_size: size before the crop, pixels.
+        crop_size: size after the crop, pixels; a multiple of 4.
+        flip: flip images horizontally with probability 0.5.
+        batch_size: number of photos in a batch in each process.
+        workers: number of loader processes; by default the number of cores minus one, at most 4.
+        on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
+            start, leaves out the ones that cannot be read, and logs their number and names.
+        seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
 
     Raises:
-        DataError: a folder is missing or empty, or a file is no image.
-        ValueError: sizes are out of their range.
+        DataError: a folder does not exist or contains no images, or a file is not an image.
+        ValueError: a size is out of range.
     """
 
     def __init__(
@@ -74,44 +73,44 @@ class Photos(ImageFolders):
         self.folders = {"train": train, "test": test}
 
     def setup(self, stage: str) -> None:
-        """Find the photos to train on, so that a wrong folder is known before anything is built."""
+        """Find the training photos, so that a wrong folder raises an error before the networks are built."""
         if stage == "fit":
             self.paths("train")
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Random views of the training photos, from where a checkpoint left off."""
+        """Return batches of randomly augmented training photos, from the position of the loaded checkpoint."""
         paths = self.paths("train")
         sampler = self._sampler(len(paths), len(paths), paired=True)
         return self._loader(TrainPhotos(paths, self.prepare), collate_photos, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The held-out photos, in the order of their names."""
+        """Return batches of the held-out photos, without augmentation, sorted by name."""
         return self._loader(TestPhotos(self.paths("test"), self.prepare), collate_photos)
 
     def _find(self, split: str) -> list[Path]:
         folders = self.folders[split]
         if not folders:
-            raise DataError(f"no folder for {split}: {_REMEDY[split]}")
+            raise DataError(f"no folder for {split}: {_HINTS[split]}")
         return find_images_in([Path(folder) for folder in folders])
 
 
 class TrainPhotos(Dataset[Item]):
-    """Random views of photos, as an `UnpairedSampler` draws them; only domain A of a draw counts."""
+    """Randomly augmented photos; the indices are the draws of an `UnpairedSampler`, of which only A is used."""
 
     def __init__(self, paths: Sequence[Path], prepare: Preparation) -> None:
         self.paths, self.prepare = paths, prepare
 
     def __getitem__(self, draw: Draw) -> Item:
-        """Return the view, `(3, H, W)` in [-1, 1], and the path of its file."""
+        """Return an augmented photo, `(3, H, W)` in [-1, 1], and its path."""
         path = self.paths[draw.index_A]
         image = self.prepare.for_training(read_image(path), random.Random(draw.seed))
         return to_tensor(image), str(path)
 
 
 class TestPhotos(Dataset[Item]):
-    """Held-out photos without chance."""
+    """Held-out photos without augmentation."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # not a test class of pytest
 
     def __init__(self, paths: Sequence[Path], prepare: Preparation) -> None:
         self.paths, self.prepare = paths, prepare
@@ -120,7 +119,7 @@ class TestPhotos(Dataset[Item]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Item:
-        """Return the photo, `(3, H, W)` in [-1, 1], and the path of its file."""
+        """Return a photo, `(3, H, W)` in [-1, 1], and its path."""
         path = self.paths[index]
         return to_tensor(self.prepare.for_evaluation(read_image(path))), str(path)
 

@@ -1,4 +1,4 @@
-"""The images that `predict` translates: any number, of any sizes, in a tree of any depth."""
+"""The images that `predict` translates: a file or a folder tree, with images of any sizes."""
 
 import glob
 from collections.abc import Sequence
@@ -15,34 +15,40 @@ from cyclestyle.data.folders import find_images
 from cyclestyle.errors import DataError, ImageError
 from cyclestyle.images import EXTENSIONS, read_image, read_size, to_tensor
 
-MAX_BATCH_PIXELS = 8 * 512 * 512  # what a batch may hold unless it is a single image
+MAX_BATCH_PIXELS = 8 * 512 * 512  # maximum number of pixels in a batch of more than one image
 
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """Which images to translate, in batches of one size."""
+    """The images to translate, in batches of equal size."""
 
     batches: list[list[tuple[Path, Path]]]
-    """Source and target of each image."""
+    """Source path and target path of each image."""
     kept: int = 0
-    """Images whose target was there already."""
+    """Number of images that are left out because their target exists."""
     failures: dict[Path, str] = field(default_factory=dict)
-    """What is wrong with each file that is no image."""
+    """Error message of each file that is not an image."""
     root: Path = Path()
-    """The folder that sources lie in, at any depth."""
+    """The folder that contains the sources, directly or in subfolders."""
 
 
 def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: bool) -> PredictionPlan:
-    """Plan the translation of an image or of a folder tree into `output`, name by name.
+    """Plan the translation of an image or of a folder tree.
+
+    Args:
+        source: an image or a folder.
+        output: folder of the results, which get the names and the subfolders of the sources.
+        batch_size: maximum number of images in a batch.
+        overwrite: translate images whose target exists as well.
 
     Raises:
-        DataError: `source` does not exist or holds no image, `output` is a file, or the two are the same.
+        DataError: `source` does not exist or contains no images, `output` is a file, or the two are the same.
     """
     pairs = _pairs(source, output)
-    todo = [(path, target) for path, target in pairs if overwrite or not target.exists()]
+    pending = [(path, target) for path, target in pairs if overwrite or not target.exists()]
     failures: dict[Path, str] = {}
     by_size: dict[tuple[int, int], list[tuple[Path, Path]]] = {}
-    for path, target in todo:
+    for path, target in pending:
         try:
             by_size.setdefault(read_size(path), []).append((path, target))
         except ImageError as error:
@@ -52,21 +58,22 @@ def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: b
         count = max(1, min(batch_size, MAX_BATCH_PIXELS // (width * height)))
         batches += [group[start : start + count] for start in range(0, len(group), count)]
     root = source if source.is_dir() else source.parent
-    return PredictionPlan(batches, kept=len(pairs) - len(todo), failures=failures, root=root)
+    return PredictionPlan(batches, kept=len(pairs) - len(pending), failures=failures, root=root)
 
 
 class PredictionImages(pl.LightningDataModule):
     """Batches `{"images": (N, C, H, W), "targets": [...], "failures": {...}}` of a `PredictionPlan`.
 
-    Images that cannot be decoded are missing from `images` and named in `failures`. A batch is one item
-    of the data set, so that Lightning's sampler gives each image to exactly one process.
+    Images that cannot be decoded are left out of `images`, and `failures` has their error messages. A batch is one
+    item of the dataset, so the distributed sampler of Lightning assigns each image to exactly one process.
 
     Args:
-        plan: which images.
-        channels: of the images.
-        workers: processes that load images.
-        masks: where R styles belong: each a grey image of the photos' size, white inside, or a folder with one for
-            each photo, of its name whatever the ending. A batch then has `masks`, `(N, R, H, W)` in [0, 1].
+        plan: the images.
+        channels: number of channels of the images.
+        workers: number of loader processes.
+        masks: the regions of R styles. Each is a grey image of the size of the photos, white inside the region, or a
+            folder with one such image for each photo, with the same name and any extension. Batches then have `masks`,
+            `(N, R, H, W)` in [0, 1].
     """
 
     def __init__(
@@ -79,10 +86,10 @@ class PredictionImages(pl.LightningDataModule):
         self.masks = masks
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """One item a batch; where there are fewer batches than processes, the others get an empty one."""
-        idle = (self.trainer.world_size if self.trainer else 1) - len(self.plan.batches)
-        batches = _Batches([*self.plan.batches, *[[]] * idle], self.channels, self.masks, self.plan.root)
-        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
+        """Return a loader of whole batches; if there are fewer batches than processes, empty batches are added."""
+        missing = (self.trainer.world_size if self.trainer else 1) - len(self.plan.batches)
+        batches = _Batches([*self.plan.batches, *[[]] * missing], self.channels, self.masks, self.plan.root)
+        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_identity)
 
 
 class _Batches(Dataset[dict[str, Any]]):
@@ -110,49 +117,59 @@ class _Batches(Dataset[dict[str, Any]]):
         images = torch.stack(tensors) if tensors else torch.empty(0, self.channels, 4, 4)
         batch = {"images": images, "targets": targets, "failures": failures}
         return (
-            {**batch, "masks": torch.stack([torch.stack(each) for each in masks])} if self.masks and tensors else batch
+            {**batch, "masks": torch.stack([torch.stack(regions) for regions in masks])}
+            if self.masks and tensors
+            else batch
         )
 
 
 def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tensor:
-    """Read the mask of a photo of `size` (height, width), `(H, W)` in [0, 1], 1 where white.
+    """Read the mask of a photo.
 
-    In a folder of masks it lies where the photo lies below `root`, or else in the folder itself.
+    Args:
+        mask: an image, or a folder of masks. In a folder, the mask is looked up first in the subfolder that
+            corresponds to that of the photo below `root`, then in the folder itself.
+        photo: path of the photo.
+        size: height and width of the photo.
+        root: folder of all photos.
+
+    Returns:
+        The mask, `(H, W)` in [0, 1], 1 where the image is white.
 
     Raises:
-        ImageError: there is none, it is no image, or its size is not the photo's.
+        ImageError: there is no mask, it is not an image, or its size is not that of the photo.
     """
     if mask.is_dir():
         folders = (mask / photo.parent.relative_to(root), mask)
         files = (path for folder in folders for path in sorted(folder.glob(f"{glob.escape(photo.stem)}.*")))
         found = [path for path in files if path.suffix.lower() in EXTENSIONS]
         if not found:
-            raise ImageError(f"{mask} holds no mask {photo.stem}.png for {photo}")
+            raise ImageError(f"{mask} contains no mask {photo.stem}.png for {photo}")
         mask = found[0]
     image = to_tensor(read_image(mask, 1))[0]
     if image.shape != tuple(size):
-        (height, width), (own_height, own_width) = size, image.shape
+        (height, width), (mask_height, mask_width) = size, image.shape
         raise ImageError(
-            f"the mask {mask} is {own_width}×{own_height}, but {photo} is {width}×{height}; make them equal"
+            f"the mask {mask} is {mask_width}×{mask_height}, but {photo} is {width}×{height}; make them equal"
         )
     return (image + 1) / 2
 
 
-def _as_is(item: Any) -> Any:
+def _identity(item: Any) -> Any:
     return item
 
 
 def _pairs(source: Path, output: Path) -> list[tuple[Path, Path]]:
     if output.exists() and not output.is_dir():
         raise DataError(f"{output} is a file; the output must be a folder")
-    here = output.resolve()
+    output_path = output.resolve()
     if source.is_file():
-        if source.resolve().parent == here:
-            raise DataError(f"{source} lies in the output folder and would be replaced; choose another folder")
+        if source.resolve().parent == output_path:
+            raise DataError(f"{source} is in the output folder and would be overwritten; choose another folder")
         return [(source, output / source.name)]
     if not source.exists():
         raise DataError(f"input {source} does not exist; expected an image or a folder of images")
-    if source.resolve() == here:
+    if source.resolve() == output_path:
         raise DataError(f"input and output are both {source}; choose another folder for the output")
-    found = [path for path in find_images(source) if not path.resolve().is_relative_to(here)]
+    found = [path for path in find_images(source) if not path.resolve().is_relative_to(output_path)]
     return [(path, output / path.relative_to(source)) for path in found]

@@ -1,4 +1,4 @@
-"""Which two images each step sees: a pure function of (seed, epoch, rank, position)."""
+"""Sampler of unpaired images, a pure function of (seed, epoch, rank, position)."""
 
 import random
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 
 class Draw(NamedTuple):
-    """One pair to load: an index into each domain, and the seed of its crops and flips."""
+    """One pair: an index for each domain, and the seed of the crops and flips."""
 
     index_A: int
     index_B: int
@@ -17,30 +17,30 @@ class Draw(NamedTuple):
 
 
 class UnpairedSampler(DistributedSampler[Any]):
-    """Draws an epoch of pairs from two domains of unequal size.
+    """Draws pairs of images from two domains whose sizes may differ.
 
-    An epoch is as long as the larger domain, each of whose images it visits once; the smaller domain is
-    gone through as often as that takes, in a new order each time. The orders of A and B are independent,
-    unless `paired` keeps B in step with A. With several ranks the images that do not divide evenly are
-    left to another epoch, so that ranks stay in step and no image is used twice.
+    An epoch has as many pairs as the larger domain has images, and uses each of them once. The smaller domain is
+    repeated, with a new order in each repetition. The orders of A and B are independent unless `paired` is set. With
+    several ranks, the pairs that do not divide evenly are dropped, so that all ranks draw the same number of pairs and
+    no image is used twice.
 
-    Nothing here depends on how many draws were taken before: epoch and position decide. A resumed epoch
-    therefore continues exactly, and the number of loader workers changes nothing.
+    A draw depends only on the seed, the epoch and the position, not on earlier draws. A resumed epoch therefore
+    continues exactly, and the number of loader workers has no effect.
 
-    It is a `DistributedSampler` so that Lightning does not wrap it in one of its own.
+    The class derives from `DistributedSampler` so that Lightning does not wrap it in another distributed sampler.
 
     Args:
         size_A: number of images in domain A.
         size_B: number of images in domain B.
         seed: seed of the run.
-        paired: draw B in step with A.
-        rank: this process.
+        paired: use the same order for B as for A.
+        rank: rank of this process.
         num_replicas: number of processes.
-        epoch: the epoch to start in.
-        start: pairs of that epoch, over all ranks, that are already used.
+        epoch: first epoch.
+        start: number of pairs of that epoch, over all ranks, that are already used.
 
     Raises:
-        ValueError: there are more processes than images.
+        ValueError: there are more processes than pairs in an epoch.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class UnpairedSampler(DistributedSampler[Any]):
         self.start = start
 
     def __len__(self) -> int:
-        """Pairs that each rank draws in a whole epoch, wherever this one starts."""
+        """Return the number of pairs of each rank in a complete epoch, also if the current epoch was resumed."""
         return max(self.sizes) // self.num_replicas
 
     def set_epoch(self, epoch: int) -> None:
-        """Go on to a later epoch, from its beginning; the epoch that is under way is left alone."""
+        """Start a later epoch from its first pair; for the current or an earlier epoch nothing changes."""
         if epoch > self.epoch:
             self.epoch, self.start = epoch, 0
 
@@ -81,7 +81,7 @@ class UnpairedSampler(DistributedSampler[Any]):
             yield Draw(order_A[position], order_B[position], f"{self.seed}/{self.epoch}/{position}")
 
     def _order(self, domain: str, size: int) -> list[int]:
-        """The domain's images for every position of the epoch, shuffled anew each time round."""
+        """Return the index of the image at each position of the epoch; each repetition is shuffled separately."""
         generator = torch.Generator().manual_seed(random.Random(f"{self.seed}/{self.epoch}/{domain}").getrandbits(63))
         order: list[int] = []
         while len(order) < max(self.sizes):
@@ -90,7 +90,7 @@ class UnpairedSampler(DistributedSampler[Any]):
 
 
 class _Sized(Dataset[Any]):
-    """Stands for the data set, of which `DistributedSampler` asks the length alone."""
+    """Placeholder dataset: `DistributedSampler` needs only the length."""
 
     def __init__(self, length: int) -> None:
         self._length = length

@@ -1,4 +1,4 @@
-"""Losses: pure functions of tensors."""
+"""Pure functions of tensors: losses and colour transfer."""
 
 from cyclestyle.functional.adversarial import GanMode, discriminator_loss, generator_loss
 

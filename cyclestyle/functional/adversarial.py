@@ -1,4 +1,4 @@
-"""Adversarial losses on a discriminator's scores, averaged over the batch and the patches.
+"""Adversarial losses of discriminator scores, averaged over the batch and the patches.
 
 | mode | discriminator, real / fake | generator | source |
 |---|---|---|---|
@@ -17,29 +17,38 @@ GanMode = Literal["lsgan", "vanilla", "hinge"]
 
 
 def check_gan_mode(mode: str) -> None:
-    """Raise a ValueError unless `mode` is one that this module knows."""
+    """Check the name of an adversarial loss.
+
+    Raises:
+        ValueError: `mode` is unknown.
+    """
     if mode not in get_args(GanMode):
         raise ValueError(f"gan_mode must be one of {', '.join(get_args(GanMode))}, got {mode!r}")
 
 
 def generator_loss(scores_fake: Tensor, mode: GanMode) -> Tensor:
-    """How far fakes are from passing as real; a scalar."""
+    """Compute the adversarial loss of the generator from the scores of its fakes.
+
+    Shape: scores of any shape → scalar.
+    """
     if mode == "hinge":
         return -scores_fake.mean()
-    return _distance(scores_fake, real=True, mode=mode)
+    return _criterion(scores_fake, real=True, mode=mode)
 
 
 def discriminator_loss(scores_real: Tensor, scores_fake: Tensor, mode: GanMode) -> Tensor:
-    """How badly real and fake are told apart: the mean of the two halves; a scalar.
+    """Compute the loss of the discriminator: the mean of its losses on real and on fake images.
 
-    The halving slows the discriminator down relative to the generator (Zhu et al. 2017, appendix 7.1).
+    The factor 1/2 slows down the discriminator relative to the generator (Zhu et al. 2017, appendix 7.1).
+
+    Shape: scores of any shape → scalar.
     """
-    real = _distance(scores_real, real=True, mode=mode)
-    fake = _distance(scores_fake, real=False, mode=mode)
-    return 0.5 * (real + fake)
+    loss_real = _criterion(scores_real, real=True, mode=mode)
+    loss_fake = _criterion(scores_fake, real=False, mode=mode)
+    return 0.5 * (loss_real + loss_fake)
 
 
-def _distance(scores: Tensor, *, real: bool, mode: GanMode) -> Tensor:
+def _criterion(scores: Tensor, *, real: bool, mode: GanMode) -> Tensor:
     if mode == "hinge":
         return F.relu(1.0 - scores if real else 1.0 + scores).mean()
     target = torch.ones_like(scores) if real else torch.zeros_like(scores)

@@ -1,4 +1,4 @@
-"""Colour transfer by mean and covariance: the baseline that a learned translation has to beat."""
+"""Colour transfer by mean and covariance, a baseline for learned translation, and luminance."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,18 +10,21 @@ from torch import Tensor
 ColourMatch = Literal["transport", "pca", "cholesky"]
 
 _LUMINANCE = (0.299, 0.587, 0.114)
-_LEAST = 1e-8  # variance of a direction without any
+_MIN_VARIANCE = 1e-8  # regularises variances before they are inverted
 
 
 @dataclass(frozen=True)
 class ColourTransfer:
-    """The affine map of colours that gives one set of images the mean and covariance of another.
+    """Affine map of colours that gives one set of images the mean and covariance of another.
 
-    | method | of all such maps, the one |
+    The map is x → M (x − mean_source) + mean_target with M · covariance_source · Mᵀ = covariance_target. This does not
+    determine M; the methods differ in the solution that they take:
+
+    | method | solution |
     |---|---|
-    | `transport` | that moves colours least (Pitié & Kokaram 2007, "The linear Monge-Kantorovitch colour mapping") |
-    | `pca` | whose whitening and colouring are symmetric (Gatys et al. 2017, section 5.2) |
-    | `cholesky` | whose whitening and colouring are triangular (the same) |
+    | `transport` | least mean squared change (Pitié & Kokaram 2007, "The linear Monge-Kantorovitch colour mapping") |
+    | `pca` | product of two symmetric matrices (Gatys et al. 2017, section 5.2) |
+    | `cholesky` | product of two triangular matrices (Gatys et al. 2017, section 5.2) |
     """
 
     matrix: Tensor  # (3, 3), float64
@@ -32,13 +35,13 @@ class ColourTransfer:
     def fit(
         cls, sources: Iterable[Tensor], targets: Iterable[Tensor], method: ColourMatch = "transport"
     ) -> "ColourTransfer":
-        """Fit the map from images `(3, H, W)` of the source domain to those of the target domain."""
+        """Fit the map to images `(3, H, W)` of the source domain and of the target domain, of any sizes."""
         mean_source, covariance_source = _moments(sources)
         mean_target, covariance_target = _moments(targets)
         return cls(_matrix(covariance_source, covariance_target, method), mean_source, mean_target)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Map an image `(3, H, W)` in [-1, 1]; what leaves that range is cut off."""
+        """Map an image `(3, H, W)` in [-1, 1]; the result is clamped to that range."""
         matrix, mean_source, mean_target = (
             part.to(image.device) for part in (self.matrix, self.mean_source, self.mean_target)
         )
@@ -47,29 +50,34 @@ class ColourTransfer:
 
 
 def to_grey(images: Tensor) -> Tensor:
-    """The luminance (ITU-R BT.601) of `(N, 3, H, W)`, in three equal channels."""
+    """Compute the luminance (ITU-R BT.601) of images `(N, 3, H, W)` and repeat it in three channels."""
     return (images * images.new_tensor(_LUMINANCE)[:, None, None]).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def put_luminance(images: Tensor, photos: Tensor) -> Tensor:
-    """Give photos `(N, 3, H, W)` the luminance of `images`; their colour differences stay."""
+    """Replace the luminance of `photos` by that of `images` and keep their chrominance.
+
+    Shape: `(N, 3, H, W)` in [-1, 1] each → the same, clamped to [-1, 1].
+    """
     return (photos + to_grey(images) - to_grey(photos)).clamp(-1, 1)
 
 
 def _matrix(source: Tensor, target: Tensor, method: ColourMatch) -> Tensor:
-    """A matrix M with M · source · Mᵀ = target, `(3, 3)` each."""
+    """Return a matrix M with M · source · Mᵀ = target, `(3, 3)` each."""
     if method == "cholesky":
-        floor = _LEAST * torch.eye(3, dtype=source.dtype)
-        matrix: Tensor = torch.linalg.cholesky(target + floor) @ torch.linalg.cholesky(source + floor).inverse()
+        regularisation = _MIN_VARIANCE * torch.eye(3, dtype=source.dtype)
+        matrix: Tensor = (
+            torch.linalg.cholesky(target + regularisation) @ torch.linalg.cholesky(source + regularisation).inverse()
+        )
         return matrix
     if method == "pca":
         return _power(target, 0.5) @ _power(source, -0.5)
     root, inverse = _power(source, 0.5), _power(source, -0.5)
-    return inverse @ _power(root @ target @ root, 0.5, _LEAST**2) @ inverse
+    return inverse @ _power(root @ target @ root, 0.5, _MIN_VARIANCE**2) @ inverse
 
 
 def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean `(3,)` and covariance `(3, 3)` over the pixels of all images."""
+    """Return the mean `(3,)` and covariance `(3, 3)` over the pixels of all images."""
     count, total, products = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
     for image in images:
         pixels = image.flatten(1).double()  # (3, H·W)
@@ -80,8 +88,8 @@ def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, products / count - torch.outer(mean, mean)
 
 
-def _power(matrix: Tensor, exponent: float, least: float = _LEAST) -> Tensor:
-    """A power of a symmetric positive matrix; directions without variance are left at a tiny one."""
+def _power(matrix: Tensor, exponent: float, min_value: float = _MIN_VARIANCE) -> Tensor:
+    """Compute a power of a symmetric positive semi-definite matrix; eigenvalues below `min_value` are raised to it."""
     values, vectors = torch.linalg.eigh(matrix)
-    power: Tensor = vectors @ torch.diag(values.clamp(min=least) ** exponent) @ vectors.T
+    power: Tensor = vectors @ torch.diag(values.clamp(min=min_value) ** exponent) @ vectors.T
     return power

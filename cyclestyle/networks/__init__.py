@@ -1,4 +1,4 @@
-"""Plain `nn.Module`s and their initialisation."""
+"""Networks as plain `nn.Module`s, and weight initialisation."""
 
 from cyclestyle.networks.discriminators import PatchDiscriminator, PixelDiscriminator, build_discriminator
 from cyclestyle.networks.generators import ResNetGenerator, UNetGenerator, build_generator

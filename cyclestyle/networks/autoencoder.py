@@ -1,4 +1,4 @@
-"""Decoders that invert an encoder of VGG's shape (Huang & Belongie 2017, section 6; Li et al. 2017, section 3.1)."""
+"""Decoders that invert a VGG encoder (Huang & Belongie 2017, section 6; Li et al. 2017, section 3.1)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from cyclestyle.networks.vgg import CONVOLUTIONS, WIDTHS, VGGName
 
 
 class Decoder(nn.Module):
-    """The mirror of a VGG up to `relu{level}_1`: pooling becomes enlargement, and nothing is normalised.
+    """The mirror image of a VGG up to `relu{level}_1`, with upsampling instead of pooling and without norm layers.
 
-    Shape: `(N, C, h, w)` → `(N, 3, h · 2^(level − 1), w · 2^(level − 1))`, about [-1, 1] but not cut off.
+    Shape: `(N, C, h, w)` → `(N, 3, h · 2^(level − 1), w · 2^(level − 1))`, approximately in [-1, 1] but not clamped.
 
     Args:
-        level: block of the encoder whose first activation is inverted, 1 to 5.
-        name: `vgg19` or `vgg16`, whose convolutions are mirrored.
+        level: block of the encoder whose first activation is the input, 1 to 5.
+        name: architecture of the encoder, `vgg19` or `vgg16`.
         widths: channels of each block of the encoder.
 
     Raises:
@@ -32,33 +32,37 @@ class Decoder(nn.Module):
         blocks = [[widths[block]] * count for block, count in enumerate(CONVOLUTIONS[name][: level - 1])]
         channels = [3, *(width for block in blocks for width in block), widths[level - 1]][::-1]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect") for inputs, outputs in pairwise(channels)
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect")
+            for in_channels, out_channels in pairwise(channels)
         )
-        # A block's features are enlarged after the convolution that leads down to its width.
+        # Features are upsampled after each convolution that leaves a block of the encoder.
         ends = [sum(CONVOLUTIONS[name][:block]) for block in range(1, level)]
-        self.enlarged = frozenset(len(channels) - 2 - end for end in ends)
+        self.upsample_after = frozenset(len(channels) - 2 - end for end in ends)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn features into images."""
+        """Decode features to images."""
         last = len(self.convolutions) - 1
-        for number, convolution in enumerate(self.convolutions):
+        for index, convolution in enumerate(self.convolutions):
             features = convolution(features)
-            if number < last:
+            if index < last:
                 features = F.relu(features)
-            if number in self.enlarged:
+            if index in self.upsample_after:
                 features = F.interpolate(features, scale_factor=2.0, mode="nearest")
         return features * 2 - 1
 
 
 def read_decoder(weights: Mapping[str, Tensor]) -> tuple[int, dict[str, Tensor]]:
-    """Return the level of a decoder and its weights under the names of `Decoder`.
+    """Find the level of a published decoder and rename its weights to those of `Decoder`.
 
     Args:
-        weights: `1.weight`, `1.bias`, `5.weight`, …: convolutions in the order in which they are applied, as the
-            published decoders of WCT have them. Their number tells the level.
+        weights: `1.weight`, `1.bias`, `5.weight`, …, numbered in the order in which the convolutions are applied, as
+            in the published decoders of WCT.
+
+    Returns:
+        The level, found by comparing the shapes, and the `state_dict` of `Decoder(level)`.
 
     Raises:
-        CheckpointError: they are no decoder of VGG-19.
+        CheckpointError: the shapes are not those of a decoder of VGG-19.
     """
     numbered = sorted((int(match[1]), key) for key in weights if (match := re.fullmatch(r"(\d+)\.weight", key)))
     names = [key.removesuffix("weight") for _, key in numbered]
@@ -73,4 +77,4 @@ def read_decoder(weights: Mapping[str, Tensor]) -> tuple[int, dict[str, Tensor]]
             key: value.shape for key, value in expected.items()
         }:
             return level, {key: value.float() for key, value in found.items() if value is not None}
-    raise CheckpointError("holds no decoder of VGG-19's relu1_1 to relu5_1")
+    raise CheckpointError("does not contain a decoder of relu1_1 to relu5_1 of VGG-19")

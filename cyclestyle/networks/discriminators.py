@@ -1,4 +1,4 @@
-"""The discriminators of CycleGAN and pix2pix, with the keys of the official checkpoints."""
+"""The discriminators of CycleGAN and pix2pix; their `state_dict` keys are those of the official checkpoints."""
 
 from typing import Literal
 
@@ -13,10 +13,16 @@ DiscriminatorName = Literal["basic", "n_layers", "pixel"]
 def build_discriminator(
     name: DiscriminatorName, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3
 ) -> "PatchDiscriminator | PixelDiscriminator":
-    """Build a discriminator: `basic` (70×70 PatchGAN), `n_layers` (its depth is free) or `pixel` (1×1).
+    """Build a discriminator by name.
+
+    Args:
+        name: `basic` (70×70 PatchGAN), `n_layers` (PatchGAN of any depth) or `pixel` (1×1 PixelGAN).
+        in_channels: channels of the images.
+        ndf: filters of the first convolution.
+        n_layers: depth for `n_layers`; unused by the others.
 
     Raises:
-        ValueError: the name is not one of these, or `n_layers` is below 1.
+        ValueError: `name` is unknown, or `n_layers` is less than 1.
     """
     if n_layers < 1:
         raise ValueError(f"n_layers must be at least 1, got {n_layers}")
@@ -31,18 +37,18 @@ def build_discriminator(
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN: judges overlapping patches, 70×70 pixels with three layers (Isola et al. 2017, 3.2.2).
+    """PatchGAN: scores overlapping patches of 70×70 pixels with three layers (Isola et al. 2017, section 3.2.2).
 
-    Shape: `(N, in_channels, H, W)` → `(N, 1, h, w)`, one unbounded score a patch; H and W are at least
-    `min_size`, 24 with three layers.
+    Shape: `(N, in_channels, H, W)` → `(N, 1, h, w)`, one unbounded score per patch. H and W must be at least
+    `min_size`, which is 24 with three layers.
 
     Raises:
-        DataError: the images are smaller.
+        DataError: the images are smaller than `min_size`.
     """
 
     def __init__(self, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3) -> None:
         super().__init__()
-        self.min_size = 3 * 2**n_layers  # each but the last two convolutions halves, and those take one pixel each
+        self.min_size = 3 * 2**n_layers  # the last two convolutions remove one pixel each, the others halve the size
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, ndf, 4, stride=2, padding=1),  # (N, ndf, H/2, W/2)
             nn.LeakyReLU(0.2, inplace=True),
@@ -59,18 +65,18 @@ class PatchDiscriminator(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score the patches of a batch of images."""
+        """Compute the scores of all patches."""
         height, width = images.shape[-2:]
         if min(height, width) < self.min_size:
             raise DataError(
-                f"this discriminator takes images of at least {self.min_size}×{self.min_size} pixels, got "
+                f"this discriminator requires images of at least {self.min_size}×{self.min_size} pixels, got "
                 f"{width}×{height}; change data.crop_size, or choose the pixel discriminator or fewer layers"
             )
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 
 class PixelDiscriminator(nn.Module):
-    """PixelGAN: judges each pixel by its colour alone (Isola et al. 2017, 3.2.2).
+    """PixelGAN: scores each pixel from its colour alone (Isola et al. 2017, section 3.2.2).
 
     Shape: `(N, in_channels, H, W)` → `(N, 1, H, W)`.
     """
@@ -87,5 +93,5 @@ class PixelDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score the pixels of a batch of images."""
+        """Compute the scores of all pixels."""
         return self.net(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped

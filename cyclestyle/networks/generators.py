@@ -1,9 +1,10 @@
 """The generators of CycleGAN and pix2pix.
 
-Every network is an `nn.Sequential` in the order of the original implementation, so that its `state_dict`
-has the keys of the official checkpoints (`model.1.weight`, `model.10.conv_block.1.weight`, …).
+Every network is an `nn.Sequential` in the order of the original implementation. Its `state_dict` keys are therefore
+those of the official checkpoints (`model.1.weight`, `model.10.conv_block.1.weight`, …).
 """
 
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -18,7 +19,7 @@ GeneratorName = Literal["resnet9", "resnet6", "unet256", "unet128"]
 UpsampleName = Literal["transpose", "resize"]
 
 DEPTHS: dict[GeneratorName, int] = {"resnet9": 9, "resnet6": 6, "unet256": 8, "unet128": 7}
-"""Residual blocks of a ResNet, levels of a U-Net."""
+"""Number of residual blocks of a ResNet, number of levels of a U-Net."""
 
 
 def build_generator(
@@ -32,31 +33,35 @@ def build_generator(
     upsample: UpsampleName = "transpose",
     checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
-    """Build a generator by its name: `resnet9`, `resnet6`, `unet256` or `unet128`.
+    """Build a generator by name.
+
+    Args:
+        name: `resnet9`, `resnet6`, `unet256` or `unet128`.
+        in_channels: channels of the input images.
+        out_channels: channels of the output images.
+        ngf: filters of the first convolution.
+        dropout: add dropout with probability 0.5.
+        depth: residual blocks or levels, instead of the number in `DEPTHS`.
+        upsample: see `ResNetGenerator`; a U-Net supports `transpose` only.
+        checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: the name is not one of these, `depth` is too small, or `upsample` is not for this generator.
+        ValueError: `name` or `upsample` is unknown, `depth` is too small, or the U-Net does not support `upsample`.
     """
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
     depth = DEPTHS[name] if depth is None else depth
+    build: partial[ResNetGenerator] | partial[UNetGenerator]
     if name.startswith("resnet"):
-        return ResNetGenerator(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            ngf=ngf,
-            blocks=depth,
-            dropout=dropout,
-            upsample=upsample,
-            checkpoint_activations=checkpoint_activations,
-        )
-    if upsample != "transpose":
-        raise ValueError(f"a U-Net upsamples by transpose, got upsample {upsample!r}; choose a resnet generator")
-    return UNetGenerator(
+        build = partial(ResNetGenerator, blocks=depth, upsample=upsample)
+    elif upsample == "transpose":
+        build = partial(UNetGenerator, depth=depth)
+    else:
+        raise ValueError(f"a U-Net supports only upsample transpose, got {upsample!r}; choose a resnet generator")
+    return build(
         in_channels=in_channels,
         out_channels=out_channels,
         ngf=ngf,
-        depth=depth,
         dropout=dropout,
         checkpoint_activations=checkpoint_activations,
     )
@@ -67,14 +72,21 @@ class ResNetGenerator(nn.Module):
 
     In the paper's notation: `c7s1-64, d128, d256, R256 × blocks, u128, u64, c7s1-3`.
 
-    `upsample` is `transpose` (the original's transposed convolutions) or `resize` (bilinear, then a padded
-    convolution: no checkerboards, Odena et al. 2016).
+    Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1). H and W must be multiples of
+    `multiple` (4) and at least `min_size` (8), which the reflection padding requires.
 
-    Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1); H and W are
-    multiples of `multiple` (4), and at least 8, which the reflection padding needs.
+    Args:
+        in_channels: channels of the input images.
+        out_channels: channels of the output images.
+        ngf: filters of the first convolution.
+        blocks: number of residual blocks.
+        dropout: add dropout with probability 0.5 to the residual blocks.
+        upsample: `transpose` (transposed convolutions, as in the original) or `resize` (bilinear interpolation, then
+            a padded convolution; avoids checkerboard artifacts, Odena et al. 2016).
+        checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: `blocks` is below 1, or `upsample` is neither of these.
+        ValueError: `blocks` is less than 1, or `upsample` is unknown.
     """
 
     multiple = 4
@@ -119,7 +131,7 @@ class ResNetGenerator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Translate a batch of images."""
+        """Translate images."""
         if self.checkpoint_activations and torch.is_grad_enabled():
             for stage in self._stages():
                 images = checkpoint(stage, images, use_reentrant=False)
@@ -127,13 +139,13 @@ class ResNetGenerator(nn.Module):
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
     def _stages(self) -> list[nn.Sequential]:
-        """The network in parts, none of which begins by changing its input in place: recomputing would see that."""
+        """Split the network into stages that do not change their input in place, which recomputation requires."""
         starts = [n for n in range(len(self.model)) if n == 0 or isinstance(self.model[n - 1], nn.ReLU | ResNetBlock)]
         return [self.model[start:end] for start, end in pairwise([*starts, len(self.model)])]
 
 
 class ResNetBlock(nn.Module):
-    """Two 3×3 convolutions, each padded by reflection, whose result is added to the input."""
+    """Residual block: two 3×3 convolutions with reflection padding and instance norm, plus the input."""
 
     def __init__(self, channels: int, *, dropout: bool) -> None:
         super().__init__()
@@ -149,20 +161,28 @@ class ResNetBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """`(N, channels, H, W)` → the same shape."""
+        """Shape: `(N, channels, H, W)` → `(N, channels, H, W)`."""
         result: Tensor = features + self.conv_block(features)
         return result
 
 
 class UNetGenerator(nn.Module):
-    """The U-Net of pix2pix (Isola et al. 2017, appendix 6.1.1), with instance norm.
+    """The U-Net of pix2pix (Isola et al. 2017, appendix 6.1.1) with instance norm.
 
-    Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1); H and W are multiples
-    of `multiple` = 2 ** depth (256 for `unet256`).
+    Shape: `(N, in_channels, H, W)` in [-1, 1] → `(N, out_channels, H, W)` in (-1, 1). H and W must be multiples of
+    `multiple` = 2 ** depth (256 for `unet256`).
+
+    Args:
+        in_channels: channels of the input images.
+        out_channels: channels of the output images.
+        ngf: filters of the first convolution.
+        depth: number of levels.
+        dropout: add dropout with probability 0.5 to the levels with 8 · ngf channels, except the innermost.
+        checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: `depth` is below 5.
-        DataError: the images are of another size.
+        ValueError: `depth` is less than 5.
+        DataError: height or width is not a multiple of `multiple`.
     """
 
     def __init__(
@@ -188,11 +208,11 @@ class UNetGenerator(nn.Module):
         self.model = UNetBlock(out_channels, ngf, in_channels=in_channels, inner=block, position="outermost")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Translate a batch of images."""
+        """Translate images."""
         height, width = images.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise DataError(
-                f"this U-Net takes widths and heights in multiples of {self.multiple}, got {width}×{height}; "
+                f"this U-Net requires widths and heights that are multiples of {self.multiple}, got {width}×{height}; "
                 "change data.crop_size, or choose a resnet generator"
             )
         if self.checkpoint_activations and torch.is_grad_enabled():
@@ -201,7 +221,7 @@ class UNetGenerator(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """One level of the U-Net: halve, run the level inside, double, and put the input beside the result."""
+    """One level of the U-Net: downsample, apply the inner level, upsample, and concatenate with the input."""
 
     def __init__(
         self,
@@ -216,41 +236,41 @@ class UNetBlock(nn.Module):
         super().__init__()
         self.outermost = position == "outermost"
         down = nn.Conv2d(in_channels or outer, inner_channels, 4, stride=2, padding=1)
-        wide = inner_channels if inner is None else 2 * inner_channels  # the level inside returns input and result
-        up = nn.ConvTranspose2d(wide, outer, 4, stride=2, padding=1)
+        up_channels = inner_channels if inner is None else 2 * inner_channels  # the inner level concatenates its input
+        up = nn.ConvTranspose2d(up_channels, outer, 4, stride=2, padding=1)
         layers: list[nn.Module]
         if position == "outermost":
-            layers = [down, *_present(inner), nn.ReLU(inplace=True), up, nn.Tanh()]
-        elif position == "innermost":  # no norm: its feature map may be a single pixel
+            layers = [down, *_optional(inner), nn.ReLU(inplace=True), up, nn.Tanh()]
+        elif position == "innermost":  # no norm after `down`: its output may be a single pixel
             layers = [nn.LeakyReLU(0.2), down, nn.ReLU(inplace=True), up, InstanceNorm2d(outer)]
         else:
-            layers = [nn.LeakyReLU(0.2), down, InstanceNorm2d(inner_channels), *_present(inner)]
+            layers = [nn.LeakyReLU(0.2), down, InstanceNorm2d(inner_channels), *_optional(inner)]
             layers += [nn.ReLU(inplace=True), up, InstanceNorm2d(outer)]
             layers += [nn.Dropout(0.5)] if dropout else []
         self.model = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        """`(N, outer, H, W)` → `(N, 2 outer, H, W)`; the outermost block returns `(N, outer, H, W)`."""
+        """Shape: `(N, outer, H, W)` → `(N, 2 outer, H, W)`; the outermost block returns `(N, outer, H, W)`."""
         if self.outermost:
             return self.model(features)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-        # The original's LeakyReLU works in place, so what its skip connection carries is the rectified input.
-        rectified = self.model[0](features)
-        return torch.cat([rectified, self.model[1:](rectified)], dim=1)
+        # The LeakyReLU of the original is in-place, so its skip connection carries the activated input.
+        activated = self.model[0](features)
+        return torch.cat([activated, self.model[1:](activated)], dim=1)
 
 
-def _upsampling(inputs: int, outputs: int, upsample: UpsampleName) -> list[nn.Module]:
-    """Double height and width."""
+def _upsampling(in_channels: int, out_channels: int, upsample: UpsampleName) -> list[nn.Module]:
+    """Build the layers that double height and width."""
     match upsample:
         case "transpose":
-            return [nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)]
+            return [nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)]
         case "resize":
             return [
                 nn.Upsample(scale_factor=2, mode="bilinear"),
                 nn.ReflectionPad2d(1),
-                nn.Conv2d(inputs, outputs, 3),
+                nn.Conv2d(in_channels, out_channels, 3),
             ]
     raise ValueError(f"upsample must be transpose or resize, got {upsample!r}")
 
 
-def _present(module: nn.Module | None) -> list[nn.Module]:
+def _optional(module: nn.Module | None) -> list[nn.Module]:
     return [] if module is None else [module]

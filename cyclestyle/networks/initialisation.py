@@ -8,13 +8,15 @@ InitName = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
 def initialise(network: nn.Module, init: InitName = "normal", gain: float = 0.02) -> None:
-    """Draw the weights of every convolution in place and set its biases to 0.
+    """Initialise the weights of every convolution in place and set the biases to 0.
 
-    `normal` draws from N(0, gain²), as CycleGAN does with gain 0.02; `xavier` and `orthogonal` scale by
-    `gain`; `kaiming` has no gain.
+    Args:
+        network: its `Conv2d` and `ConvTranspose2d` modules are initialised.
+        init: `normal` (from N(0, gain²); CycleGAN uses gain 0.02), `xavier`, `kaiming` or `orthogonal`.
+        gain: standard deviation for `normal`, scaling factor for `xavier` and `orthogonal`; unused by `kaiming`.
 
     Raises:
-        ValueError: `init` is not one of the four names.
+        ValueError: `init` is unknown.
     """
     for module in network.modules():
         if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -1,22 +1,22 @@
-"""Instance normalisation whose gradient is right in every memory format."""
+"""Instance normalisation with a correct gradient in every memory format."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """Normalises each channel of each image (Ulyanov et al. 2016), without running statistics.
+    """Instance normalisation (Ulyanov et al. 2016) without running statistics.
 
-    On the CPU it is computed as a group norm with a group a channel, which is the same function: PyTorch's
-    `F.instance_norm` returns a wrong gradient there, silently, for a batch of one whose `grad_output` is
-    channels_last (relative error above 1, PyTorch 2.9 to 2.15). The group norm is also the faster of the two.
-    On other devices, where autocast would widen a group norm to float32, it is `F.instance_norm`.
+    On the CPU it is computed as a group norm with one group per channel, which is the same function. The reason is a
+    bug in PyTorch (2.9 to 2.15): `F.instance_norm` on the CPU silently returns a wrong gradient if the batch size
+    is 1 and `grad_output` is channels_last (relative error above 1). The group norm is also faster. On other devices
+    `F.instance_norm` is used, because autocast runs group norms in float32.
 
-    Shape: `(N, C, H, W)` → the same.
+    Shape: `(N, C, H, W)` → `(N, C, H, W)`.
 
     Args:
         channels: C.
-        affine: whether each channel then has a scale and a shift that are learnt.
+        affine: learn a scale and a shift for each channel.
     """
 
     def __init__(self, channels: int, *, affine: bool = False) -> None:

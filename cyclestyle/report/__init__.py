@@ -1,4 +1,4 @@
-"""Pages that show results, each one file that needs no network."""
+"""Pages of results; each is one HTML file that needs no network."""
 
 from cyclestyle.report.comparison import Row, comparison_page, comparison_sheet
 from cyclestyle.report.page import Curve, Page

@@ -1,4 +1,4 @@
-"""One page, and one sheet, that show several methods' results on the same photos."""
+"""A page and an image that compare the results of several methods on the same photos."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from PIL import Image, ImageDraw
 from cyclestyle.images import read_image
 from cyclestyle.report.page import Page
 
-SIDE = 512  # pixels that an image on the page has at most
-CELL = 256  # pixels of a cell of the sheet at most
-HEAD = 20  # pixels of its captions
+SIDE = 512  # maximum side of an image on the page, pixels
+CELL = 256  # maximum side of a cell of the sheet, pixels
+HEAD = 20  # height of the header of the sheet, pixels
 
 HEADER = ("", "style ↓", "KID ↓", "content ↓", "s / image", "memory, MB", "training, min")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What was measured of a method; nothing where it could not be."""
+    """Measurements of one method; None where there is no measurement."""
 
     name: str
     style: float
@@ -30,7 +30,7 @@ class Row:
     training_seconds: float | None = None
 
     def cells(self) -> list[str]:
-        """The row of the table, in the units of `HEADER`."""
+        """Return the cells of the table row, in the units of `HEADER`."""
         kid = "–" if self.kid is None else f"{self.kid:.4g} ± {self.kid_std:.2g}"
         return [
             self.name,
@@ -51,32 +51,32 @@ def comparison_page(
     paintings: Sequence[Path],
     notes: Sequence[str],
 ) -> Page:
-    """Build the page: the table, and each photo under every method's result.
+    """Build the page: the table, and each photo beside the result of every method.
 
     Args:
-        rows: of the table.
-        photos: by name.
-        results: each method's images, by the photos' names.
-        paintings: some of the painting domain, to be shown.
-        notes: what the figures rest on.
+        rows: measurements, one row for each method.
+        photos: paths of the photos by name.
+        results: paths of the results by method, then by the name of the photo.
+        paintings: paths of example images of the painting domain.
+        notes: paragraphs below the table, such as how the figures were measured.
     """
     page = Page("Comparison")
     page.table(HEADER, [row.cells() for row in rows], sortable=True)
     for note in notes:
         page.text(note)
     page.heading("Paintings of the domain")
-    page.images([(path.name, _opened(path, CELL)) for path in paintings])
+    page.images([(path.name, _thumbnail(path, CELL)) for path in paintings])
     page.heading("Photos and results")
     for name, photo in photos.items():
-        after = [(method, _opened(images[name], SIDE)) for method, images in results.items()]
-        page.before_after((name, _opened(photo, SIDE)), after)
+        after = [(method, _thumbnail(images[name], SIDE)) for method, images in results.items()]
+        page.before_after((name, _thumbnail(photo, SIDE)), after)
     return page
 
 
 def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[str, Path]]) -> Image.Image:
-    """An image with a row a photo: the photo, and each method's result."""
+    """Build an image with one row for each photo: the photo and the result of each method."""
     columns = {"photo": photos, **results}
-    cells = {method: [_opened(images[name], CELL) for name in photos] for method, images in columns.items()}
+    cells = {method: [_thumbnail(images[name], CELL) for name in photos] for method, images in columns.items()}
     side = max(max(cell.size) for column in cells.values() for cell in column)
     sheet = Image.new("RGB", (side * len(columns), HEAD + side * len(photos)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -87,7 +87,7 @@ def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[s
     return sheet
 
 
-def _opened(path: Path, side: int) -> Image.Image:
-    shown = read_image(path)
-    shown.thumbnail((side, side))
-    return shown
+def _thumbnail(path: Path, side: int) -> Image.Image:
+    image = read_image(path)
+    image.thumbnail((side, side))
+    return image

@@ -1,94 +1,105 @@
 """A self-contained HTML page: tables, curves, images."""
 
-import base64
-import io
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from cyclestyle.files import atomic_write
-from cyclestyle.report.assets import SCRIPT, STYLE
+from cyclestyle.report.diagram import Curve, draw_curves
+from cyclestyle.report.parts import (
+    BeforeAfter,
+    Diagram,
+    EmbeddedImage,
+    FlipThrough,
+    Heading,
+    ImageRow,
+    Paragraph,
+    Part,
+    Table,
+)
 
-Curve = Sequence[tuple[float, float]]
+__all__ = ["Curve", "Page"]
 
-WIDTH, HEIGHT, MARGIN = 640, 220, 44  # of a diagram, in units of its own
-COLOURS = ("#1f5fa8", "#c2491d", "#2f7d32", "#7a3e9d", "#8a6d00", "#00777a")
+CaptionedImage = tuple[str, Image.Image]
 
 
 class Page:
-    """Collects parts and writes them as one file.
+    """Collects parts and renders them into one HTML file that needs no network.
 
     Args:
-        title: what the page is about.
+        title: title of the page, also its first heading.
     """
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._parts: list[str] = [f"<h1>{escape(title)}</h1>"]
+        self._parts: list[Part] = []
 
     def heading(self, text: str) -> None:
-        """Begin a section."""
-        self._parts.append(f"<h2>{escape(text)}</h2>")
+        """Start a section."""
+        self._parts.append(Heading(text))
 
     def text(self, text: str) -> None:
         """Add a paragraph."""
-        self._parts.append(f"<p>{escape(text)}</p>")
+        self._parts.append(Paragraph(text))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> None:
-        """Add a table; the first column names its rows.
+        """Add a table; the first column contains the names of the rows.
 
         Args:
-            header: a name for each column.
-            rows: as many cells each.
-            sortable: the header's cells are buttons that sort the rows, upwards first. Cells that begin with a number,
-                as "1,234 MB" and "1.3 ± 0.2" do, go by it, so a column keeps to one unit. They stand before words;
-                "–", "nan" and "" stand last in both directions.
+            header: name of each column.
+            rows: cells of each row, as many as the header has, at least one.
+            sortable: make each header cell a button that sorts the rows, first in ascending order. Cells that start
+                with a number, such as "1,234 MB" and "1.3 ± 0.2", are compared by that number, so all cells of a
+                column need the same unit. Numbers come before text; "–", "nan" and "" come last in both orders.
         """
-        head = "".join(f'<th scope="col">{_sorter(cell) if sortable else escape(cell)}</th>' for cell in header)
-        body = "".join(f"<tr>{_cells(row)}</tr>" for row in rows)
-        self._parts.append(
-            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        )
+        # No-break spaces keep "1.3 ± 0.2" on one line.
+        cells = [[*row[:1], *(cell.replace(" ± ", "\u00a0±\u00a0") for cell in row[1:])] for row in rows]
+        self._parts.append(Table(header, cells, sortable))
 
-    def curves(self, title: str, curves: dict[str, Curve]) -> None:
-        """Draw curves over the same axis in one diagram; empty ones are left out."""
+    def curves(
+        self, title: str, curves: Mapping[str, Curve], *, x_label: str = "step", y_label: str | None = None
+    ) -> None:
+        """Add a diagram of curves; empty curves are left out, and a diagram without curves is not added.
+
+        Args:
+            title: caption of the diagram.
+            curves: points `(x, y)` of each curve, by its name in the legend.
+            x_label: label of the horizontal axis.
+            y_label: label of the vertical axis, with its unit; the title by default.
+        """
         curves = {name: points for name, points in curves.items() if points}
-        if curves:
-            self._parts.append(f"<figure>{_diagram(curves)}<figcaption>{escape(title)}</figcaption></figure>")
-
-    def images(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
-        """Add images side by side, each with its caption."""
-        self._parts.append(f'<div class="row">{"".join(_figure(text, image) for text, image in captioned)}</div>')
-
-    def flip_through(self, captioned: Sequence[tuple[str, Image.Image]]) -> None:
-        """Add images that lie one upon the other, and a slider that leafs through them; the last is on top."""
-        if not captioned:
+        if not curves:
             return
-        last = len(captioned) - 1
-        slider = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="leaf through {len(captioned)}">'
-        figures = "".join(_figure(text, image) for text, image in captioned)
-        self._parts.append(f'<div class="flip">{slider}{figures}</div>')
+        id_prefix = f"diagram{sum(isinstance(part, Diagram) for part in self._parts)}-"
+        svg = draw_curves(curves, x_label=x_label, y_label=y_label or title, id_prefix=id_prefix)
+        self._parts.append(Diagram(title, svg))
 
-    def before_after(self, before: tuple[str, Image.Image], after: Sequence[tuple[str, Image.Image]]) -> None:
-        """Add a photo and what methods make of it; in each result an edge moves, left of which the photo shows.
+    def images(self, captioned: Sequence[CaptionedImage]) -> None:
+        """Add images side by side, each with its caption."""
+        self._parts.append(ImageRow(_encode(captioned)))
+
+    def flip_through(self, captioned: Sequence[CaptionedImage]) -> None:
+        """Add a stack of images with a slider that selects one; the last is visible at first."""
+        if captioned:
+            self._parts.append(FlipThrough(_encode(captioned)))
+
+    def before_after(self, before: CaptionedImage, after: Sequence[CaptionedImage]) -> None:
+        """Add a photo and its results; in each result a movable edge separates the photo (left) from the result.
 
         Args:
-            before: the photo's caption, and the photo, which the page holds once.
-            after: each method's name and its result, stretched to the photo's size; none adds nothing.
+            before: caption of the photo and the photo, which is stored once in the file.
+            after: name of each method and its result, stretched to the size of the photo; if empty, nothing is added.
         """
-        if not after:
-            return
-        caption, photo = before
-        results = "".join(_over(caption, method, result) for method, result in after)
-        self._parts.append(
-            f'<figure class="compare"><figcaption>{escape(caption)}</figcaption>{_image(caption, photo)}'
-            f'<div class="grid">{results}</div></figure>'
-        )
+        if after:
+            self._parts.append(BeforeAfter(EmbeddedImage.encode(*before), _encode(after)))
 
     def write(self, path: Path) -> None:
-        """Write the page, whole or not at all.
+        """Write the page in one atomic step.
 
         Raises:
             OSError: the folder cannot be written.
@@ -97,69 +108,28 @@ class Page:
             file.write(self.html().encode())
 
     def html(self) -> str:
-        """The whole page."""
-        return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-            f"<style>{STYLE}</style></head><body>{''.join(self._parts)}<script>{SCRIPT}</script></body></html>\n"
-        )
+        """Return the whole page."""
+        template = _environment().get_template("page.html")
+        return template.render(title=self.title, parts=self._parts, css=_static("page.css"), script=_static("page.js"))
 
 
-def _sorter(text: str) -> str:
-    label = "" if text.strip() else ' aria-label="rows"'  # a column of names often has no heading
-    return f'<button type="button"{label}>{escape(text)}</button>'
+def _encode(captioned: Sequence[CaptionedImage]) -> list[EmbeddedImage]:
+    return [EmbeddedImage.encode(caption, image) for caption, image in captioned]
 
 
-def _cells(row: Sequence[str]) -> str:
-    names = (f'<th scope="row">{escape(cell)}</th>' for cell in row[:1])
-    glued = (escape(cell).replace(" ± ", "\u00a0±\u00a0") for cell in row[1:])  # no line ends within a figure
-    return "".join(names) + "".join(f"<td>{cell}</td>" for cell in glued)
-
-
-def _image(description: str, image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    size = f'width="{image.width}" height="{image.height}"'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(description)}" {size}>'
-
-
-def _figure(caption: str, image: Image.Image) -> str:
-    return f"<figure>{_image(caption, image)}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _over(photo: str, method: str, result: Image.Image) -> str:
-    """A result, to which the script adds the photo, and the slider that moves the edge between them."""
-    label = escape(f"edge between {photo} and {method}")
-    return (
-        f'<figure><div class="box">{_image(f"{photo}, {method}", result)}</div>'
-        f'<input type="range" min="0" max="100" value="50" aria-label="{label}">'
-        f"<figcaption>{escape(method)}</figcaption></figure>"
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("cyclestyle.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
-def _diagram(curves: dict[str, Curve]) -> str:
-    """Curves, their axes' ends, and a legend, as SVG."""
-    points = [point for curve in curves.values() for point in curve]
-    (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
-    across, up = (right - left) or 1.0, (high - low) or 1.0
-
-    def place(point: tuple[float, float]) -> str:
-        x = MARGIN + (point[0] - left) / across * (WIDTH - 2 * MARGIN)
-        y = HEIGHT - MARGIN - (point[1] - low) / up * (HEIGHT - 2 * MARGIN)
-        return f"{x:.1f},{y:.1f}"
-
-    parts = [
-        f'<rect x="{MARGIN}" y="{MARGIN}" width="{WIDTH - 2 * MARGIN}" height="{HEIGHT - 2 * MARGIN}" fill="none" '
-        'stroke="currentColor" stroke-opacity=".3"/>',
-        f'<text x="2" y="{MARGIN + 4}">{high:.3g}</text><text x="2" y="{HEIGHT - MARGIN}">{low:.3g}</text>',
-        f'<text x="{MARGIN}" y="{HEIGHT - MARGIN + 16}">step {left:g}</text>',
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 16}" text-anchor="end">{right:g}</text>',
-    ]
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        line = " ".join(place(point) for point in curve)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        x = MARGIN + number * (WIDTH - 2 * MARGIN) / len(curves)
-        parts.append(f'<text x="{x:.0f}" y="{MARGIN - 10}" style="fill:{colour}">{escape(name)}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
+@cache
+def _static(name: str) -> Markup:
+    """Read a file of `static/`, which is trusted and not escaped."""
+    return Markup((resources.files("cyclestyle.report") / "static" / name).read_text(encoding="utf-8"))

@@ -227,7 +227,7 @@ class PerceptualLoss(nn.Module):
 def _until(layers: Iterable[str], deep: VGG) -> VGG:
     """The part of a VGG that reaches `layers`, with the same weights in the same memory."""
     shallow = VGG(layers, name=deep.name, pooling=deep.pooling)
-    shallow.colours, shallow.convolutions = deep.colours, deep.convolutions[: len(shallow.convolutions)]
+    shallow.input_transform, shallow.convolutions = deep.input_transform, deep.convolutions[: len(shallow.convolutions)]
     return shallow
 
 

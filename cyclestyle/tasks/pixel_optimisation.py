@@ -183,7 +183,7 @@ class GramObjective:
         return weight * total_variation(image) if weight else self._nothing()
 
     def _nothing(self) -> Tensor:
-        return self.features.colours.weight.new_zeros(())
+        return self.features.input_transform.weight.new_zeros(())
 
     def _style(self, grams: dict[str, Tensor]) -> Tensor:
         total = self._nothing()

@@ -1,1 +1,1 @@
-"""Weights: checkpoints, and the file formats of other programs."""
+"""Reading and writing of checkpoints, and of the weight files of other programs."""

@@ -1,4 +1,4 @@
-"""The files of the original implementation: four plain state_dicts in a folder, whose shapes tell the networks."""
+"""Files of the original implementation: a folder of four state_dicts, whose shapes determine the networks."""
 
 import re
 from collections import OrderedDict
@@ -23,7 +23,7 @@ from cyclestyle.networks.generators import DEPTHS, GeneratorName, UpsampleName
 from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 
 NETWORKS = {"G_AB": "G_A", "G_BA": "G_B", "D_B": "D_A", "D_A": "D_B"}
-"""This project's name of each network, and the one in the original's file names (`D_A` judges domain B there)."""
+"""Name of each network here, and in the file names of the original (where `D_A` discriminates domain B)."""
 
 LOSSES = {
     **{"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "idt_A": "idt_B", "idt_B": "idt_A"},
@@ -36,7 +36,7 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorShape:
-    """What a generator's weights tell about it."""
+    """Architecture of a generator, inferred from its weights."""
 
     name: GeneratorName
     depth: int
@@ -47,7 +47,7 @@ class GeneratorShape:
     upsample: UpsampleName = "transpose"
 
     def build(self) -> ResNetGenerator | UNetGenerator:
-        """Build the network, with fresh weights."""
+        """Build the network with newly initialised weights."""
         return build_generator(
             self.name,
             depth=self.depth,
@@ -61,7 +61,7 @@ class GeneratorShape:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorShape:
-    """What a discriminator's weights tell about it."""
+    """Architecture of a discriminator, inferred from its weights."""
 
     name: DiscriminatorName
     in_channels: int
@@ -69,7 +69,7 @@ class DiscriminatorShape:
     n_layers: int = 3
 
     def build(self) -> PatchDiscriminator | PixelDiscriminator:
-        """Build the network, with fresh weights."""
+        """Build the network with newly initialised weights."""
         return build_discriminator(self.name, in_channels=self.in_channels, ndf=self.ndf, n_layers=self.n_layers)
 
 
@@ -77,14 +77,14 @@ Shape = GeneratorShape | DiscriminatorShape
 
 
 def cleaned(weights: Weights) -> dict[str, Tensor]:
-    """Drop what wrappers put before the names, and the running statistics that old versions of PyTorch kept."""
+    """Remove the prefixes of wrappers from the names, and the running statistics that old versions of PyTorch saved."""
     names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in weights}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     return {name: weights[key] for key, name in names.items() if name.rpartition(".")[2] not in statistics}
 
 
 def generator_shape(weights: Weights) -> GeneratorShape | None:
-    """Read a generator's architecture off its (cleaned) weights; None if they are not one's."""
+    """Infer the architecture of a generator from its (cleaned) weights; None if they are not those of a generator."""
     if "model.1.weight" in weights and any(".conv_block." in key for key in weights):
         ngf, in_channels = weights["model.1.weight"].shape[:2]
         blocks = len({key.split(".")[1] for key in weights if ".conv_block." in key})
@@ -106,13 +106,13 @@ def generator_shape(weights: Weights) -> GeneratorShape | None:
             depth=depth,
             in_channels=in_channels,
             out_channels=weights["model.model.3.weight"].shape[1],
-            ngf=ngf,  # its dropout has no weights, and is nothing to a trained network
+            ngf=ngf,  # dropout has no weights and no effect in evaluation
         )
     return None
 
 
 def discriminator_shape(weights: Weights) -> DiscriminatorShape | None:
-    """Read a discriminator's architecture off its (cleaned) weights; None if they are not one's."""
+    """Infer the architecture of a discriminator from its (cleaned) weights; None if they are not those of one."""
     convolutions = sum(value.ndim == 4 for value in weights.values())
     if "net.0.weight" in weights and convolutions == 3:
         ndf, in_channels = weights["net.0.weight"].shape[:2]
@@ -128,15 +128,22 @@ def discriminator_shape(weights: Weights) -> DiscriminatorShape | None:
 def read_official(folder: Path, epoch: str = "latest") -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """Read the four networks `<epoch>_net_{G_A,G_B,D_A,D_B}.pth` of a folder.
 
+    Args:
+        folder: folder of the four files, and optionally of the `train_opt.txt` of the original.
+        epoch: prefix of the file names.
+
     Returns:
-        The arguments of `CycleGAN` that build such networks, with those that the original's `train_opt.txt` tells
-        where it lies beside them; and the weights of each network, under this project's names.
+        The arguments of `CycleGAN` for these networks, including the training settings in `train_opt.txt`; and the
+        weights of each network by its name here.
 
     Raises:
-        CheckpointError: a file is missing, damaged, or not such a network, or the four do not fit each other.
+        CheckpointError: a file does not exist, is damaged or contains another network, or the four networks do not
+            match.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder; expected one that holds {epoch}_net_G_A.pth and its kin")
+        raise CheckpointError(
+            f"{folder} is not a folder; expected the folder of {epoch}_net_G_A.pth and the other networks"
+        )
     shapes: dict[str, Shape] = {}
     weights: dict[str, dict[str, Tensor]] = {}
     for ours, theirs in NETWORKS.items():
@@ -145,45 +152,65 @@ def read_official(folder: Path, epoch: str = "latest") -> tuple[dict[str, Any], 
         kind = "generator" if theirs.startswith("G") else "discriminator"
         shape = read_shape(content, kind)
         if shape is None:
-            raise CheckpointError(f"{path} is no {kind} of the original implementation")
+            raise CheckpointError(f"{path} is not a {kind} of the original implementation")
         check_weights(shape, cleaned(content), path)
         shapes[ours], weights[ours] = shape, cleaned(content)
     return {**_settings(shapes, folder), **_options(folder)}, weights
 
 
 def read_shape(content: Mapping[str, Any], kind: str) -> Shape | None:
-    """The shape of a `generator` or `discriminator`; None if the content is not one's weights."""
+    """Infer the architecture of a network; None if `content` is not the `state_dict` of one.
+
+    Args:
+        content: a checkpoint.
+        kind: `generator` or `discriminator`.
+    """
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
         return None
     try:
         return generator_shape(cleaned(content)) if kind == "generator" else discriminator_shape(cleaned(content))
-    except (ValueError, KeyError, IndexError):  # names that only look like the original's
+    except (ValueError, KeyError, IndexError):  # similar names, but of another network
         return None
 
 
 def check_weights(shape: Shape, weights: Weights, path: Path) -> None:
-    """Refuse weights that are not exactly those of the network that they seem to be.
+    """Check that the names and shapes of weights are exactly those of the inferred network.
+
+    Args:
+        shape: the inferred architecture.
+        weights: the (cleaned) weights.
+        path: the file of the weights, for error messages.
 
     Raises:
-        CheckpointError: names or sizes differ.
+        CheckpointError: names or shapes differ.
     """
     try:
         expected = {key: value.shape for key, value in shape.build().state_dict().items()}
     except ValueError as error:
-        raise CheckpointError(f"{path} does not hold a network that is known here: {error}") from error
+        raise CheckpointError(f"{path} contains an unsupported network: {error}") from error
     given = {key: value.shape for key, value in weights.items()}
     if given == expected:
         return
     if any(key.endswith(".weight") and len(size) == 1 for key, size in given.items()):
         raise CheckpointError(
-            f"{path} was trained with batch norm or affine norms; only instance norm without them, CycleGAN's, is known"
+            f"{path} was trained with batch norm or affine norms; only non-affine instance norm is supported"
         )
-    odd = sorted(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key))[0]
-    raise CheckpointError(f"{path} looks like a {shape.name} network, but its {odd} is missing, odd or of another size")
+    mismatch = min(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key))
+    raise CheckpointError(
+        f"{path} looks like a {shape.name} network, but {mismatch} is missing, unexpected or of a different size"
+    )
 
 
 def write_official(state_dict: Weights, folder: Path, epoch: str = "latest") -> list[Path]:
-    """Write the four networks of a CycleGAN's `state_dict` as the original implementation reads them.
+    """Write the four networks of a `CycleGAN` in the format of the original implementation.
+
+    Args:
+        state_dict: of a `CycleGAN`.
+        folder: where to write.
+        epoch: prefix of the file names.
+
+    Returns:
+        The paths of the four files.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -197,7 +224,7 @@ def write_official(state_dict: Weights, folder: Path, epoch: str = "latest") -> 
     return paths
 
 
-# Settings of training in the original's `train_opt.txt`, with the names of older versions, and what they are here.
+# Training settings in the `train_opt.txt` of the original, including names of older versions; name and type here.
 _OPTIONS: dict[str, tuple[str, type]] = {
     "gan_mode": ("gan_mode", str),
     "lambda_A": ("lambda_A", float),
@@ -214,7 +241,7 @@ _OPTIONS: dict[str, tuple[str, type]] = {
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    """Return the settings of training that the original wrote beside its networks; none if it did not."""
+    """Return the training settings in `train_opt.txt`; empty if the file does not exist."""
     path = folder / "train_opt.txt"
     if not path.is_file():
         return {}
@@ -229,15 +256,13 @@ def _options(folder: Path) -> dict[str, Any]:
 
 
 def _settings(shapes: dict[str, Shape], folder: Path) -> dict[str, Any]:
-    """The arguments of `CycleGAN` that build networks of these shapes."""
+    """Return the arguments of `CycleGAN` for networks of these shapes."""
     G_AB, G_BA, D_A, D_B = (shapes[name] for name in ("G_AB", "G_BA", "D_A", "D_B"))
     assert isinstance(G_AB, GeneratorShape)
     assert isinstance(D_B, DiscriminatorShape)
     mirrored = replace(G_AB, in_channels=G_AB.out_channels, out_channels=G_AB.in_channels)
     if mirrored != G_BA or replace(D_B, in_channels=G_AB.in_channels) != D_A or D_B.in_channels != G_AB.out_channels:
-        raise CheckpointError(
-            f"the four networks in {folder} do not fit each other: their widths, depths or channels differ"
-        )
+        raise CheckpointError(f"the four networks in {folder} do not match: their widths, depths or channels differ")
     return {
         "generator": G_AB.name,
         "depth": None if G_AB.depth == DEPTHS[G_AB.name] else G_AB.depth,

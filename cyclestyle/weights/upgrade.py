@@ -21,4 +21,8 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if "image_pools" in checkpoint:
         pools = [{f"pool_{domain}": pool for domain, pool in rank.items()} for rank in checkpoint["image_pools"]]
         checkpoint = {key: value for key, value in checkpoint.items() if key != "image_pools"} | {"rank_states": pools}
+    for part in ("state_dict", "ema"):
+        if any(".colours." in key for key in checkpoint.get(part, ())):
+            weights = {key.replace(".colours.", ".input_transform."): one for key, one in checkpoint[part].items()}
+            checkpoint = {**checkpoint, part: weights}
     return checkpoint

@@ -1,4 +1,4 @@
-"""Finding VGG weights: in a file, on the network, or drawn at random."""
+"""Loading VGG weights: from a file, by download, or random."""
 
 import logging
 import pickle
@@ -20,43 +20,44 @@ RANDOM = "random"
 def load_vgg(
     layers: Iterable[str], *, weights: str | None = None, name: VGGName = "vgg19", pooling: Pooling = "max"
 ) -> VGG:
-    """Build a VGG that returns `layers`, frozen and in evaluation mode.
+    """Build a frozen VGG in evaluation mode that returns the activations of `layers`.
 
     Args:
-        layers: names such as `relu4_2`.
-        weights: a file in torchvision's layout or the normalised VGG-19, `random`, or nothing for torchvision's
-            ImageNet weights, which are fetched once.
+        layers: names of the layers, for example `relu4_2`.
+        weights: a file in torchvision's layout or of the normalised VGG-19, or `random`; by default the ImageNet
+            weights of torchvision, which are downloaded once.
         name: `vgg16` or `vgg19`.
         pooling: `max` or `average`.
 
     Raises:
-        CheckpointError: the file is missing, another network's, or ends before a layer; or nothing can be fetched.
-        ValueError: a layer or a name is unknown.
+        CheckpointError: the file does not exist, contains another network, or ends before one of `layers`; or the
+            download failed.
+        ValueError: a layer, `name` or `pooling` is unknown.
     """
     if weights is None:
-        return build_vgg(layers, _fetch(name), name=name, pooling=pooling)
+        return build_vgg(layers, _download(name), name=name, pooling=pooling)
     if weights == RANDOM:
-        log.warning("%s has random weights: its features see colours and textures, but no things", name)
+        log.warning("%s has random weights: its features respond to colours and textures, but not to objects", name)
         return build_vgg(layers, random_weights(name), name=name, pooling=pooling)
     if not Path(weights).exists():
-        raise CheckpointError(f"the weights {weights} do not exist; name a file of {name}, or random")
-    tensors = read_checkpoint(Path(weights))
+        raise CheckpointError(f"the weights {weights} do not exist; give a file with {name} weights, or random")
+    state_dict = read_checkpoint(Path(weights))
     try:
-        return build_vgg(layers, tensors, name=name, pooling=pooling)
+        return build_vgg(layers, state_dict, name=name, pooling=pooling)
     except CheckpointError as error:
         raise CheckpointError(f"{weights} {error}") from error
 
 
-def _fetch(name: VGGName) -> Mapping[str, Tensor]:
+def _download(name: VGGName) -> Mapping[str, Tensor]:
     from torchvision.models import VGG16_Weights, VGG19_Weights
 
-    wanted = VGG16_Weights.IMAGENET1K_V1 if name == "vgg16" else VGG19_Weights.IMAGENET1K_V1
+    source = VGG16_Weights.IMAGENET1K_V1 if name == "vgg16" else VGG19_Weights.IMAGENET1K_V1
     try:
-        weights: Mapping[str, Tensor] = wanted.get_state_dict(check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no network; cut off, or something else
-        file = Path(wanted.url).name
+        weights: Mapping[str, Tensor] = source.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no network, or a truncated or wrong file
+        file = Path(source.url).name
         raise CheckpointError(
-            f"cannot fetch {name} ({error}); put {file} into {Path(torch.hub.get_dir()) / 'checkpoints'}, "
-            "or name a file of VGG weights, or random, with --model.weights"
+            f"cannot download {name} ({error}); put {file} into {Path(torch.hub.get_dir()) / 'checkpoints'}, "
+            "or set --model.weights to a file of VGG weights or to random"
         ) from error
     return weights

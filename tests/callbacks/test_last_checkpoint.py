@@ -146,7 +146,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, t
         assert not warned
     else:
         assert warned == [
-            f"cyclestyle: warning: {last} is damaged or no checkpoint; use an earlier one; "
+            f"cyclestyle: warning: {last} is damaged or not a checkpoint; use an earlier one; "
             f"going on from {last.with_name('previous.ckpt')}"
         ]
     assert_same(run, whole)
@@ -180,7 +180,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(cyclestyle, words, whole, t
         line = [command, *words[1:-1], root, f"--ckpt_path={tmp_path / 'evil.ckpt'}"]
         status, _, error = cyclestyle(*line)
         assert status == 1
-        assert "evil.ckpt is no checkpoint of plain tensors and values, and is not loaded: it could run code" in error
+        assert (
+            "evil.ckpt is not a checkpoint of plain tensors and values; it is not loaded because it could run code"
+            in error
+        )
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     shutil.copy(tmp_path / "evil.ckpt", tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert cyclestyle(*words, root)[0] == 1

@@ -136,7 +136,7 @@ def test_without_held_out_photos(cyclestyle, words, tmp_path):
     words.append(f"--trainer.default_root_dir={tmp_path}")
     status, _, error = cyclestyle(*words)
     assert status == 1
-    assert "no folder for test: list folders of photos that are not trained on in data.test" in error.splitlines()[-1]
+    assert "no folder for test: list folders of held-out photos in data.test" in error.splitlines()[-1]
     assert cyclestyle(*words, "--trainer.limit_val_batches=0")[0] == 0
     assert Image.open(tmp_path / "grids" / "step_00000004.png").size == (2 * 34, 2 * 34)
     assert {"last.ckpt", "previous.ckpt"} == {path.name for path in (tmp_path / "checkpoints").iterdir()}
@@ -146,7 +146,7 @@ def test_without_held_out_photos(cyclestyle, words, tmp_path):
     ("changes", "message"),
     [
         (["--model.style=[nowhere.jpg]"], "cannot read nowhere.jpg: No such file"),
-        (["--model.style=[CONTRIBUTING.md]"], "cannot read CONTRIBUTING.md: its content is no image"),
+        (["--model.style=[CONTRIBUTING.md]"], "cannot read CONTRIBUTING.md: its content is not an image"),
         (["--model.style=null"], "no painting: list files in model.style"),
         (["--model.style_layers=[relu9_1]"], "vgg16 has no layer 'relu9_1'; its layers are relu1_1 to relu5_3"),
         (["--model.weights=nowhere.pth"], "the weights nowhere.pth do not exist"),

@@ -126,7 +126,7 @@ def test_a_folder_without_images(cyclestyle, checkpoint, tmp_path):
         "predict", "--ckpt_path", checkpoint, "--input", tmp_path / "empty", "--output", tmp_path / "out"
     )
     assert status == 1
-    assert "empty holds no image" in error
+    assert "empty contains no images" in error
 
 
 def test_two_processes_share_the_images(checkpoint, photos, tmp_path):

@@ -98,7 +98,7 @@ def test_what_is_painted_stays_when_a_later_image_fails(gatys, photos):
     [
         ([], "no style: name a painting with --style"),
         (["--style", "missing.png"], "cannot read missing.png: No such file"),
-        (["--style", "README.md"], "cannot read README.md: its content is no image"),
+        (["--style", "README.md"], "cannot read README.md: its content is not an image"),
         (["--style", "{one}", "--mask", "{one}", "{one}"], "2 masks for 1 styles"),
         (["--style", "{one}", "--mask", "{one}", "--style_weights", "1"], "leave one of them out"),
         (["--style", "{one}", "--style_weights", "1", "2"], "style_weights [1.0, 2.0] for 1 styles"),

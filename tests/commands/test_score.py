@@ -58,5 +58,5 @@ def test_sample_data_from_the_command_line(cyclestyle, tmp_path):
     words = ["sample-data", tmp_path / "s", "--train", 1, "--test", 1, "--size", 32]
     assert cyclestyle(*words)[1] == f"5 images drawn into {tmp_path / 's'}\n"
     assert cyclestyle(*words)[1] == f"0 images drawn into {tmp_path / 's'}\n"
-    assert "holds samples with other settings" in cyclestyle(*words, "--seed", 3)[2]
+    assert "contains samples with other settings" in cyclestyle(*words, "--seed", 3)[2]
     assert "size must be at least 32, got 5" in cyclestyle("sample-data", tmp_path / "t", "--size", 5)[2]

@@ -26,7 +26,7 @@ def test_batches(samples):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_changes_nothing(samples, workers):
+def test_batches_do_not_depend_on_the_number_of_workers(samples, workers):
     for number in (0, 1):
         alone = epoch(UnpairedImages(str(samples), **SMALL), number)
         helped = epoch(UnpairedImages(str(samples), **{**SMALL, "workers": workers}), number)
@@ -36,7 +36,7 @@ def test_the_number_of_workers_changes_nothing(samples, workers):
             assert torch.equal(one["B"], other["B"])
 
 
-def test_the_run_seed_decides(samples, monkeypatch):
+def test_the_seed_of_the_run_is_the_default(samples, monkeypatch):
     def paths(**settings):
         return [batch["paths_A"] for batch in epoch(UnpairedImages(str(samples), **SMALL, **settings))]
 
@@ -63,7 +63,7 @@ def test_explicit_folders_of_unequal_size(samples, save_image, tmp_path):
     assert len(list(data.val_dataloader())) == 3
 
 
-def test_validation_is_whole_and_without_chance(samples):
+def test_validation_is_deterministic_and_sorted(samples):
     data = UnpairedImages(str(samples), **SMALL)
     first, second = list(data.val_dataloader()), list(data.val_dataloader())
     assert [batch["paths_A"] for batch in first] == [[str(samples / "testA" / f"{i:04d}.png")] for i in range(3)]
@@ -92,7 +92,7 @@ def copy(samples, tmp_path):
     return tmp_path / "data"
 
 
-def test_missing_and_empty_domains_are_named(copy):
+def test_an_error_names_missing_and_empty_domains(copy):
     with pytest.raises(DataError, match=r"data.root nowhere does not exist"):
         UnpairedImages("nowhere").setup("fit")
     with pytest.raises(DataError, match=r"no folder for train_A: set data.root"):
@@ -104,11 +104,11 @@ def test_missing_and_empty_domains_are_named(copy):
         data.val_dataloader()
     for path in (copy / "trainA").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="trainA holds no image"):
+    with pytest.raises(DataError, match="trainA contains no images"):
         UnpairedImages(str(copy), **SMALL).setup("fit")
 
 
-def test_bad_images_stop_the_run_or_are_skipped_and_reported(copy, caplog):
+def test_bad_images_raise_an_error_or_are_skipped_and_logged(copy, caplog):
     (copy / "trainA" / "fake.jpg").write_text("text")
     cut = copy / "trainA" / "0001.png"
     cut.write_bytes(cut.read_bytes()[:-40])

@@ -13,7 +13,7 @@ def epoch(data, number=0):
     return list(loader)
 
 
-def test_every_photo_is_seen_once_an_epoch(samples):
+def test_every_photo_is_used_once_per_epoch(samples):
     data = Photos([str(samples / "trainA"), str(samples / "trainB")], batch_size=4, **SMALL)
     batches = epoch(data)
     assert [len(batch["images"]) for batch in batches] == [4, 4, 4, 2]
@@ -24,7 +24,7 @@ def test_every_photo_is_seen_once_an_epoch(samples):
     assert [path for batch in epoch(data, 1) for path in batch["paths"]] != paths
 
 
-def test_an_epoch_goes_on_where_it_was_left(samples):
+def test_an_epoch_resumes_at_the_saved_position(samples):
     settings = {"batch_size": 2, "flip": True, "seed": 3, **SMALL}
     whole = epoch(Photos([str(samples / "trainA")], **settings), 1)
     resumed = Photos([str(samples / "trainA")], **settings)
@@ -34,19 +34,19 @@ def test_an_epoch_goes_on_where_it_was_left(samples):
         assert torch.equal(one["images"], other["images"])
 
 
-def test_workers_change_nothing(samples):
+def test_batches_do_not_depend_on_the_number_of_workers(samples):
     alone, helped = (epoch(Photos([str(samples / "trainA")], **{**SMALL, "workers": n})) for n in (0, 2))
     assert all(torch.equal(one["images"], other["images"]) for one, other in zip(alone, helped, strict=True))
 
 
-def test_held_out_photos_are_without_chance(samples):
+def test_validation_is_deterministic_and_sorted(samples):
     data = Photos([str(samples / "trainA")], test=[str(samples / "testA")], flip=True, **{**SMALL, "batch_size": 1})
     first, second = list(data.val_dataloader()), list(data.val_dataloader())
     assert [batch["paths"] for batch in first] == [[str(samples / "testA" / f"{i:04d}.png")] for i in range(3)]
     assert all(torch.equal(one["images"], other["images"]) for one, other in zip(first, second, strict=True))
 
 
-def test_mistakes_are_named(samples, save_image, tmp_path):
+def test_errors_name_the_setting_or_the_file(samples, save_image, tmp_path):
     with pytest.raises(DataError, match=r"no folder for train: list folders of photos in data\.train"):
         Photos().setup("fit")
     with pytest.raises(DataError, match="nowhere does not exist; expected a folder of images"):

@@ -1,4 +1,4 @@
-"""What `predict` is handed: batches of one size, at least one for each process."""
+"""The batches of `predict`: images of equal size, and at least one batch for each process."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from cyclestyle.data.prediction import PredictionImages, plan_prediction
 
 @pytest.mark.parametrize("processes", [1, 2, 7])
 def test_every_process_gets_a_batch_and_every_image_is_in_one(samples, tmp_path, processes):
-    """Lightning's sampler stops where a process would get nothing."""
+    """The sampler of Lightning raises an error if a process would get no batch."""
     plan = plan_prediction(samples / "testA", tmp_path, batch_size=2, overwrite=False)
     images = PredictionImages(plan)
     images.trainer = SimpleNamespace(world_size=processes)

@@ -23,7 +23,7 @@ def test_layout(samples):
     assert counts == {"trainA": 7, "trainB": 7, "testA": 3, "testB": 3, "truthB": 3}
 
 
-def test_a_seed_decides_every_pixel_whatever_the_number_of_processes(samples, tmp_path):
+def test_pixels_depend_on_the_seed_and_not_on_the_number_of_processes(samples, tmp_path):
     write_samples(tmp_path / "same", train=7, test=3, size=32, workers=2)
     write_samples(tmp_path / "other", train=7, test=3, size=32, workers=1, seed=1)
     assert digests(tmp_path / "same") == digests(samples)
@@ -33,11 +33,11 @@ def test_a_seed_decides_every_pixel_whatever_the_number_of_processes(samples, tm
 def test_no_scene_is_in_two_splits(samples, monkeypatch, tmp_path):
     seeds = []
 
-    def watch(rng, size):
+    def record(rng, size):
         seeds.append(str(rng.bit_generator.state["state"]["state"]))
         return draw_scene(rng, size)
 
-    monkeypatch.setattr("cyclestyle.data.sample.writer.draw_scene", watch)
+    monkeypatch.setattr("cyclestyle.data.sample.writer.draw_scene", record)
     write_samples(tmp_path, train=7, test=3, size=32, workers=1)
     train_A, train_B, test_A, test_B, truth = seeds[:7], seeds[7:14], seeds[14:17], seeds[17:20], seeds[20:]
     assert truth == test_A
@@ -45,14 +45,14 @@ def test_no_scene_is_in_two_splits(samples, monkeypatch, tmp_path):
         assert not set(one) & set(other)
 
 
-def test_the_truth_shows_the_photo_of_the_same_name(samples):
+def test_the_truth_has_the_scene_of_the_photo_of_the_same_name(samples):
     def image(folder, index):
         return to_tensor(read_image(samples / folder / f"{index:04d}.png")).mean(dim=0).flatten()
 
     for index in range(3):
         photo = image("testA", index)
-        likeness = [torch.corrcoef(torch.stack([photo, image("truthB", other)]))[0, 1] for other in range(3)]
-        assert max(range(3), key=likeness.__getitem__) == index
+        correlations = [torch.corrcoef(torch.stack([photo, image("truthB", other)]))[0, 1] for other in range(3)]
+        assert max(range(3), key=correlations.__getitem__) == index
 
 
 def test_paintings_differ_from_photos_in_texture(samples):
@@ -60,17 +60,17 @@ def test_paintings_differ_from_photos_in_texture(samples):
     assert texture_distance(photo, truth) > 0.2
 
 
-def test_an_interrupted_run_goes_on(samples, tmp_path):
+def test_an_interrupted_run_can_be_continued(samples, tmp_path):
     write_samples(tmp_path, train=7, test=3, size=32, workers=1)
-    gone = [tmp_path / "trainB" / "0003.png", tmp_path / "truthB" / "0000.png"]
-    for path in gone:
+    removed = [tmp_path / "trainB" / "0003.png", tmp_path / "truthB" / "0000.png"]
+    for path in removed:
         path.unlink()
     assert write_samples(tmp_path, train=7, test=3, size=32, workers=1) == 2
     assert digests(tmp_path) == digests(samples)
 
 
-def test_settings_are_not_mixed(samples):
-    with pytest.raises(DataError, match="holds samples with other settings than size 32, seed 9"):
+def test_other_settings_in_the_same_folder_raise_an_error(samples):
+    with pytest.raises(DataError, match="contains samples with other settings than size 32, seed 9"):
         write_samples(samples, train=7, test=3, size=32, seed=9)
     with pytest.raises(DataError, match="size must be at least 32, got 8"):
         write_samples(samples, size=8)

@@ -26,7 +26,7 @@ def test_sizes(size, resize, expected):
         assert view.size == expected(*size)
 
 
-def test_crops_and_flips_depend_on_the_seed_alone():
+def test_crops_and_flips_depend_only_on_the_seed():
     image = Image.radial_gradient("L").resize((90, 70))
     prepare = Preparation(load_size=72, crop_size=64)
 
@@ -37,8 +37,8 @@ def test_crops_and_flips_depend_on_the_seed_alone():
     assert len({view(seed) for seed in range(20)}) > 15
 
 
-def test_flip_mirrors_about_half_of_the_views_and_can_be_turned_off():
-    image = Image.linear_gradient("L").rotate(90).resize((64, 64))  # dark at one side
+def test_about_half_of_the_images_are_flipped_unless_flip_is_off():
+    image = Image.linear_gradient("L").rotate(90).resize((64, 64))  # dark on one side
 
     def mirrored(flip):
         prepare = Preparation(resize="crop", crop_size=64, flip=flip)
@@ -49,7 +49,7 @@ def test_flip_mirrors_about_half_of_the_views_and_can_be_turned_off():
     assert 30 < mirrored(True) < 70
 
 
-def test_evaluation_shows_the_whole_image_without_chance():
+def test_evaluation_is_deterministic_and_uses_the_whole_image():
     image = Image.linear_gradient("L").resize((300, 200))
     view = Preparation(load_size=72, crop_size=64).for_evaluation(image)
     assert view.tobytes() == image.resize((64, 64), Image.Resampling.BICUBIC).tobytes()
@@ -63,6 +63,6 @@ def test_evaluation_shows_the_whole_image_without_chance():
         ({"load_size": 200}, "load_size 200 is smaller than crop_size 256"),
     ],
 )
-def test_bad_settings_are_refused(settings, message):
+def test_invalid_settings_raise_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         Preparation(**settings)

@@ -9,17 +9,17 @@ def moments(images):
     return pixels.mean(1), torch.cov(pixels, correction=0)
 
 
-def test_the_source_gets_mean_and_covariance_of_the_target():
+def test_the_source_gets_the_mean_and_covariance_of_the_target():
     torch.manual_seed(0)
     mix = torch.tensor([[1.0, 0.3, 0.0], [0.0, 0.7, 0.2], [0.1, 0.0, 0.4]])
     source = [torch.randn(3, 20, 30) * 0.1 for _ in range(4)]
     target = [torch.einsum("ij,jhw->ihw", mix, torch.randn(3, 25, 10)) * 0.1 + 0.05 for _ in range(3)]
     transfer = ColourTransfer.fit(source, target)
     for result, expected in zip(moments([transfer(image) for image in source]), moments(target), strict=True):
-        assert torch.allclose(result, expected, atol=2e-3)  # the little that [-1, 1] cuts off
+        assert torch.allclose(result, expected, atol=2e-3)  # clamping to [-1, 1] changes a few pixels
 
 
-def test_a_domain_is_mapped_onto_itself_by_the_identity():
+def test_the_map_of_a_domain_to_itself_is_the_identity():
     torch.manual_seed(0)
     images = [torch.rand(3, 8, 8) - 0.5 for _ in range(3)]
     transfer = ColourTransfer.fit(images, images)
@@ -29,13 +29,13 @@ def test_a_domain_is_mapped_onto_itself_by_the_identity():
 
 @pytest.mark.parametrize("method", ["transport", "pca", "cholesky"])
 @pytest.mark.parametrize("deviation", [1e-2, 1e-3, 1e-5])
-def test_a_nearly_grey_image_is_mapped_onto_itself_too(method, deviation):
+def test_the_map_of_a_nearly_grey_image_to_itself_is_the_identity(method, deviation):
     torch.manual_seed(0)
     image = 0.2 * torch.randn(1, 16, 16) + deviation * torch.randn(3, 16, 16)
     assert torch.allclose(ColourTransfer.fit([image], [image], method)(image), image, atol=1e-6)
 
 
-def test_one_colour_images_stay_finite():
+def test_images_of_one_colour_give_finite_results():
     transfer = ColourTransfer.fit([torch.zeros(3, 4, 4)], [torch.full((3, 4, 4), 0.5)])
     assert torch.allclose(transfer(torch.zeros(3, 4, 4)), torch.full((3, 4, 4), 0.5))
 
@@ -51,19 +51,19 @@ def test_every_method_gives_the_mean_and_covariance_of_the_target(method):
         torch.testing.assert_close(moment(result), moment(target), atol=1e-4, rtol=1e-3)
 
 
-def test_transport_moves_colours_least():
+def test_transport_has_the_smallest_change_of_colour():
     generator = torch.Generator().manual_seed(1)
     source, target = (torch.randn(3, 20, 20, generator=generator) * torch.tensor([0.1, 0.2, 0.3])[:, None, None]
                       for _ in range(2))  # fmt: skip
     target = torch.einsum("ij,jhw->ihw", torch.linalg.qr(torch.randn(3, 3, generator=generator))[0], target)
-    moved = {
+    change = {
         method: (ColourTransfer.fit([source], [target], method)(source) - source).square().mean()
         for method in ("transport", "pca", "cholesky")
     }
-    assert moved["transport"] <= min(moved["pca"], moved["cholesky"])
+    assert change["transport"] <= min(change["pca"], change["cholesky"])
 
 
-def test_luminance_is_put_and_colour_differences_stay():
+def test_put_luminance_replaces_the_luminance_and_keeps_the_chrominance():
     photos, images = 0.3 * torch.rand(1, 3, 4, 4), 0.3 * torch.rand(1, 3, 4, 4)
     result = put_luminance(images, photos)
     torch.testing.assert_close(to_grey(result), to_grey(images))

@@ -22,16 +22,16 @@ def test_keys_of_the_official_checkpoints():
     }
 
 
-def test_a_score_sees_70_by_70_pixels():
+def test_the_receptive_field_is_70_by_70_pixels():
     image = torch.zeros(1, 3, 256, 256, requires_grad=True)
     layers = [layer for layer in PatchDiscriminator(ndf=4).model if not isinstance(layer, torch.nn.InstanceNorm2d)]
-    scores = torch.nn.Sequential(*layers)(image)  # instance norm looks at the whole image
+    scores = torch.nn.Sequential(*layers)(image)  # without instance norm, which depends on the whole image
     scores[0, 0, 15, 15].backward()
-    seen = image.grad.abs().sum(dim=(0, 1)) > 0
-    assert (seen.any(0).sum(), seen.any(1).sum()) == (70, 70)
+    receptive_field = image.grad.abs().sum(dim=(0, 1)) > 0
+    assert (receptive_field.any(0).sum(), receptive_field.any(1).sum()) == (70, 70)
 
 
-def test_bad_names_are_refused():
+def test_invalid_names_raise_an_error():
     with pytest.raises(ValueError, match="discriminator must be basic, n_layers or pixel, got 'huge'"):
         build_discriminator("huge")
     with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
@@ -55,13 +55,13 @@ def test_initialisation(init):
     assert weight.std().item() == pytest.approx(expected[init], rel=0.05)
 
 
-def test_unknown_initialisation():
+def test_an_unknown_initialisation_raises_an_error():
     with pytest.raises(ValueError, match=r"init must be normal.*got 'zeros'"):
         initialise(PatchDiscriminator(ndf=1), "zeros")
 
 
 @pytest.mark.parametrize("n_layers", [1, 3, 4])
-def test_the_smallest_image_that_has_a_patch(n_layers):
+def test_the_minimum_size_gives_one_patch(n_layers):
     network = PatchDiscriminator(ndf=2, n_layers=n_layers)
     size = network.min_size
     assert network(torch.rand(1, 3, size, size + 5)).shape[2] == 1

@@ -5,12 +5,12 @@ from cyclestyle.networks import ResNetGenerator, UNetGenerator, build_generator
 
 
 @pytest.mark.parametrize("name", ["resnet9", "resnet6", "unet256", "unet128"])
-@pytest.mark.parametrize(("inputs", "outputs"), [(3, 3), (1, 4)])
-def test_shapes_and_range(name, inputs, outputs):
-    network = build_generator(name, in_channels=inputs, out_channels=outputs, ngf=2)
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 3), (1, 4)])
+def test_shapes_and_range(name, in_channels, out_channels):
+    network = build_generator(name, in_channels=in_channels, out_channels=out_channels, ngf=2)
     side = network.min_size if name.startswith("unet") else 12
-    result = network(torch.rand(2, inputs, side, 2 * side) * 2 - 1)
-    assert result.shape == (2, outputs, side, 2 * side)
+    result = network(torch.rand(2, in_channels, side, 2 * side) * 2 - 1)
+    assert result.shape == (2, out_channels, side, 2 * side)
     assert result.abs().max() < 1
 
 
@@ -31,14 +31,14 @@ def test_unet_has_the_keys_of_the_official_checkpoints():
     for _ in range(3):
         inner += ".1.model" if inner == "model.model" else ".3.model"
         assert {f"{inner}.{n}.weight" for n in ("1", "5")} <= keys
-    inner += ".3.model"  # the innermost has no level inside
+    inner += ".3.model"  # the innermost level
     assert {f"{inner}.{n}.weight" for n in ("1", "3")} <= keys
     assert len(keys) == 2 * 2 * 5
 
 
 @pytest.mark.parametrize("name", ["resnet6", "unet128"])
-def test_images_of_a_batch_do_not_see_each_other(name):
-    """Instance norm makes one call for two batches exact, on which the training step rests."""
+def test_images_of_a_batch_are_independent(name):
+    """The training step joins two batches in one call, which is exact only with this property."""
     torch.manual_seed(0)
     network = build_generator(name, ngf=2).double()
     images = torch.rand(3, 3, 128, 128, dtype=torch.float64) * 2 - 1
@@ -47,8 +47,8 @@ def test_images_of_a_batch_do_not_see_each_other(name):
     assert torch.allclose(together, alone, rtol=0, atol=1e-12)
 
 
-def test_unet_skips_carry_the_rectified_input():
-    """The original's in-place LeakyReLU: a skip never carries values below a fifth of what went in."""
+def test_unet_skips_carry_the_activated_input():
+    """The LeakyReLU of the original is in-place, so negative values in a skip connection are scaled by 0.2."""
     torch.manual_seed(0)
     block = UNetGenerator(ngf=2, depth=5).model.model[1]
     features = torch.randn(1, 2, 32, 32)
@@ -63,16 +63,16 @@ def test_unet_skips_carry_the_rectified_input():
         ({"name": "resnet9", "depth": 0}, "at least 1 block, got 0"),
         ({"name": "unet256", "depth": 4}, "at least 5 levels, got 4"),
         ({"name": "resnet6", "upsample": "bicubic"}, "upsample must be transpose or resize, got 'bicubic'"),
-        ({"name": "unet128", "upsample": "resize"}, "a U-Net upsamples by transpose, got upsample 'resize'"),
+        ({"name": "unet128", "upsample": "resize"}, "a U-Net supports only upsample transpose, got 'resize'"),
     ],
 )
-def test_bad_values_are_refused(settings, message):
+def test_invalid_values_raise_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         build_generator(**settings)
 
 
-def test_resized_upsampling_treats_all_pixels_alike():
-    """A flat map stays flat away from the border; transposed convolutions alternate (Odena et al. 2016)."""
+def test_upsampling_by_resize_has_no_checkerboard():
+    """A constant input stays constant inside the border, unlike with transposed convolutions (Odena et al. 2016)."""
     torch.manual_seed(0)
     flat = torch.rand(1, 8, 1, 1).expand(1, 8, 16, 16)
 

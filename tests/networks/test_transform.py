@@ -15,49 +15,51 @@ def test_images_keep_their_size(upsample):
 
 
 @pytest.mark.parametrize("upsample", ["resize", "transpose"])
-def test_it_is_as_large_as_the_papers(upsample):
-    """Counted by hand: c9s1-32, d64, d128, R128 × 5, u64, u32, c9s1-3, and two numbers a normalised channel."""
+def test_the_number_of_parameters_is_that_of_the_paper(upsample):
+    """c9s1-32, d64, d128, R128 × 5, u64, u32, c9s1-3, and a scale and a shift for each normalised channel."""
     convolutions = [(3, 32, 9), (32, 64, 3), (64, 128, 3), *[(128, 128, 3)] * 10, (128, 64, 3), (64, 32, 3), (32, 3, 9)]
-    expected = sum(size * size * inputs * outputs + outputs for inputs, outputs, size in convolutions)
-    expected += sum(2 * outputs for _, outputs, _ in convolutions[:-1])
+    expected = sum(
+        size * size * in_channels * out_channels + out_channels for in_channels, out_channels, size in convolutions
+    )
+    expected += sum(2 * out_channels for _, out_channels, _ in convolutions[:-1])
     assert sum(parameter.numel() for parameter in TransformNetwork(upsample=upsample).parameters()) == expected
 
 
-def test_a_flat_image_gets_no_frame():
+def test_a_constant_image_stays_constant_at_the_border():
     torch.manual_seed(0)
-    painted = TransformNetwork(width=4)(torch.full((1, 3, 32, 32), 0.3))
-    assert painted.std(dim=(2, 3)).max() < 1e-6
+    stylised = TransformNetwork(width=4)(torch.full((1, 3, 32, 32), 0.3))
+    assert stylised.std(dim=(2, 3)).max() < 1e-6
 
 
-def test_images_of_a_batch_do_not_see_each_other():
+def test_images_of_a_batch_are_independent():
     torch.manual_seed(0)
     network, images = TransformNetwork(width=4).double(), torch.rand(3, 3, 16, 16).double()
     assert torch.allclose(network(images)[1:2], network(images[1:2]), atol=1e-12)
 
 
-def test_painting_starts_grey_and_steps_of_adam_are_small():
-    """In units of [-1, 1] the last convolution's first step would leave the range of images far behind."""
+def test_the_output_starts_grey_and_the_first_step_of_adam_is_small():
+    """Without OUTPUT_SCALE the first step would move the output far outside [-1, 1]."""
     torch.manual_seed(0)
     network, images = TransformNetwork(), torch.rand(1, 3, 32, 32) * 2 - 1
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     before = network(images)
     assert before.abs().max() < 0.1
-    before.mean().neg().backward()  # every gradient points the same way
+    before.mean().neg().backward()  # the gradient of every output pixel has the same sign
     optimiser.step()
     assert (network(images) - before).abs().max() < 0.1
 
 
-def test_every_weight_learns():
+def test_every_weight_has_a_gradient():
     torch.manual_seed(0)
     network = TransformNetwork(width=2)
     (network(torch.rand(1, 3, 16, 16)) * torch.rand(1, 3, 16, 16)).sum().backward()
-    # A shift before a norm is taken away again, so biases there learn nothing.
+    # A norm removes the bias of the convolution before it, so the gradient of that bias is 0.
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
         assert parameter.grad.any() or name.endswith("conv.bias"), name
 
 
-def test_norm_with_weights_is_pytorchs():
+def test_the_affine_norm_equals_the_one_of_pytorch():
     torch.manual_seed(0)
     norm, features = InstanceNorm2d(5, affine=True).double(), torch.randn(2, 5, 6, 7, dtype=torch.double)
     torch.nn.init.normal_(norm.weight)
@@ -71,6 +73,6 @@ def test_norm_with_weights_is_pytorchs():
     ("settings", "message"),
     [({"upsample": "bilinear"}, "upsample must be resize or transpose, got 'bilinear'"), ({"width": 0}, "got 0")],
 )
-def test_bad_settings_are_refused(settings, message):
+def test_invalid_settings_raise_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         TransformNetwork(**settings)

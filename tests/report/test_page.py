@@ -1,5 +1,6 @@
 import re
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -12,18 +13,24 @@ COLOURS = ("red", "lime", "white")
 
 
 class Tags(HTMLParser):
-    """Checks that tags close in the order in which they opened."""
+    """Collects tags and text, and checks that tags are closed in the reverse of the order in which they opened."""
 
-    VOID = ("meta", "link", "img", "input", "rect", "polyline", "!doctype")
+    VOID = ("meta", "link", "img", "input")
 
     def __init__(self):
         super().__init__()
-        self.open, self.seen = [], []
+        self.open, self.seen, self.text = [], [], []
 
     def handle_starttag(self, tag, attributes):
         self.seen.append((tag, dict(attributes)))
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_data(self, text):
+        self.text.append(text.strip())
 
     def handle_endtag(self, tag):
         assert tag in self.VOID or self.open.pop() == tag
@@ -34,21 +41,23 @@ def page():
     page = Page("A & <b>")
     page.heading("Figures")
     page.table(["", "KID"], [["raw", "0.1"], ["<script>", "0.2"]])
-    page.curves("Losses", {"one": [(0, 1.0), (10, 3.0), (20, 2.0)], "flat": [(0, 2.0)], "none": []})
+    page.curves("Losses", {"one": [(0, 1.0), (10, 3.0), (20, 2.0)], "point": [(0, 2.0)], "none": []})
+    page.curves("PSNR, dB", {"$x$ & <y>": [(0, 20.0), (20, 25.0)]})
     page.images([("left", Image.new("RGB", (4, 4), "red")), ("right", Image.new("L", (4, 4)))])
     page.flip_through([(f"step {n}", Image.new("RGB", (4, 4))) for n in range(3)])
     page.before_after(("photo", Image.new("RGB", (4, 4))), [("<one>", Image.new("RGB", (2, 2)))])
     return page
 
 
-def test_a_page_is_one_file_of_sound_html(page):
+def parse(page):
     tags = Tags()
     tags.feed(page.html())
     assert not tags.open
-    assert "<b>" not in page.html()
-    assert "&lt;script&gt;" in page.html()
-    assert not re.findall(r'(?:src|href)="(?!data:)', page.html())
-    images = [attributes for tag, attributes in tags.seen if tag == "img"]
+    return tags
+
+
+def test_a_page_is_valid_html_with_every_image(page):
+    images = [attributes for tag, attributes in parse(page).seen if tag == "img"]
     assert [image["alt"] for image in images] == [
         "left",
         "right",
@@ -58,8 +67,89 @@ def test_a_page_is_one_file_of_sound_html(page):
         "photo",
         "photo, <one>",
     ]
-    lines = [attributes["points"] for tag, attributes in tags.seen if tag == "polyline"]
-    assert lines == ["44.0,176.0 320.0,44.0 596.0,110.0", "44.0,110.0"]
+
+
+def test_a_page_needs_no_network(page):
+    html = page.html()
+    assert "http" not in html
+    assert not re.findall(r"""(?:src|href|action|data)\s*=\s*["']?(?!["']?(?:data:|\#))|@import|url\((?!\#)""", html)
+
+
+def test_text_is_escaped():
+    hostile = "<script>\"'&amp;"
+    page = Page(hostile)
+    page.heading(hostile)
+    page.text(hostile)
+    page.table([hostile, hostile], [[hostile, hostile]], sortable=True)
+    page.curves(hostile, {hostile: [(0, 1.0)]}, x_label=hostile)
+    image = Image.new("RGB", (4, 4))
+    page.images([(hostile, image)])
+    page.flip_through([(hostile, image)])
+    page.before_after((hostile, image), [(hostile, image)])
+    tags = parse(page)
+    assert [tag for tag, _ in tags.seen].count("script") == 1  # the page's own
+    assert tags.text.count(hostile) == 16
+    assert [attributes["alt"] for tag, attributes in tags.seen if tag == "img"] == [
+        hostile,
+        hostile,
+        hostile,
+        f"{hostile}, {hostile}",
+    ]
+
+
+def test_diagrams_have_legends_axis_labels_and_unique_ids(page):
+    tags = parse(page)
+    assert [tag for tag, _ in tags.seen].count("svg") == 2
+    for text in ("one", "point", "$x$ & <y>"):  # legends
+        assert text in tags.text
+    assert "none" not in tags.text
+    assert sum(re.fullmatch(r"[\d.]+", text) is not None for text in tags.text) > 12  # ticks
+    assert tags.text.count("step") == 2
+    for title in ("Losses", "PSNR, dB"):
+        assert tags.text.count(title) == 2  # the label of the vertical axis, the caption
+    ids = [attributes["id"] for _, attributes in tags.seen if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    uses = [attributes["xlink:href"] for tag, attributes in tags.seen if tag == "use"]
+    assert uses
+    assert {use.removeprefix("#") for use in uses} <= set(ids)
+    clips = set(re.findall(r"url\(#([^)]+)\)", page.html()))
+    assert len(clips) == 2
+    assert clips <= set(ids)
+
+
+def test_axis_labels_can_be_chosen():
+    page = Page("Labels")
+    page.curves("Speed", {"one": [(0, 1.0)]}, x_label="epoch", y_label="images per second")
+    text = parse(page).text
+    assert "epoch" in text
+    assert "images per second" in text
+    assert text.count("Speed") == 1
+
+
+def test_a_page_is_deterministic(page):
+    assert page.html() == page.html()
+    curves = {"one": [(0, 1.0), (1, 2.0)]}
+    first, second = Page("Curves"), Page("Curves")
+    for page in (first, second):
+        page.curves("Losses", curves)
+        page.curves("Nothing", {"none": []})
+    assert first.html() == second.html()
+    assert "Nothing" not in first.html()
+
+
+def test_matplotlib_is_imported_only_for_curves():
+    script = """
+import sys
+from cyclestyle.report import Page
+page = Page("Lazy")
+page.curves("none", {"none": []})
+page.html()
+assert "matplotlib" not in sys.modules
+page.curves("one", {"one": [(0, 1.0)]})
+assert "matplotlib" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_photo_is_in_the_page_once():
@@ -74,7 +164,7 @@ def test_a_photo_is_in_the_page_once():
 
 def test_rows_are_named_by_their_first_cell(page):
     page.table(["", "KID"], [["1 ± 1", "1 ± 1"]])
-    assert '<th scope="row">1 ± 1</th><td>1\u00a0±\u00a01</td>' in page.html()  # figures keep to one line
+    assert '<th scope="row">1 ± 1</th><td>1\u00a0±\u00a01</td>' in page.html()  # no line break inside a figure
     assert '<tr><th scope="row">raw</th><td>0.1</td></tr>' in page.html()
     assert "<button" not in page.html()
 
@@ -83,8 +173,8 @@ def test_rows_are_named_by_their_first_cell(page):
 def test_a_browser_shows_one_image_of_the_flip_through(page, tmp_path):
     page.write(tmp_path / "page.html")
     words = ["chromium", *SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"]
-    shown = subprocess.run([*words, "--dump-dom", f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True)
-    flip = shown.stdout.split('class="flip"')[1].split("</div>")[0]
+    result = subprocess.run([*words, "--dump-dom", f"file://{tmp_path / 'page.html'}"], capture_output=True, text=True)
+    flip = result.stdout.split('class="flip"')[1].split("</div>")[0]
     assert flip.count("<figure hidden") == 2
     assert "<figure><img" in flip
     assert "step 2" in flip.split("<figure><img")[1]
@@ -125,6 +215,7 @@ def comparison():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_every_image_shows_and_the_page_does_not_scroll_sideways(browser, comparison, tmp_path, width, scheme):
+    comparison.curves("Losses", {f"{'x' * 40}_{n}": [(0, n), (1, n)] for n in range(4)})
     browser.open(written(comparison, tmp_path), width, scheme)
     assert browser.run("[...document.images].map(i => i.complete && i.naturalWidth)") == [600, 90] * 6
     assert browser.run("document.documentElement.scrollWidth") <= width
@@ -133,26 +224,26 @@ def test_every_image_shows_and_the_page_does_not_scroll_sideways(browser, compar
 
 
 @needs_chromium
-def test_a_result_lies_on_its_photo_up_to_the_edge(browser, comparison, tmp_path):
+def test_the_photo_covers_the_result_left_of_the_edge(browser, comparison, tmp_path):
     browser.open(written(comparison, tmp_path))
-    shown = browser.screenshot()
+    screenshot = browser.screenshot()
     for n, colour in enumerate([(255, 0, 0), (0, 255, 0), (255, 255, 255)] * 2):
         left, top, width, height = box(browser, n)
         assert width / height == pytest.approx(1.5, abs=0.01)  # the photo's, though the result's is 3
         for across, expected in ((0.03, (0, 0, 255)), (0.4, (0, 0, 255)), (0.6, colour), (0.97, colour)):
             for down in (0.03, 0.97):
-                levels = shown.getpixel((int(left + across * width), int(top + down * height)))
+                levels = screenshot.getpixel((int(left + across * width), int(top + down * height)))
                 assert levels == pytest.approx(expected, abs=4)  # JPEG
 
 
 def box(browser, n):
-    """Left, top, width, height of the nth image, from the page's upper left corner."""
+    """Left, top, width and height of the nth box, relative to the upper left corner of the page."""
     script = "(b => [b.left + scrollX, b.top + scrollY, b.width, b.height])"
     return browser.run(f"{script}(document.querySelectorAll('.box')[{n}].getBoundingClientRect())")
 
 
 def edges(browser):
-    """Where each result begins, in percent of its width, and what its slider says."""
+    """Position of the edge in each result, in percent of its width; it must equal the value of the slider."""
     clips = "getComputedStyle(box.querySelector('img + img')).clipPath"
     both = f"[...document.querySelectorAll('.box')].map(box => [{clips}, box.nextElementSibling.value])"
     pairs = [(float(re.search(r"([\d.]+)(%|px)\)$", clip)[1]), float(value)) for clip, value in browser.run(both)]
@@ -161,7 +252,7 @@ def edges(browser):
 
 
 @needs_chromium
-def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_path):
+def test_the_edge_follows_keys_the_mouse_and_touches(browser, comparison, tmp_path):
     browser.open(written(comparison, tmp_path), width=390)
     assert edges(browser) == [50] * 6
     labels = browser.run("[...document.querySelectorAll('input')].map(input => input.ariaLabel)")
@@ -175,11 +266,11 @@ def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_pa
     left, top, width, height = box(browser, 3)
     x, y = left + width * 0.2, top + height / 2 - browser.run("scrollY")
     browser.mouse("Moved", x, y)
-    assert edges(browser)[3] == 50  # not held
+    assert edges(browser)[3] == 50  # no button is pressed
     browser.mouse("Pressed", x, y)
     browser.mouse("Moved", x + width * 0.1, y)
     assert edges(browser)[3] == 30
-    browser.mouse("Moved", x - width, y)  # held on to beyond the image
+    browser.mouse("Moved", x - width, y)  # the drag continues outside the image
     browser.mouse("Released", x - width, y)
     assert edges(browser)[3] == 0
     browser.mouse("Moved", x, y)
@@ -197,7 +288,7 @@ def test_the_edge_follows_keys_the_mouse_and_fingers(browser, comparison, tmp_pa
 
 
 @needs_chromium
-def test_a_finger_that_scrolls_the_page_leaves_the_edge_alone(browser, comparison, tmp_path):
+def test_a_vertical_touch_scrolls_the_page_and_not_the_edge(browser, comparison, tmp_path):
     browser.open(written(comparison, tmp_path), width=390)
     browser.run("document.querySelector('.box').scrollIntoView({ block: 'center' })")
     before = browser.run("scrollY")
@@ -210,21 +301,21 @@ def test_a_finger_that_scrolls_the_page_leaves_the_edge_alone(browser, compariso
 
 
 @needs_chromium
-def test_a_column_sorts_both_ways_with_what_is_missing_last(browser, comparison, tmp_path):
+def test_a_column_sorts_in_both_orders_with_missing_values_last(browser, comparison, tmp_path):
     browser.open(written(comparison, tmp_path))
     names = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent).join(' ')"
     sorts = "[...document.querySelectorAll('thead th')].map(head => head.getAttribute('aria-sort')).slice(0, 5)"
     assert browser.run(names) == "one two three four five"
     assert browser.run(sorts) == [None] * 5
-    for column, upwards, downwards in (
-        (1, "four three two five one", "five two three four one"),  # inf is a word, so after the numbers
+    for column, ascending, descending in (
+        (1, "four three two five one", "five two three four one"),  # inf counts as text, so it comes after the numbers
         (2, "two five one four three", "four one five two three"),
         (3, "two one three five four", "five three one two four"),
         (4, "two one four three five", "three four one two five"),
         (0, "five four one three two", "two three one four five"),
     ):
         browser.run(f"document.querySelectorAll('th button')[{column}].focus()")
-        for order, word in ((upwards, "ascending"), (downwards, "descending"), (upwards, "ascending")):
+        for order, word in ((ascending, "ascending"), (descending, "descending"), (ascending, "ascending")):
             browser.press("Enter", 13, text="\r")
             assert browser.run(names) == order
             assert browser.run(sorts) == [word if n == column else None for n in range(5)]

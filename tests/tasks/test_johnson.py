@@ -143,7 +143,7 @@ def test_other_precisions(paintings, precision):
 def test_gram_matrices_are_summed_in_single_precision_under_autocast(new_task):
     task = new_task(style_layers=["relu1_2"])
     judge = task.perceptual[0]
-    judge.features.colours.weight.mul_(100)
+    judge.features.input_transform.weight.mul_(100)
     with torch.autocast("cpu", torch.float16):  # whose largest number is 65,504
         assert all(value.isfinite() for value in judge(photos(), photos()))
 
@@ -187,7 +187,7 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
     with pytest.raises(ImageError, match=r"cannot read nowhere\.jpg"):
         new_task(style=["nowhere.jpg"])
     (tmp_path / "fake.jpg").write_text("text")
-    with pytest.raises(ImageError, match=r"fake\.jpg: its content is no image"):
+    with pytest.raises(ImageError, match=r"fake\.jpg: its content is not an image"):
         new_task(style=[str(tmp_path / "fake.jpg")])
     with pytest.raises(CheckpointError, match=r"nowhere\.pth do not exist"):
         new_task(weights="nowhere.pth")

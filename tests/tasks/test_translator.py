@@ -55,9 +55,9 @@ class Attack:
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "is a folder; expected a checkpoint file"),
-        (lambda path: path.write_text("text"), "is no checkpoint of plain tensors|is damaged or no checkpoint"),
-        (lambda path: path.write_bytes(b""), "is damaged or no checkpoint"),
-        (lambda path: torch.save(torch.zeros(1), path), "holds a Tensor, not a checkpoint"),
+        (lambda path: path.write_text("text"), "is not a checkpoint of plain tensors|is damaged or not a checkpoint"),
+        (lambda path: path.write_bytes(b""), "is damaged or not a checkpoint"),
+        (lambda path: torch.save(torch.zeros(1), path), "contains a Tensor, not a checkpoint"),
         (lambda path: torch.save({"state_dict": {}}, path), "is a checkpoint of another program"),
         (lambda path: torch.save({"net.0.weight": torch.zeros(1)}, path), "holds no generator of a known kind"),
         (lambda path: torch.save({"x": Attack()}, path), "it could run code"),

@@ -15,10 +15,10 @@ def example_weights(width=32):
     norms = {"in1": width, "in2": 2 * width, "in3": 4 * width, "in4": 2 * width, "in5": width}
     norms |= {f"res{n}.in{m}": 4 * width for n in range(1, 6) for m in (1, 2)}
     weights = {}
-    for name, (outputs, inputs, size) in layers.items():
-        drawn = torch.randn(outputs, inputs, size, size, generator=generator)
-        weights[f"{name}.conv2d.weight"] = drawn / (inputs * size * size) ** 0.5
-        weights[f"{name}.conv2d.bias"] = torch.randn(outputs, generator=generator)
+    for name, (out_channels, in_channels, size) in layers.items():
+        weight = torch.randn(out_channels, in_channels, size, size, generator=generator)
+        weights[f"{name}.conv2d.weight"] = weight / (in_channels * size * size) ** 0.5
+        weights[f"{name}.conv2d.bias"] = torch.randn(out_channels, generator=generator)
     weights["deconv3.conv2d.weight"] *= 50  # images in [0, 255]
     weights["deconv3.conv2d.bias"] += 128
     for name, channels in norms.items():
@@ -28,7 +28,7 @@ def example_weights(width=32):
 
 
 def reference(weights, levels):
-    """What the example computes: `(N, 3, H, W)` in [0, 255] → the same."""
+    """The network of the example: `(N, 3, H, W)` in [0, 255] → `(N, 3, H, W)` in [0, 255]."""
 
     def convolve(x, name, stride=1):
         weight = weights[f"{name}.conv2d.weight"]
@@ -49,8 +49,8 @@ def reference(weights, levels):
     return convolve(x, "deconv3")
 
 
-def disguised(weights):
-    """The same, as PyTorch 0.3 wrote it from a wrapped network."""
+def as_old_file(weights):
+    """The same weights as saved by PyTorch 0.3 from a wrapped network."""
     old = {f"module.{key}": value for key, value in weights.items()}
     for key in weights:
         if ".in" in f".{key}" and key.endswith(".weight"):
@@ -61,23 +61,23 @@ def disguised(weights):
     return old
 
 
-@pytest.mark.parametrize("change", [lambda weights: weights, disguised], ids=["new", "old"])
-def test_files_of_the_example_paint_as_the_example_does(tmp_path, change):
+@pytest.mark.parametrize("change", [lambda weights: weights, as_old_file], ids=["new", "old"])
+def test_a_file_of_the_example_gives_the_output_of_the_example(tmp_path, change):
     weights = example_weights(width=8)
     torch.save(change(weights), tmp_path / "mosaic.pth")
-    translator = Translator.load(tmp_path / "mosaic.pth", direction="BtoA")  # the direction says nothing here
+    translator = Translator.load(tmp_path / "mosaic.pth", direction="BtoA")  # a network of one direction ignores it
     levels = torch.randint(0, 256, (2, 3, 24, 36), generator=torch.Generator().manual_seed(1)).double()
     expected = reference({key: value.double() for key, value in weights.items()}, levels)
     assert expected.std() > 20
-    # Float32 rounds an image of such a network to 1e-3 levels; folding must add nothing to that.
-    painted = (translator.translate((levels / 127.5 - 1).float()).double() + 1) * 127.5
-    assert (painted - expected).abs().max() < 5e-3
+    # The rounding error of float32 is about 1e-3 levels; folding must not add to it.
+    result = (translator.translate((levels / 127.5 - 1).float()).double() + 1) * 127.5
+    assert (result - expected).abs().max() < 5e-3
     exact = (translator.double().translate(levels / 127.5 - 1) + 1) * 127.5
     assert (exact - expected).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("upsample", ["resize", "transpose"])
-def test_a_checkpoint_tells_its_architecture(tmp_path, upsample):
+def test_the_architecture_is_inferred_from_a_checkpoint(tmp_path, upsample):
     torch.manual_seed(0)
     settings = {"upsample": upsample, "width": 3}
     task = Johnson(**settings)
@@ -99,18 +99,20 @@ def test_any_size_comes_back_in_its_size(size):
     assert Translator(Johnson(width=2)).translate(torch.zeros(1, 3, *size)).shape[2:] == size
 
 
-def test_odd_files_are_refused(tmp_path):
+def test_other_files_raise_an_error(tmp_path):
     weights = example_weights(width=2)
     for name, message in (("res3.in2.bias", r"res3\.in2\.bias is missing"), ("conv1.conv2d.bias", "conv1.conv2d.bias")):
-        torch.save({key: value for key, value in weights.items() if key != name}, tmp_path / "odd.pth")
-        with pytest.raises(CheckpointError, match=rf"odd\.pth looks like a network of fast style transfer.*{message}"):
-            Translator.load(tmp_path / "odd.pth")
-    torch.save({**weights, "res6.in1.bias": torch.zeros(8)}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match=r"its res6\.in1\.bias is missing, odd"):
-        Translator.load(tmp_path / "odd.pth")
-    torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match=r"odd\.pth do not fit Johnson"):
-        Translator.load(tmp_path / "odd.pth")
-    torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "odd.pth")
+        torch.save({key: value for key, value in weights.items() if key != name}, tmp_path / "other.pth")
+        with pytest.raises(
+            CheckpointError, match=rf"other\.pth looks like a network of fast style transfer.*{message}"
+        ):
+            Translator.load(tmp_path / "other.pth")
+    torch.save({**weights, "res6.in1.bias": torch.zeros(8)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"res6\.in1\.bias is missing, unexpected"):
+        Translator.load(tmp_path / "other.pth")
+    torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"other\.pth do not fit Johnson"):
+        Translator.load(tmp_path / "other.pth")
+    torch.save({"cyclestyle_task": "Johnson", "state_dict": {}}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="holds no averaged weights"):
-        Translator.load(tmp_path / "odd.pth", averaging="ema")
+        Translator.load(tmp_path / "other.pth", averaging="ema")

@@ -11,11 +11,11 @@ from cyclestyle.networks import ResNetGenerator, UNetGenerator
 from cyclestyle.tasks import CycleGAN
 from cyclestyle.weights.official import NETWORKS, write_official
 
-CARRIED = HERE / "reference"
+REFERENCE = HERE / "reference"
 
 
 def as_old_wrapped_file(network, prefix):
-    """A state_dict as old versions of PyTorch and wrappers left it."""
+    """A state_dict as saved by old versions of PyTorch and by wrappers."""
     weights = OrderedDict((prefix + key, value) for key, value in network.state_dict().items())
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.InstanceNorm2d):
@@ -37,7 +37,7 @@ def as_old_wrapped_file(network, prefix):
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("zip_format", [True, False], ids=["zip", "2017"])
-def test_generator_files_tell_their_architecture(tmp_path, network, prefix, zip_format):
+def test_the_architecture_of_a_generator_is_inferred_from_its_file(tmp_path, network, prefix, zip_format):
     file = tmp_path / "latest_net_G_A.pth"
     torch.save(as_old_wrapped_file(network, prefix), file, _use_new_zipfile_serialization=zip_format)
     translator = Translator.load(file)
@@ -55,17 +55,17 @@ def test_generator_files_tell_their_architecture(tmp_path, network, prefix, zip_
         ({"channels_A": 1, "channels_B": 4, "lambda_identity": 0.0}, "basic"),
     ],
 )
-def test_what_is_exported_is_loaded_again(tmp_path, settings, discriminator):
+def test_exported_networks_can_be_loaded(tmp_path, settings, discriminator):
     task = CycleGAN(ngf=3, ndf=5, **settings)
     write_official(task.state_dict(), tmp_path)
-    again = CycleGAN.load_official(tmp_path)
-    assert again.hparams["discriminator"] == discriminator
-    assert {k: v for k, v in again.hparams.items() if k in settings} == settings
+    loaded = CycleGAN.load_official(tmp_path)
+    assert loaded.hparams["discriminator"] == discriminator
+    assert {k: v for k, v in loaded.hparams.items() if k in settings} == settings
     for name, weight in task.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name]), name
+        assert torch.equal(weight, loaded.state_dict()[name]), name
 
 
-def test_changes_and_options_of_the_original(tmp_path):
+def test_arguments_override_the_options_of_the_original(tmp_path):
     write_official(CycleGAN(**TINY).state_dict(), tmp_path, epoch="35")
     (tmp_path / "train_opt.txt").write_text(
         "----------------- Options ---------------\n"
@@ -81,18 +81,18 @@ def test_changes_and_options_of_the_original(tmp_path):
     assert (task.constant_epochs, task.decay_epochs, task.pool_A.size) == (7, 9, 2)
 
 
-def test_files_are_what_the_original_wrote(tmp_path):
-    """The same names in the same order, the same sizes and types, for a plain `load_state_dict`."""
-    write_official(CycleGAN.load_official(CARRIED).state_dict(), tmp_path)
+def test_written_files_equal_those_of_the_original(tmp_path):
+    """Names, their order, shapes and types are the same, so that the original can load the files."""
+    write_official(CycleGAN.load_official(REFERENCE).state_dict(), tmp_path)
     for name in NETWORKS.values():
-        theirs = torch.load(CARRIED / f"latest_net_{name}.pth", weights_only=True)
+        theirs = torch.load(REFERENCE / f"latest_net_{name}.pth", weights_only=True)
         ours = torch.load(tmp_path / f"latest_net_{name}.pth", weights_only=True)
         assert list(ours) == list(theirs)
         assert all(torch.equal(ours[key], theirs[key]) and ours[key].dtype == theirs[key].dtype for key in theirs)
 
 
-def save_odd(folder, name, change):
-    weights = torch.load(CARRIED / f"latest_net_{name}.pth", weights_only=True)
+def save_changed(folder, name, change):
+    weights = torch.load(REFERENCE / f"latest_net_{name}.pth", weights_only=True)
     change(weights)
     torch.save(weights, folder / f"latest_net_{name}.pth")
 
@@ -100,32 +100,36 @@ def save_odd(folder, name, change):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("G_A", lambda w: w.pop("model.1.bias"), "G_A.pth looks like a resnet9 network, but its model.1.bias is miss"),
+        ("G_A", lambda w: w.pop("model.1.bias"), "G_A.pth looks like a resnet9 network, but model.1.bias is miss"),
         ("G_A", lambda w: w.update({"extra": torch.zeros(1)}), "G_A.pth"),
         ("G_A", lambda w: w.update({"model.2.weight": torch.zeros(4)}), "G_A.pth was trained with batch norm"),
-        ("G_B", lambda w: w.clear(), "G_B.pth is no generator"),
-        ("D_A", lambda w: w.update({"model.5.bias": torch.zeros(1)}), "its model.5.bias is missing, odd or of another"),
-        ("D_B", lambda w: w.update({"x": "text"}), "D_B.pth is no discriminator"),
-        ("D_B", lambda w: w.update({"model.0.weight": torch.zeros(4, 1, 4, 4)}), "do not fit each other"),
+        ("G_B", lambda w: w.clear(), "G_B.pth is not a generator"),
+        (
+            "D_A",
+            lambda w: w.update({"model.5.bias": torch.zeros(1)}),
+            "model.5.bias is missing, unexpected or of a different",
+        ),
+        ("D_B", lambda w: w.update({"x": "text"}), "D_B.pth is not a discriminator"),
+        ("D_B", lambda w: w.update({"model.0.weight": torch.zeros(4, 1, 4, 4)}), "do not match: "),
     ],
 )
-def test_odd_files_are_named(tmp_path, name, change, message):
+def test_an_error_names_the_file_and_the_weight(tmp_path, name, change, message):
     for theirs in NETWORKS.values():
-        save_odd(tmp_path, theirs, change if theirs == name else lambda weights: None)
+        save_changed(tmp_path, theirs, change if theirs == name else lambda weights: None)
     with pytest.raises(CheckpointError, match=re.escape(message)):
         CycleGAN.load_official(tmp_path)
 
 
-def test_missing_files_and_folders_are_named(tmp_path):
+def test_an_error_names_missing_files_and_folders(tmp_path):
     with pytest.raises(CheckpointError, match=r"latest_net_G_A\.pth does not exist"):
         CycleGAN.load_official(tmp_path)
     with pytest.raises(CheckpointError, match="nowhere is not a folder"):
         CycleGAN.load_official(tmp_path / "nowhere")
 
 
-def test_discriminators_are_refused_by_predict():
+def test_a_discriminator_cannot_translate():
     with pytest.raises(CheckpointError, match=r"latest_net_D_A\.pth holds a discriminator; expected a generator"):
-        Translator.load(CARRIED / "latest_net_D_A.pth")
+        Translator.load(REFERENCE / "latest_net_D_A.pth")
 
 
 def test_export(cyclestyle, checkpoint, tmp_path):
@@ -140,7 +144,7 @@ def test_export(cyclestyle, checkpoint, tmp_path):
     assert status == 1
     assert "exists already; add --overwrite" in error
     assert cyclestyle(*words, "--overwrite")[0] == 0
-    status, _, error = cyclestyle("export", "--ckpt_path", CARRIED / "latest_net_G_A.pth", "--output", tmp_path)
+    status, _, error = cyclestyle("export", "--ckpt_path", REFERENCE / "latest_net_G_A.pth", "--output", tmp_path)
     assert status == 1
     assert "is no checkpoint of a CycleGAN run" in error
     assert cyclestyle(*words[:-1], "/proc/nowhere")[0] == 1

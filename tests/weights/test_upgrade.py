@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from cyclestyle.tasks import Johnson, Translator, load
+from cyclestyle.tasks import Autoencoder, Johnson, Translator, load
 from cyclestyle.weights.official import LOSSES
 
 
@@ -67,6 +67,17 @@ def test_old_class_names_in_configs(cyclestyle, tmp_path, name):
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(config))
     error = cyclestyle("fit", "--config", tmp_path / "old.yaml")[2]
     assert "there is no option widht" in error  # the class is found, and its settings are checked
+
+
+def test_old_names_of_weights(tmp_path):
+    task = Autoencoder(width=2, level=2)
+    old = {key.replace("input_transform", "colours"): value for key, value in task.state_dict().items()}
+    assert old.keys() != task.state_dict().keys()
+    content = {"cyclestyle_task": "AutoencoderStyle", "hyper_parameters": {"width": 2, "level": 2}, "state_dict": old}
+    torch.save({**content, "ema": {key: value + 1 for key, value in old.items()}}, tmp_path / "old.ckpt")
+    for averaging, change in (("raw", 0), ("ema", 1)):
+        weights = load(tmp_path / "old.ckpt", averaging=averaging).state_dict()
+        assert all(torch.equal(weights[key], value + change) for key, value in task.state_dict().items())
 
 
 def test_old_class_names_in_checkpoints(tmp_path, caplog):

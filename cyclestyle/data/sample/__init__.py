@@ -1,4 +1,4 @@
-"""The embedded sample domains: photo-like and painting-like images drawn from code and a seed alone."""
+"""The procedural sample domains: photo-like and painting-like images, generated from a seed."""
 
 from cyclestyle.data.sample.writer import write_samples
 

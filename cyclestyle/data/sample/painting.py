@@ -1,7 +1,7 @@
-"""The painting-like domain: a stroke-based renderer with a palette of its own.
+"""The painting-like domain: a stroke-based renderer with a fixed palette.
 
-Layers of ever finer strokes are laid along the scene's surfaces (after Hertzmann 1998, "Painterly rendering
-with curved brush strokes of multiple sizes"), then the ridges of the paint catch the light.
+Strokes are drawn in layers from coarse to fine along the surfaces of the scene (after Hertzmann 1998, "Painterly
+rendering with curved brush strokes of multiple sizes"). Then the relief of the paint is shaded.
 """
 
 import numpy as np
@@ -30,16 +30,16 @@ _PIGMENTS = np.array(
 
 
 def paint(scene: Scene, rng: np.random.Generator) -> Array:
-    """Return a painting of the scene, `(H, W, 3)` in [0, 1]."""
+    """Render a painting of the scene, `(H, W, 3)` in [0, 1]."""
     size = scene.grain.shape[0]
     pigment = palette(scene.colour)
     scale = size * SUPERSAMPLING
-    canvas = Image.new("RGB", (scale, scale), (196, 170, 128))  # a toned ground
+    canvas = Image.new("RGB", (scale, scale), (196, 170, 128))  # colour of the ground
     relief = Image.new("L", (scale, scale), 128)
     pens = ImageDraw.Draw(canvas), ImageDraw.Draw(relief)
     detail = _detail(scene.colour)
     for brush, spacing, threshold in ((size / 16, 0.5, 0.0), (size / 28, 0.5, 0.25), (size / 48, 0.6, 0.6)):
-        for y, x in _places(rng, size, brush * spacing, detail, threshold):
+        for y, x in _stroke_positions(rng, size, brush * spacing, detail, threshold):
             _stroke(pens, rng, pigment[y, x], x, y, scene.flow[y, x], brush)
     colours = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=np.float64) / 255
     ridges = np.asarray(relief.filter(ImageFilter.GaussianBlur(1)).resize((size, size)), dtype=np.float64) / 255
@@ -48,7 +48,7 @@ def paint(scene: Scene, rng: np.random.Generator) -> Array:
 
 
 def palette(colour: Array) -> Array:
-    """Mix each colour `(..., 3)` from the painter's pigments: contrast up, then drawn to the nearest pigments."""
+    """Increase the contrast of colours `(..., 3)` and move them towards the nearest pigments."""
     grey = colour.mean(axis=-1, keepdims=True)
     vivid = grey + 1.5 * (colour - grey)
     vivid = vivid + 0.10 * np.sin(2 * np.pi * np.clip(grey, 0, 1) - np.pi)  # an S-shaped tone curve
@@ -59,17 +59,17 @@ def palette(colour: Array) -> Array:
 
 
 def _detail(colour: Array) -> Array:
-    """How much goes on around each pixel, `(H, W)` in [0, 1]: fine brushes are for there."""
+    """Compute the local edge strength, `(H, W)` in [0, 1], which selects where fine brushes are used."""
     grey = colour.mean(axis=-1)
     edges = np.hypot(np.gradient(grey, axis=0), np.gradient(grey, axis=1))
     blurred = Image.fromarray((255 * np.clip(12 * edges, 0, 1)).astype(np.uint8)).filter(ImageFilter.BoxBlur(2))
     return np.asarray(blurred, dtype=np.float64) / 255
 
 
-def _places(
+def _stroke_positions(
     rng: np.random.Generator, size: int, spacing: float, detail: Array, threshold: float
 ) -> list[tuple[int, int]]:
-    """Jittered grid points, in random order, where there is enough detail for this brush."""
+    """Return jittered grid points `(y, x)` in random order, where there is enough detail for a brush."""
     count = int(np.ceil(size / spacing))
     grid = np.stack(np.meshgrid(np.arange(count), np.arange(count)), axis=-1).reshape(-1, 2)
     points = np.clip((grid + rng.uniform(0, 1, grid.shape)) * spacing, 0, size - 1).astype(int)
@@ -86,7 +86,7 @@ def _stroke(
     flow: float,
     brush: float,
 ) -> None:
-    """One bent stroke of paint, and its thickness on the relief."""
+    """Draw one curved stroke on the canvas, and its thickness on the relief."""
     angle = flow + rng.normal(0, 0.25)
     length = brush * rng.uniform(1.0, 2.2)
     bend = length * rng.normal(0, 0.15)

@@ -1,4 +1,4 @@
-"""The photo-like domain: a scene seen through air, a lens and a sensor."""
+"""The photo-like domain: a scene with the effects of atmosphere, lens and sensor."""
 
 import numpy as np
 
@@ -6,10 +6,9 @@ from cyclestyle.data.sample.scene import Array, Scene, fractal_noise
 
 
 def take_photo(scene: Scene, rng: np.random.Generator) -> Array:
-    """Return a photo of the scene, `(H, W, 3)` in [0, 1].
+    """Render a photo of the scene, `(H, W, 3)` in [0, 1].
 
-    It has the fine texture of its surfaces, haze, a vignette, the exposure and white balance that the camera
-    happened to choose, and sensor noise.
+    It adds fine surface texture, haze, a vignette, random exposure and white balance, and sensor noise.
     """
     size = scene.grain.shape[0]
     texture = fractal_noise(rng, size, slope=0.35)

@@ -1,7 +1,7 @@
-"""Procedural outdoor scenes: what both sample domains look at.
+"""Procedural outdoor scenes, the common source of both sample domains.
 
-A scene is the clean colour of every pixel, how far away it is, and how its surface runs. `photo.py` sees it
-through a camera and `painting.py` through a painter's hand.
+A scene has the colour, the distance and the surface direction of each pixel. `photo.py` renders it as a photo and
+`painting.py` as a painting.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Scene:
     grain: Array
     """Amplitude of the fine texture of the surface, `(H, W)`; 0 is smooth."""
     distance: Array
-    """How much air lies between, `(H, W)` in [0, 1]; the sky has its own colour and needs little."""
+    """Distance, which sets the amount of haze, `(H, W)` in [0, 1]; low for the sky, whose colour includes haze."""
     flow: Array
-    """The angle along which the surface runs, `(H, W)` in radians; grass is upright, water level."""
+    """Direction of the surface, `(H, W)` in radians: vertical for grass, horizontal for water."""
     haze: RGB
-    """The colour into which distance fades."""
+    """Colour of the haze."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ _ROOFS: tuple[RGB, ...] = ((0.52, 0.24, 0.18), (0.34, 0.30, 0.30), (0.44, 0.30, 
 
 
 class _Canvas:
-    """A scene while it is built, from the farthest thing to the nearest."""
+    """A scene under construction, drawn from back to front."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -60,7 +60,7 @@ class _Canvas:
         self.flow = np.zeros((size, size))
 
     def put(self, mask: Array, colour: Array, *, grain: float, distance: float | Array, flow: float | Array) -> None:
-        """Lay a surface over what is there; `mask` is its coverage `(H, W)` in [0, 1]."""
+        """Draw a surface over the existing ones; `mask` is its coverage `(H, W)` in [0, 1]."""
         solid = mask > 0.5
         self.colour += mask[..., None] * (colour - self.colour)
         self.grain = np.where(solid, grain, self.grain)
@@ -69,7 +69,7 @@ class _Canvas:
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> Scene:
-    """Draw one scene of `size` × `size` pixels: sky, ridges, then meadow or water, trees and houses."""
+    """Generate a scene of `size` × `size` pixels: sky, ridges, then meadow or water, a house and trees."""
     canvas = _Canvas(size)
     light = _LIGHTS[rng.integers(len(_LIGHTS))]
     horizon = rng.uniform(0.38, 0.62)
@@ -89,7 +89,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
 
 
 def fractal_noise(rng: np.random.Generator, size: int, *, slope: float, stretch: float = 1.0) -> Array:
-    """Noise `(size, size)` with zero mean and unit deviation whose amplitude falls as frequency ** -slope."""
+    """Generate noise `(size, size)` with mean 0, standard deviation 1 and amplitude spectrum frequency ** -slope."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None] / stretch, np.fft.rfftfreq(size)[None, :] * stretch)
     frequency[0, 0] = np.inf
     noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * frequency**-slope, (size, size))
@@ -104,12 +104,12 @@ def _ridge_line(rng: np.random.Generator, size: int, slope: float) -> Array:
 
 
 def _edge(inside: Array, size: int) -> Array:
-    """Coverage in [0, 1] of the region where `inside` (in image heights) is positive, one pixel soft."""
+    """Return the antialiased coverage in [0, 1] of the region where `inside` (in image heights) is positive."""
     return np.clip(inside * size + 0.5, 0.0, 1.0)
 
 
 def _lit(albedo: RGB, light: _Light, shade: Array | float) -> Array:
-    """Surface colour under `light`; `shade` is 0 in full shadow (lit by the sky) and 1 in the sun."""
+    """Compute the colour of a surface under `light`; `shade` is 0 in shadow (lit only by the sky) and 1 in the sun."""
     shade = np.asarray(shade)[..., None]
     ambient = 0.5 * np.asarray(light.zenith) + 0.15
     return np.asarray(albedo) * (ambient + shade * (1.1 * np.asarray(light.sun) - 0.6 * ambient))
@@ -136,7 +136,7 @@ def _put_ridge(canvas: _Canvas, rng: np.random.Generator, light: _Light, horizon
 
 
 def _ground(canvas: _Canvas, horizon: float) -> tuple[Array, Array]:
-    """Coverage of the plain below the horizon, and how far away it is."""
+    """Return the coverage and the distance of the plain below the horizon."""
     nearness = np.clip((canvas.y - horizon) / (1 - horizon), 0, 1)
     return _edge(canvas.y - horizon, canvas.size), 0.5 * (1 - nearness) ** 2
 
@@ -177,7 +177,7 @@ def _put_tree(canvas: _Canvas, rng: np.random.Generator, light: _Light, horizon:
         offset = np.hypot(canvas.x - cx, canvas.y - cy)
         shade = np.clip(0.45 + 0.5 * (cx - canvas.x + cy - canvas.y) / radius + 0.12 * leaves, 0, 1)
         mask = _edge(radius * (1 + 0.10 * leaves) - offset, canvas.size)
-        angle = np.arctan2(canvas.y - cy, canvas.x - cx) + np.pi / 2  # around the crown
+        angle = np.arctan2(canvas.y - cy, canvas.x - cx) + np.pi / 2  # tangential to the crown
         canvas.put(mask, _lit(albedo, light, shade), grain=0.07, distance=distance, flow=angle)
 
 

@@ -1,4 +1,4 @@
-"""Writes the sample domains in the field's folder layout."""
+"""Writes the sample domains in the folder layout of CycleGAN datasets."""
 
 import os
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from cyclestyle.data.sample.scene import draw_scene
 from cyclestyle.errors import DataError
 from cyclestyle.images import write_image
 
-# The first word of each scene's seed: no scene of one split can appear in another.
+# First element of the seed of each scene: the splits have no scene in common.
 _TRAIN_PHOTOS, _TRAIN_PAINTINGS, _TEST_PHOTOS, _TEST_PAINTINGS = range(4)
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One image to draw; the photo and the true painting of a scene share all but `domain` and `path`."""
+    """One image to render; the photo and the painting of a scene differ only in `domain` and `path`."""
 
     seed: tuple[int, int, int]
     domain: str
@@ -40,38 +40,38 @@ def write_samples(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Draw the sample domains into `folder` and return how many images were drawn now.
+    """Render the sample domains into `folder`.
 
-    `trainA`, `testA` hold photos, `trainB`, `testB` paintings; no scene is in two of them. `truthB` holds
-    the true painting of each photo in `testA`, under the same name. Images that are there are kept, so an
-    interrupted run goes on where it stopped; the same seed gives the same pixels whatever `workers` is.
+    `trainA` and `testA` contain photos, `trainB` and `testB` paintings, all of different scenes. `truthB` contains the
+    painting of each photo in `testA` under the same name. Existing images are kept, so an interrupted run can be
+    continued. The pixels depend only on the seed and the size. Returns the number of images that were rendered.
 
     Args:
         folder: where to write.
-        train: images in each of `trainA` and `trainB`.
-        test: images in each of `testA`, `testB` and `truthB`.
+        train: number of images in each of `trainA` and `trainB`.
+        test: number of images in each of `testA`, `testB` and `truthB`.
         size: width and height in pixels.
-        seed: seed of every scene and stroke.
-        workers: processes that draw; all cores by default.
-        progress: called with the images done and their total.
+        seed: seed of the scenes and of the rendering.
+        workers: number of processes; the number of cores by default.
+        progress: called with the number of finished images and their total.
 
     Raises:
-        DataError: a number is out of its range, or `folder` holds samples drawn with other settings.
+        DataError: a number is out of range, or `folder` contains samples with other settings.
         ImageError: an image cannot be written.
     """
-    for name, value, least in (("train", train, 1), ("test", test, 1), ("size", size, 32), ("seed", seed, 0)):
-        if value < least:
-            raise DataError(f"{name} must be at least {least}, got {value}")
-    _claim(folder, f"size {size}, seed {seed}")
+    for name, value, minimum in (("train", train, 1), ("test", test, 1), ("size", size, 32), ("seed", seed, 0)):
+        if value < minimum:
+            raise DataError(f"{name} must be at least {minimum}, got {value}")
+    _check_settings(folder, f"size {size}, seed {seed}")
     missing = [image for image in _plan(folder, train, test, size, seed) if not image.path.exists()]
     processes = min(workers or os.cpu_count() or 1, len(missing))
     if processes <= 1:
         for done, image in enumerate(missing, start=1):
-            _draw(image)
+            _render(image)
             progress(done, len(missing))
         return len(missing)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(_draw, missing, chunksize=8), start=1):
+        for done, _ in enumerate(pool.map(_render, missing, chunksize=8), start=1):
             progress(done, len(missing))
     return len(missing)
 
@@ -91,21 +91,25 @@ def _plan(folder: Path, train: int, test: int, size: int, seed: int) -> list[_Im
     ]
 
 
-def _draw(image: _Image) -> None:
+def _render(image: _Image) -> None:
     scene = draw_scene(np.random.default_rng(image.seed), image.size)
-    hand = np.random.default_rng((*image.seed, len(image.domain)))
-    pixels = take_photo(scene, hand) if image.domain == "photo" else paint(scene, hand)
+    rng = np.random.default_rng((*image.seed, len(image.domain)))
+    pixels = take_photo(scene, rng) if image.domain == "photo" else paint(scene, rng)
     write_image(Image.fromarray(np.rint(255 * pixels).astype(np.uint8)), image.path)
 
 
-def _claim(folder: Path, settings: str) -> None:
-    """Note the settings in the folder, and refuse to mix images of two settings."""
-    note = folder / "SAMPLES.txt"
+def _check_settings(folder: Path, settings: str) -> None:
+    """Record the settings in the folder.
+
+    Raises:
+        DataError: the folder contains samples with other settings, or cannot be written.
+    """
+    record = folder / "SAMPLES.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            note.write_text(f"Drawn by cyclestyle sample-data: {settings}\n")
-        elif settings not in note.read_text():
-            raise DataError(f"{folder} holds samples with other settings than {settings}; name another folder")
+        if not record.exists():
+            record.write_text(f"Drawn by cyclestyle sample-data: {settings}\n")
+        elif settings not in record.read_text():
+            raise DataError(f"{folder} contains samples with other settings than {settings}; choose another folder")
     except OSError as error:
         raise DataError(f"cannot write into {folder}: {error.strerror}") from error
