@@ -53,9 +53,9 @@ def _run(name: str, args: Sequence[str]) -> int:
     from cyclestyle.commands.process import quiet
     from cyclestyle.commands.shipped_configs import resolve_config_arguments
 
-    quiet()
     with one_line_errors():
         command = import_module(f"cyclestyle.commands.{COMMANDS[name][0]}")
+        quiet()  # after the import, which installs the log handlers of Lightning
         return int(command.run(name, resolve_config_arguments(args)))
 
 

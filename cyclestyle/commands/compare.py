@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,28 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_json
 from cyclestyle.images import read_image, to_tensor, write_image
 from cyclestyle.metrics import (
+    METRICS,
     Extractor,
     ExtractorName,
     build_extractor,
+    columns,
     finite,
     mean,
     mean_gram,
     measure_images,
     measure_sets,
 )
-from cyclestyle.report import Row, comparison_page, comparison_sheet
+from cyclestyle.report import comparison_page, comparison_sheet
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 SHOWN = 4  # paintings of the domain that the page shows
+COSTS = {
+    "seconds": ("s / image", 1),
+    "memory": ("memory, MB", 1e6),
+    "training_seconds": ("training, min", 60),
+}
+"""Heading of each cost, and the number of its units in one unit of the heading."""
+DASH = "–"
 
 
 @dataclass(kw_only=True)
@@ -145,17 +154,18 @@ class _Measure:
             self.embeddings = torch.cat([extractor(target) for target in targets])
 
     @torch.inference_mode()
-    def row(self, name: str, images: Mapping[str, Path], cost: Mapping[str, Any] | None = None) -> Row:
-        """The figures of a method, means over the photos."""
+    def row(self, name: str, images: Mapping[str, Path], cost: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the figures of a method, means over the photos, and what it costs."""
         embeddings, each = [], []
         for key, path in images.items():
             given = {"input": _read(self.photos[key]), "translation": _read(path), "gram": self.gram}
-            found = measure_images(self.extractor, given)  # type: ignore[arg-type]  # the names are those of the table
-            each.append({metric: float(value) for metric, value in found.items()})
+            figures = measure_images(self.extractor, given)  # type: ignore[arg-type]  # the names are those of the table
+            each.append({metric: float(value) for metric, value in figures.items()})
             embeddings.append(self.extractor(given["translation"]))
-        sets = finite(measure_sets(self.embeddings, torch.cat(embeddings), self.extractor.name))
-        style, content = (mean([one[metric] for one in each]) for metric in ("style", "content"))
-        return Row(name=name, style=style, content=content, kid=sets["kid"], kid_std=sets["kid_std"], **(cost or {}))
+        sets = measure_sets(self.embeddings, torch.cat(embeddings), self.extractor.name)
+        means = {metric: mean([one[metric] for one in each]) for metric in each[0]}
+        distances = {metric: sets[metric] for metric in ("kid", "kid_std", "fid")}
+        return {"name": name, **finite(means), **finite(distances), **dict.fromkeys(COSTS), **(cost or {})}
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
@@ -163,28 +173,39 @@ class _Measure:
             f"{len(self.photos)} photos and {len(self.embeddings)} paintings, by the extractor {self.extractor.name}.",
             "Style distance: between the Gram matrices of a result's features and their mean over the paintings, "
             "relative to the latter. KID: between results and paintings, mean and deviation over random subsets. "
-            "Content distance: between the features of a photo and of its result, place by place.",
+            "Content and structure distance: between the features of a photo and of its result, place by place, and "
+            "between their self-similarities. FID is biased for sets this small.",
             "Seconds are those of translating alone; memory is the most that the process held, on a GPU "
             "the most that its tensors took. Both on this machine.",
         ]
 
 
+def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+    """The cells of a row of the table."""
+    figures = [METRICS[name].text(row[name], row["kid_std"] if name == "kid" else None) for name in metrics]
+    costs = [DASH if row[name] is None else f"{row[name] / scale:.3g}" for name, (_, scale) in COSTS.items()]
+    return [row["name"], *figures, *costs]
+
+
 def _write(
     output: Path,
-    rows: Sequence[Row],
+    rows: Sequence[dict[str, Any]],
     photos: Mapping[str, Path],
     results: Mapping[str, Mapping[str, Path]],
     notes: Sequence[str],
     paintings: Sequence[Path],
     logger: WandbLogger | None,
 ) -> None:
-    write_json(output / "compare.json", [asdict(row) for row in rows])
+    write_json(output / "compare.json", rows)
     write_image(comparison_sheet(photos, results), output / "sheet.png")
-    page = comparison_page(rows, photos, results, paintings=paintings[:SHOWN], notes=notes)
+    metrics = columns(rows[0])
+    header = ["", *(METRICS[name].heading for name in metrics), *(heading for heading, _ in COSTS.values())]
+    cells = [_cells(row, metrics) for row in rows]
+    page = comparison_page(header, cells, photos, results, paintings=paintings[:SHOWN], notes=notes)
     page.write(output / "index.html")
     print(f"Page: {output / 'index.html'}\nSheet: {output / 'sheet.png'}")
     if logger is not None:
-        logger.log_table("comparison", columns=list(asdict(rows[0])), data=[list(asdict(row).values()) for row in rows])
+        logger.log_table("comparison", columns=list(rows[0]), data=[list(row.values()) for row in rows])
         logger.log_report(output / "index.html")
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from cyclestyle.errors import CycleStyleError
 
+_HINTS = ("Tip", "GPU available: False", "TPU available: False")
+"""Parts of log messages of Lightning that are advertisement, or say nothing."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
 
 
@@ -15,7 +18,7 @@ def quiet() -> None:
     """Hide hints and warnings of Lightning that tell a user of these commands nothing."""
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         for handler in logging.getLogger(name).handlers + logging.getLogger(f"{name}.utilities.rank_zero").handlers:
-            handler.addFilter(lambda record: "Tip" not in record.getMessage())
+            handler.addFilter(lambda record: not any(hint in record.getMessage() for hint in _HINTS))
     # The dispatcher removes the name of the command, so LightningCLI gets its words as an argument.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     # `data.workers` documents how many loader workers pay off; its default leaves one core to training.

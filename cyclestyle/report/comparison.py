@@ -1,7 +1,6 @@
 """A page and an image that compare the results of several methods on the same photos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -13,38 +12,10 @@ SIDE = 512  # maximum side of an image on the page, pixels
 CELL = 256  # maximum side of a cell of the sheet, pixels
 HEAD = 20  # height of the header of the sheet, pixels
 
-HEADER = ("", "style ↓", "KID ↓", "content ↓", "s / image", "memory, MB", "training, min")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """Measurements of one method; None where there is no measurement."""
-
-    name: str
-    style: float
-    content: float
-    kid: float | None = None
-    kid_std: float | None = None
-    seconds: float | None = None
-    memory: int | None = None
-    training_seconds: float | None = None
-
-    def cells(self) -> list[str]:
-        """Return the cells of the table row, in the units of `HEADER`."""
-        kid = "–" if self.kid is None else f"{self.kid:.4g} ± {self.kid_std:.2g}"
-        return [
-            self.name,
-            f"{self.style:.4g}",
-            kid,
-            f"{self.content:.3f}",
-            "–" if self.seconds is None else f"{self.seconds:.3g}",
-            "–" if self.memory is None else f"{self.memory / 1e6:.0f}",
-            "–" if self.training_seconds is None else f"{self.training_seconds / 60:.1f}",
-        ]
-
 
 def comparison_page(
-    rows: Sequence[Row],
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
     photos: Mapping[str, Path],
     results: Mapping[str, Mapping[str, Path]],
     *,
@@ -54,14 +25,15 @@ def comparison_page(
     """Build the page: the table, and each photo beside the result of every method.
 
     Args:
-        rows: measurements, one row for each method.
+        header: headings of the table.
+        rows: cells of the table, one row for each method.
         photos: paths of the photos by name.
         results: paths of the results by method, then by the name of the photo.
         paintings: paths of example images of the painting domain.
         notes: paragraphs below the table, such as how the figures were measured.
     """
     page = Page("Comparison")
-    page.table(HEADER, [row.cells() for row in rows], sortable=True)
+    page.table(header, rows, sortable=True)
     for note in notes:
         page.text(note)
     page.heading("Paintings of the domain")

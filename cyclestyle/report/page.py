@@ -55,7 +55,7 @@ class Page:
             rows: cells of each row, as many as the header has, at least one.
             sortable: make each header cell a button that sorts the rows, first in ascending order. Cells that start
                 with a number, such as "1,234 MB" and "1.3 ± 0.2", are compared by that number, so all cells of a
-                column need the same unit. Numbers come before text; "–", "nan" and "" come last in both orders.
+                column need the same unit. Numbers come before text; "–", "n/a" and "" come last in both orders.
         """
         # No-break spaces keep "1.3 ± 0.2" on one line.
         cells = [[*row[:1], *(cell.replace(" ± ", "\u00a0±\u00a0") for cell in row[1:])] for row in rows]

@@ -9,7 +9,7 @@ for (const flip of document.querySelectorAll('.flip')) {
 
 // Sortable tables: a click on a header button sorts the rows by that column.
 const NUMBER = /^[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?(?=[\s%]|$)/i;
-const MISSING = /^(nan|[-–—]|)$/i;
+const MISSING = /^(nan|n\/a|[-–—]|)$/i;
 
 // The sort key of a cell: null for a missing value, the leading number if there is one, else the text.
 const sortKey = text => {
