@@ -218,6 +218,23 @@ def _write_first(path: Path, text: str) -> None:
 class SaveConfig(SaveConfigCallback):
     """Writes the whole config to `<run>/config.yaml`, and to every logger that keeps hyperparameters."""
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the config of a training run without its own paths, so that it can be used for another run.
+
+        `test` and `validate` leave the config of the run as it is.
+        """
+        if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it
+            return
+        resolved = self.config
+        self.config = resolved.clone()
+        self.config.ckpt_path = None
+        loggers = self.config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            settings = logger.get("init_args") if hasattr(logger, "get") else None
+            if settings is not None and settings.get("save_dir") == resolved.trainer.default_root_dir:
+                settings.save_dir = None
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hand the config to the loggers."""
         if stage == "fit":

@@ -177,7 +177,7 @@ def _stored_model(args: Sequence[str]) -> dict[str, Any]:
     configs = [yaml.safe_load(path.read_text()) or {} for path in config_files(args)]
     named = [config["ckpt_path"] for config in configs if config.get("ckpt_path")]
     named += [after for word, after in pairwise(words) if word == "--ckpt_path"]
-    if not named or not Path(named[-1]).is_file():
+    if not named or not Path(named[-1]).exists():
         return {}
     checkpoint = upgrade(read_checkpoint(Path(named[-1])))
     name = checkpoint.get("cyclestyle_task", "")

@@ -33,7 +33,7 @@ from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks.base import Task, task_name
-from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
 
@@ -100,6 +100,10 @@ class TrainingCLI(LightningCLI):
                 raise CycleStyleError(f"{folder} holds no checkpoint; train first, or name one with --ckpt_path")
         elif config.get("ckpt_path") == "best":
             config.ckpt_path = folder / "best.ckpt"
+        elif config.get("ckpt_path") is None and self.config.subcommand != "fit":
+            config.ckpt_path = run_checkpoint(folder.parent)
+        elif config.get("ckpt_path") and Path(config.ckpt_path).is_dir():
+            config.ckpt_path = run_checkpoint(Path(config.ckpt_path))
         config.weights_only = True
         if config.get("ckpt_path"):
             config.ckpt_path = str(config.ckpt_path)

@@ -19,9 +19,14 @@ _LOAD_ERRORS = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeEr
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU with `weights_only=True`, which runs no code, and verify its checksums.
 
+    Args:
+        path: a checkpoint, or the folder of a run, whose best checkpoint is read, else the last one.
+
     Raises:
         CheckpointError: the file does not exist, is damaged, or contains anything other than tensors and plain values.
     """
+    if (path / "checkpoints").is_dir():
+        path = run_checkpoint(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; expected a checkpoint file such as {path / 'last.ckpt'}")
     try:
@@ -40,6 +45,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} contains a {type(checkpoint).__name__}, not a checkpoint")
     return checkpoint
+
+
+def run_checkpoint(folder: Path) -> Path:
+    """Return the best checkpoint of the folder of a run, else the last one.
+
+    Raises:
+        CheckpointError: the folder has none.
+    """
+    for name in ("best.ckpt", "last.ckpt"):
+        if (folder / "checkpoints" / name).is_file():
+            return folder / "checkpoints" / name
+    raise CheckpointError(
+        f"{folder} has no checkpoints/best.ckpt or checkpoints/last.ckpt; train first, or name a checkpoint with "
+        "--ckpt_path"
+    )
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
