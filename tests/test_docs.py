@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,18 @@ def unknown_options(words):
         if f"{group}.help" in known:
             known |= options(command, f"--{group}.help={classes[group]}").keys()
     return [name for name, _ in given if name not in known]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_method(tmp_path_factory):
+    """The method of docs/write_a_method.md, which its commands name."""
+    folder = tmp_path_factory.mktemp("own")
+    code = (ROOT / "docs" / "write_a_method.md").read_text().split("```python\n")[1].split("```")[0]
+    (folder / "colourise.py").write_text(code)
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
+    sys.modules.pop("colourise", None)
 
 
 @pytest.mark.parametrize("words", ALL_COMMANDS)

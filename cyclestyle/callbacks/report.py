@@ -173,13 +173,11 @@ def _add_curves(page: Page, curves: Mapping[str, Curve]) -> None:
 
 
 def _metric(column: str) -> str | None:
-    """The metric of a column such as `val/kid_AtoB`, if there is one."""
-    name = column.rpartition("/")[2]
-    for direction in DOMAINS:
-        name = name.removesuffix(f"_{direction}")
-    if name == "kid_std":
-        return "kid"
-    return name if name in METRICS else None
+    """The metric of a column such as `val/kid_AtoB`; None for figures of the task, which may have the same names."""
+    name, _, direction = column.rpartition("/")[2].rpartition("_")
+    if direction == "kid" or name == "kid_std":
+        return "kid"  # the mean over the directions, and the deviation
+    return name if direction in DOMAINS and name in METRICS else None
 
 
 def _thumbnail(levels: Tensor) -> Image.Image:
