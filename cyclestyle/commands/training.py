@@ -137,8 +137,14 @@ class TrainingCLI(LightningCLI):
             model, data = (config[part].get("init_args", {}).get(name) for part in ("model", "data"))
             if model is not None and data is not None and model != data:
                 raise CycleStyleError(f"model.{name} is {model} and data.{name} is {data}; set both to the same number")
+        scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
-            config.trainer.max_epochs = task.scheduled_epochs(config.model.get("init_args", {}))
+            config.trainer.max_epochs = scheduled
+        elif scheduled is not None and (config.trainer.max_epochs or 0) > scheduled:
+            _warn(
+                f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is "
+                f"{config.trainer.max_epochs}; raise model.constant_epochs or model.decay_epochs"
+            )
 
     def instantiate_classes(self) -> None:
         """Build the task, the data and the trainer; what they refuse is a mistake in the config."""
@@ -197,12 +203,20 @@ def _check(path: Path, model: Mapping[str, Any]) -> None:
     if stored != task_name(task):
         raise CycleStyleError(f"{path} is a checkpoint of {stored}, but the config says {task_name(task)}")
     kept, asked = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
-    for name in task.architecture:
-        if name in kept and name in asked and kept[name] != asked[name]:
+    changed = [name for name in kept if name in asked and _plain(kept[name]) != _plain(asked[name])]
+    for name in changed:
+        if name not in task.architecture:
+            _warn(f"continuing with model.{name} {asked[name]}; {path} was trained with {kept[name]}")
+        else:
             raise CycleStyleError(
                 f"{path} was trained with model.{name} {kept[name]}, but the config says {asked[name]}; "
                 "use the config.yaml of the run, or start again in another folder"
             )
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML stores it, so that tuples and lists compare."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 @rank_zero_only

@@ -294,9 +294,20 @@ class Task(pl.LightningModule, ABC):
         elif self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
         self._restored_random = None
+        self._apply_rates()
         if self.discriminators_first and self.trainer.world_size > 1:  # DDP leaves these out
             for parameter in self._discriminator_parameters():
                 torch.distributed.broadcast(parameter.data, 0)
+
+    def _apply_rates(self) -> None:
+        """Let `lr` and `betas` of this task replace those that a resumed optimiser has restored."""
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+                scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
+                for group in scheduler.optimizer.param_groups:
+                    group["lr"] = self.lr * self.learning_rate_factor(scheduler.last_epoch)
+                    group["betas"] = self.betas
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name of the task, and the random state of every rank."""

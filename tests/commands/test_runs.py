@@ -1,5 +1,6 @@
 """Commands around the folder of a run: looking at a run changes nothing in it, and its config serves again."""
 
+import csv
 import shutil
 
 import pytest
@@ -44,6 +45,27 @@ def test_a_resumed_run_does_not_store_its_checkpoint_in_the_config(cyclestyle, t
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["ckpt_path"] is None
     assert config["trainer"]["logger"]["init_args"]["save_dir"] is None
+
+
+def test_a_changed_rate_is_applied_and_named(cyclestyle, tiny_fit, run):
+    """It used to be ignored, while config.yaml had the new rate."""
+    words = [f"--trainer.default_root_dir={run}", "--ckpt_path=last", "--model.constant_epochs=2", "--model.lr=0.01"]
+    status, _, error = cyclestyle(*tiny_fit, *words)
+    assert status == 0, error
+    assert "warning: continuing with model.lr 0.01; " in error
+    assert "warning: continuing with model.constant_epochs 2; " in error
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert [group["initial_lr"] for group in last["optimizer_states"][0]["param_groups"]] == [2e-4, 2e-4]
+    with (run / "metrics.csv").open(newline="") as file:
+        rates = [float(row["train/lr"]) for row in csv.DictReader(file) if row["train/lr"]]
+    assert rates == pytest.approx([2e-4] * 7 + [0.01] * 7)
+
+
+def test_epochs_after_the_schedule_are_warned_of(cyclestyle, tiny_fit, tmp_path):
+    words = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=2", "--trainer.limit_train_batches=1"]
+    status, _, error = cyclestyle(*tiny_fit, *words)
+    assert status == 0
+    assert "the learning rate is 0 after 1 epochs, but trainer.max_epochs is 2" in error
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import cyclestyle as package
+from cyclestyle.callbacks import EMAGenerators
 from cyclestyle.cli import main
 from cyclestyle.functional import discriminator_loss, generator_loss
 from cyclestyle.networks.calls import frozen
@@ -297,6 +298,16 @@ def test_gradients_that_reach_a_discriminator_by_mistake_are_dropped():
         trained(task, batches(3))
         results.append(task.D_B.weight.detach().clone())
     assert torch.equal(*results)
+
+
+def test_averaged_weights_count_batches_and_leave_the_discriminator_out():
+    torch.manual_seed(0)
+    task, ema = Alternating(), EMAGenerators(0.9)
+    start = task.G.weight.detach().clone()
+    trained(task, batches(1), callbacks=[ema])
+    assert set(ema.weights) == {"G.weight", "G.bias"}
+    decay = 2 / 11  # of the first step
+    assert torch.allclose(ema.weights["G.weight"], decay * start + (1 - decay) * task.G.weight.detach(), atol=1e-7)
 
 
 def test_bf16_trains_both():

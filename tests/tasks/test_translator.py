@@ -3,9 +3,9 @@ import torch
 from PIL import Image
 
 import cyclestyle
-from cyclestyle.errors import CheckpointError
+from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.images import to_image, to_tensor
-from cyclestyle.tasks import CycleGAN, GeneratorOnly, Translator
+from cyclestyle.tasks import Autoencoder, CycleGAN, GeneratorOnly, Translator
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 97), (97, 5), (32, 32), (33, 30), (200, 10)])
@@ -94,3 +94,24 @@ def test_weights_that_are_missing_are_named(checkpoint, tmp_path):
     torch.save(content, tmp_path / "odd.ckpt")
     with pytest.raises(CheckpointError, match=r"odd\.ckpt do not fit CycleGAN: G_AB\.model\.7\.bias is missing"):
         Translator.load(tmp_path / "odd.ckpt")
+
+
+def test_a_method_that_takes_styles_is_loaded_with_them(tmp_path):
+    torch.manual_seed(0)
+    settings = {"width": 2, "level": 1}
+    task = Autoencoder(**settings)
+    content = {"cyclestyle_task": "Autoencoder", "hyper_parameters": settings, "state_dict": task.state_dict()}
+    torch.save(content, tmp_path / "a.ckpt")
+    style, photo = Image.effect_mandelbrot((32, 24), (-2, -1, 1, 1), 50), Image.new("RGB", (20, 30), "orange")
+    style.save(tmp_path / "style.png")
+    by_path = Translator.load(tmp_path / "a.ckpt", style=tmp_path / "style.png")(photo)
+    by_image = Translator.load(tmp_path / "a.ckpt", style=[style])(photo)
+    assert by_path.size == photo.size
+    assert by_path.tobytes() == by_image.tobytes()
+    task.use_styles([to_tensor(style.convert("RGB"))])
+    with torch.no_grad():
+        assert by_path.tobytes() == to_image(task.translate(to_tensor(photo)[None], "AtoB")[0]).tobytes()
+    plain = Translator.load(tmp_path / "a.ckpt", style=style, strength=0.0)(photo)
+    assert plain.tobytes() != by_path.tobytes()
+    with pytest.raises(CycleStyleError, match="no style"):
+        Translator.load(tmp_path / "a.ckpt")
