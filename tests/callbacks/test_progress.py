@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from cyclestyle.callbacks import progress
 from cyclestyle.callbacks.progress import ProgressBar
@@ -27,7 +28,7 @@ def test_images_per_second_counts_all_processes_and_leaves_validation_out(monkey
     group = {"lr": 0.1}
     trainer = SimpleNamespace(world_size=3, optimizers=[SimpleNamespace(param_groups=[group])])
     speed = Speed()
-    batch = {"A": [0, 0]}
+    batch = {"A": torch.zeros(2, 3, 4, 4)}
     speed.on_train_batch_end(trainer, module, None, batch, 0)
     assert "train/images_per_second" not in logged
     speed.on_train_batch_end(trainer, module, None, batch, 1)

@@ -136,7 +136,7 @@ def test_resizing_is_antialiased():
     [
         ("vgg", None, "the extractor vgg needs a file"),
         ("vgg", "nowhere.pth", "weights nowhere.pth do not exist"),
-        ("squeezenet", "README.md", "README.md is no file of weights"),
+        ("squeezenet", "README.md", "README.md is not a checkpoint of plain tensors"),
     ],
 )
 def test_missing_and_odd_weights_are_named(name, weights, message):

@@ -146,5 +146,5 @@ def test_export(cyclestyle, checkpoint, tmp_path):
     assert cyclestyle(*words, "--overwrite")[0] == 0
     status, _, error = cyclestyle("export", "--ckpt_path", REFERENCE / "latest_net_G_A.pth", "--output", tmp_path)
     assert status == 1
-    assert "is no checkpoint of a CycleGAN run" in error
+    assert "is not a checkpoint of a CycleGAN run" in error
     assert cyclestyle(*words[:-1], "/proc/nowhere")[0] == 1
