@@ -1,4 +1,4 @@
-"""An average of the generators' weights over training, which is steadier than the weights of any one step."""
+"""An exponential moving average of the weights over training."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ from cyclestyle.weights.checkpoints import read_checkpoint
 
 
 class EMAGenerators(pl.Callback):
-    """Keeps an exponential moving average of the generators (Karras et al. 2018, appendix A.2; Yazıcı et al. 2019).
+    """Keeps an exponential moving average of the weights (Karras et al. 2018, appendix A.2; Yazıcı et al. 2019).
 
-    It lies in checkpoints as `ema`, from where `predict` takes it and a resumed run goes on. Training does not
-    see it. The average is young at first: after t steps the decay is at most (1 + t) / (10 + t).
+    Checkpoints store it as `ema`. `predict` uses it, and a resumed run continues with it. It does not influence
+    training. During the first steps the decay is smaller: after t steps it is at most (1 + t) / (10 + t).
 
     Args:
-        decay: share of the average that a step leaves; 0 turns it off. 0.999 looks back about 1,000 steps.
+        decay: weight of the previous average in each step; 0 turns it off. 0.999 averages over about 1,000 steps.
 
     Raises:
         ValueError: `decay` is not in [0, 1).
@@ -44,13 +44,13 @@ class EMAGenerators(pl.Callback):
         self._read(trainer, pl_module)
 
     def _read(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning restores callbacks in `fit` only."""
+        """Read the average from the checkpoint: Lightning restores callbacks in `fit` only."""
         if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path is not None:
             average = read_checkpoint(Path(trainer.ckpt_path)).get("ema", {})
             self.weights = {name: value.to(pl_module.device) for name, value in average.items()}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the weights as they are, or go on with a checkpoint's."""
+        """Start with the current weights, or with the average of the checkpoint."""
         self._last_step = trainer.global_step
         if self.decay:
             now = averaged_weights(pl_module)
@@ -59,7 +59,7 @@ class EMAGenerators(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the weights of an optimiser step into the average."""
+        """Update the average after an optimiser step."""
         if not self.decay or trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
@@ -72,7 +72,7 @@ class EMAGenerators(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the average under the generators' own names."""
+        """Store the average under the names of the weights."""
         if self.weights:
             checkpoint["ema"] = dict(self.weights)
             checkpoint["ema_steps"] = self._steps
@@ -80,14 +80,14 @@ class EMAGenerators(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Go on with the average of a checkpoint that has one."""
+        """Restore the average of a checkpoint that has one."""
         if self.decay:
             self.weights = checkpoint.get("ema", {})
             self._steps = checkpoint.get("ema_steps", 0)
 
     @contextmanager
     def in_place(self, pl_module: pl.LightningModule) -> Iterator[None]:
-        """Let the generators have the averaged weights, and give them theirs back."""
+        """Replace the weights by their average, and restore them at the end."""
         now = averaged_weights(pl_module)
         own = {name: value.clone() for name, value in now.items()}
         _put(now, self.weights)

@@ -1,4 +1,4 @@
-"""Stops a run whose numbers are no longer finite, before a checkpoint keeps them."""
+"""Stops a run when a loss or a weight is not finite, before a checkpoint stores it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,14 +18,14 @@ class _Step(NamedTuple):
 
 
 class FiniteNumbers(pl.Callback):
-    """Raises `DivergedError` at NaN or infinity, naming the loss, the step and the images.
+    """Raises `DivergedError` at NaN or infinity; the message names the loss, the step and the images.
 
-    Losses are read back from the device every `every_n_steps`, so that training need not wait for each; those
-    in between are remembered, and the first bad one is named. They are also read before every checkpoint,
-    whose weights are looked at too.
+    Losses are copied from the device every `every_n_steps`, so that training does not wait for each of them. The
+    losses of the steps in between are kept, and the message names the first one that is not finite. Losses and weights
+    are also checked before every checkpoint.
 
     Args:
-        every_n_steps: steps between two looks; 0 turns them off.
+        every_n_steps: steps between two checks; 0 turns the checks off.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -33,34 +33,33 @@ class FiniteNumbers(pl.Callback):
             raise ValueError(f"every_n_steps must be 0 or more, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self._steps: list[_Step] = []
-        self._number = 0  # of the step under way, as loggers count
+        self._number = 0  # of the current step, as loggers count
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the number of the step."""
+        """Store the number of the step."""
         self._number = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the losses, and look at them when it is time."""
+        """Store the losses, and check them if a check is due."""
         if not self.every_n_steps:
             return
         paths = [path for key in batch if key.startswith("paths") for path in batch[key]]
         self._steps.append(_Step(self._number, trainer.current_epoch, outputs["losses"], paths))
-        if (
-            len(self._steps) >= self.every_n_steps or pl_module.device.type == "cpu"
-        ):  # where there is nothing to wait for
-            self._look()
+        due = len(self._steps) >= self.every_n_steps
+        if due or pl_module.device.type == "cpu":  # the CPU has no queue to wait for
+            self._check()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before anything is written."""
+        """Check losses and weights before the checkpoint is written."""
         if not self.every_n_steps:
             return
-        self._look()
+        self._check()
         names = list(checkpoint["state_dict"])
         bad = _not_finite([checkpoint["state_dict"][name] for name in names])
         if any(bad):
@@ -70,10 +69,10 @@ class FiniteNumbers(pl.Callback):
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the last steps."""
-        self._look()
+        """Check the last steps."""
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         steps, self._steps = self._steps, []
         bad = iter(_not_finite([loss for step in steps for loss in step.losses.values()]))
         for step in steps:
@@ -90,7 +89,7 @@ REMEDY = "Look at these images, lower model.lr, or train with trainer.precision 
 
 
 def _not_finite(tensors: Sequence[Tensor]) -> list[bool]:
-    """Which tensors hold NaN or infinity, in one transfer from the device."""
+    """Return which tensors hold NaN or infinity, with one copy from the device."""
     if not tensors:
         return []
     return (~torch.stack([torch.isfinite(tensor).all() for tensor in tensors])).tolist()

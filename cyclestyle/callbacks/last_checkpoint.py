@@ -1,4 +1,4 @@
-"""The checkpoint that a run is resumed from, and the stop that saves it."""
+"""The checkpoint that a run resumes from, and stops that save it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -21,19 +21,18 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`, and as `previous.ckpt` the one before, in case the disk damages the newer.
+    """Keeps `last.ckpt`, and the checkpoint before it as `previous.ckpt`, in case the disk damages the newer one.
 
-    A checkpoint is taken between two steps, when the earlier one has been logged, or at the end of an epoch;
-    never while gradients accumulate or a validation is due. A run that is resumed from it therefore
-    repeats and leaves out nothing.
+    A checkpoint is taken between two steps, after the first one has been logged, or at the end of an epoch; never
+    while gradients accumulate or a validation is due. A run that resumes from it therefore repeats and skips nothing.
 
-    Ctrl-C, SIGTERM and SLURM's signal end the step or the validation batch that is under way, save, and
-    leave with `StoppedError`. One that comes in the middle of a validation repeats it when resumed.
+    After Ctrl-C, SIGTERM or the signal of SLURM the current step or validation batch ends, a checkpoint is saved, and
+    `StoppedError` is raised. A validation that was interrupted is repeated when the run resumes.
 
     Args:
-        dirpath: folder of checkpoints; the command line fills in the run's own.
-        every_n_train_steps: optimiser steps between two checkpoints, beside those at the end of epochs; 0 for none.
-        every_n_epochs: epochs between two checkpoints; 0 for none. The run's end is always saved.
+        dirpath: folder of checkpoints; the command line sets the one of the run.
+        every_n_train_steps: optimiser steps between two checkpoints, besides those at the end of epochs; 0 for none.
+        every_n_epochs: epochs between two checkpoints; 0 for none. The end of the run is always saved.
     """
 
     def __init__(self, dirpath: str | None = None, *, every_n_train_steps: int = 0, every_n_epochs: int = 1) -> None:
@@ -46,24 +45,24 @@ class LastCheckpoint(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self.every_n_epochs = every_n_epochs
         self._signals = StopSignals()
-        self._due = False  # a checkpoint is to be taken as soon as it can be
-        self._stop = False  # and then the run is left
+        self._due = False  # a checkpoint is due
+        self._stop = False  # and the run stops after it
         self._step = -1  # optimiser steps done when the last batch ended
         self._stepped = False  # the last batch ended with an optimiser step
         self._between_steps = False  # and neither validation nor the end of the epoch followed
 
     @property
     def last(self) -> Path:
-        """Where the newest checkpoint is."""
+        """Path of the newest checkpoint."""
         return Path(self.dirpath or ".") / LAST
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Choose the folder where none is given."""
+        """Set the folder if none is given."""
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to catch signals, and remove what a run left that was killed while it wrote."""
+        """Catch signals, and remove temporary files of a run that was killed."""
         if trainer.is_global_zero:
             remove_unfinished(self.last.parent)
         self._step = trainer.global_step
@@ -72,7 +71,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save between two steps, if it is time and possible."""
+        """Save between two steps, if a checkpoint is due."""
         if (self._due or self._stop) and self._between_steps:
             with _before_this_batch(trainer):
                 self._save(trainer)
@@ -80,7 +79,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Find out whether it is time."""
+        """Decide whether a checkpoint is due."""
         self._stop = self._stop or self._signals.agreed(trainer)
         self._stepped = trainer.global_step != self._step
         self._step = trainer.global_step
@@ -99,7 +98,7 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Leave a validation that would take too long."""
+        """Stop within a validation, which may take long."""
         if trainer.sanity_checking:
             return
         self._stop = self._stop or self._signals.agreed(trainer)
@@ -108,11 +107,11 @@ class LastCheckpoint(Checkpoint):
                 self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning counts a step twice that is resumed right after a validation within an epoch."""
+        """Take no checkpoint here: Lightning would count a step twice after a validation within an epoch."""
         self._between_steps = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save at the end of an epoch that was not cut short."""
+        """Save at the end of a complete epoch."""
         if not trainer.is_last_batch:
             return
         epochs = trainer.current_epoch + 1
@@ -122,11 +121,11 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Stop catching signals."""
+        """Restore the signal handlers."""
         self._signals.restore()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop catching signals."""
+        """Restore the signal handlers."""
         self._signals.restore()
 
     def _save(self, trainer: pl.Trainer) -> None:
@@ -145,13 +144,13 @@ class LastCheckpoint(Checkpoint):
         raise StoppedError(
             f"stopped by {name} at step {trainer.global_step}; the same command with --ckpt_path last goes on"
             if trainer.is_global_zero
-            else "",  # said once
+            else "",  # one process prints the message
             status=128 + (received or 0),
         )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes each checkpoint whole or not at all, and reads none that could run code."""
+    """Writes checkpoints atomically, and reads them with `weights_only=True`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -173,7 +172,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _keep(last: Path) -> None:
-    """Give the newest checkpoint a second name, under which it stays when a newer one takes its place."""
+    """Link the newest checkpoint to `previous.ckpt`, so that it stays when a newer one replaces it."""
     if not last.exists():
         return
     linked = last.with_name(f"{UNFINISHED}{PREVIOUS}")
@@ -186,13 +185,13 @@ def _keep(last: Path) -> None:
 
 
 def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
-    """Return `last.ckpt`, or `previous.ckpt` where the former is missing or damaged, which is reported.
+    """Return `last.ckpt`, or `previous.ckpt` if the former is missing or damaged, and report the damage.
 
     Returns:
-        None where there is neither.
+        None if there is neither.
 
     Raises:
-        CheckpointError: what there is, is damaged.
+        CheckpointError: the last of them is damaged.
     """
     present = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for number, path in enumerate(present, start=1):
@@ -209,7 +208,7 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
 
 @contextmanager
 def _before_this_batch(trainer: pl.Trainer) -> Iterator[None]:
-    """Count the batch that is about to start as not yet fetched, as Lightning would right after the last one."""
+    """Count the next batch as not yet fetched, as Lightning does right after the previous one."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     for counter in (progress.total, progress.current):
         counter.ready -= 1
@@ -222,7 +221,7 @@ def _before_this_batch(trainer: pl.Trainer) -> Iterator[None]:
 
 @contextmanager
 def _before_this_validation(trainer: pl.Trainer) -> Iterator[None]:
-    """Count no batch of the validation that is under way but the first, which is what makes Lightning repeat it."""
+    """Count only the first batch of the current validation, so that Lightning repeats it."""
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     counters = (progress.total, progress.current)
     before = [asdict(counter) for counter in counters]

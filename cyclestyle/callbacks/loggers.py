@@ -1,4 +1,4 @@
-"""Loggers that go on where an interrupted run stopped."""
+"""Loggers that continue where an interrupted run stopped."""
 
 import csv
 import io
@@ -22,12 +22,12 @@ from cyclestyle.files import atomic_write, remove_unfinished, write_file
 
 
 class CSVLogger(loggers.CSVLogger):
-    """Writes `<save_dir>/metrics.csv`; a resumed run goes on in the same file.
+    """Writes `<save_dir>/metrics.csv`; a resumed run continues the same file.
 
-    Rows of steps that the resumed run takes again (those after its checkpoint) are replaced by the new ones.
+    Rows of steps after the checkpoint, which the resumed run repeats, are replaced by the new rows.
 
     Args:
-        save_dir: a folder; the command line fills in the run's own.
+        save_dir: a folder; the command line sets the folder of the run.
         flush_logs_every_n_steps: rows kept in memory between two writes.
     """
 
@@ -38,7 +38,7 @@ class CSVLogger(loggers.CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "_ContinuingWriter":
-        """What writes the file."""
+        """Return the object that writes the file."""
         if self._writer is None:
             self._writer = _ContinuingWriter(self.log_dir)
         return self._writer
@@ -52,13 +52,13 @@ class CSVLogger(loggers.CSVLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is still in memory."""
+        """Write the rows that are still in memory."""
         if self._writer is not None:
             self.save()
 
 
 class _ContinuingWriter(csv_logs.ExperimentWriter):
-    """Lightning's writer, except that it keeps the file that it finds, and never leaves half of one."""
+    """The writer of Lightning, except that it continues an existing file and writes it atomically."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -69,10 +69,10 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
             self.metrics_keys = list(self._rows()[1])
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning deletes the earlier file here."""
+        """Do nothing; Lightning deletes an existing file here."""
 
     def continue_at(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Before the first new row, drop the earlier rows that it and those after it repeat.
+        """Before the first new row, remove the earlier rows that it and the following ones repeat.
 
         A run that was stopped in a validation begins with its row, which stands after the training's of that step.
         """
@@ -88,11 +88,11 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
         self._write(takewhile(is_earlier, self._rows()[0]))
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Lightning leaves nothing of the file if it is killed here."""
+        """Write the file atomically; Lightning loses it if the process is killed here."""
         self._write(self._rows()[0])
 
     def _rows(self) -> tuple[list[dict[str, str]], Sequence[str]]:
-        """The rows and the header, without a last row that was cut off."""
+        """The rows and the header, without an incomplete last row."""
         text = self._path.read_text()
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         return list(reader), reader.fieldnames or []
@@ -122,17 +122,17 @@ def rename_columns(file: Path, names: Mapping[str, str]) -> None:
 
 
 class WandbLogger(loggers.WandbLogger):
-    """Tracks a run in W&B; a resumed run goes on under the same id, kept in `<save_dir>/wandb_run_id.txt`.
+    """Tracks a run in W&B; a resumed run continues under the same id, stored in `<save_dir>/wandb_run_id.txt`.
 
-    Where W&B cannot be reached, or nobody is logged in, the run is tracked on this disk instead, which is said
-    once; `wandb sync` uploads it later.
+    If W&B cannot be reached, or no user is logged in, the run is tracked on disk instead, with one warning;
+    `wandb sync` uploads it later.
 
     Args:
-        save_dir: a folder; the command line fills in the run's own.
+        save_dir: a folder; the command line sets the folder of the run.
         project: W&B project.
-        name: name of the run; W&B invents one by default.
+        name: name of the run; W&B chooses one by default.
         offline: write to disk only; `wandb sync` uploads it later.
-        id: id of the run; by default the one that the folder remembers, or a new one.
+        id: id of the run; by default the one stored in the folder, or a new one.
         log_model: upload checkpoints as artifacts.
         tags: tags of the run.
         group: group of the run.
@@ -187,7 +187,7 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_samples(self, step: int, rows: Sequence[Mapping[str, Image.Image]]) -> None:
-        """Add a table of the sample images, one row an image, the same images each time."""
+        """Log a table of the sample images, one row for each image."""
         import wandb
 
         columns = ["step", "image", *rows[0]]
@@ -203,7 +203,7 @@ class WandbLogger(loggers.WandbLogger):
 
 
 def _remembered_id(path: Path) -> str:
-    """The id in the file, which is made where it is missing."""
+    """Return the id in the file, which is created if it does not exist."""
     if not path.exists():
         _write_first(path, uuid4().hex[:8])
     return path.read_text().strip() if path.exists() else ""
@@ -211,7 +211,7 @@ def _remembered_id(path: Path) -> str:
 
 @rank_zero_only
 def _write_first(path: Path, text: str) -> None:
-    """Only the first process tracks the run, so only it writes."""
+    """Write the file in the first process, the only one that tracks the run."""
     path.write_text(text + "\n")
 
 
@@ -239,5 +239,5 @@ class SaveConfig(SaveConfigCallback):
         """Hand the config to the loggers."""
         if stage == "fit":
             for logger in trainer.loggers:
-                if not isinstance(logger, CSVLogger):  # its config stands beside it already
+                if not isinstance(logger, CSVLogger):  # config.yaml is in the same folder
                     logger.log_hyperparams({"config": self.config.as_dict()})

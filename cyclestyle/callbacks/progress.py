@@ -28,7 +28,7 @@ class ProgressBar(TQDMProgressBar):
         self._start = time.monotonic(), trainer.global_step
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """The losses of the bar without the logger's version, and the time left."""
+        """Return the losses of the bar without the version of the logger, and the time left."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         named = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
@@ -50,20 +50,20 @@ def _clock(seconds: float) -> str:
 
 
 class OptimisationProgress(pl.Callback):
-    """Shows how far an image is that is painted by optimisation, and its losses.
+    """Shows the progress and the losses of an image that is optimised.
 
     Args:
         enabled: whether to show anything.
     """
 
-    EVERY = 10  # evaluations between two looks at the losses, which wait for the device
+    EVERY = 10  # evaluations between two updates of the losses, which wait for the device
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self._bar: tqdm[Any] | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ask the task to tell."""
+        """Register for the evaluations of the task."""
         if self.enabled and trainer.is_global_zero:
             as_task(pl_module).on_evaluation = self._show
 
@@ -79,11 +79,11 @@ class OptimisationProgress(pl.Callback):
             self._close()
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar of a search that ended early."""
+        """Close the bar of an optimisation that ended early."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave no half a bar behind an error."""
+        """Close the bar before the error is printed."""
         self._close()
 
     def _close(self) -> None:

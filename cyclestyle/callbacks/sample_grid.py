@@ -1,4 +1,4 @@
-"""Grids of fixed images that show how far training has come."""
+"""Grids of fixed images that show the progress of training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +17,14 @@ GAP = 2  # pixels between images
 
 
 class SampleGrid(pl.Callback):
-    """Every N steps, a grid of the same test images and what the task's `sample` makes of them, a row each.
+    """Every N steps, writes a grid of what `Task.sample` returns for fixed test images.
 
-    Written as `<run>/grids/step_00001000.png` and to every logger that takes images. Of a CycleGAN, the upper
-    block holds A, G_AB(A), G_BA(G_AB(A)) in rows, the lower one B, G_BA(B), G_AB(G_BA(B)); of fast style
-    transfer, photos and what is painted. Without a test split the images are those of the first training batches.
+    A column is an image, a row one of the outputs of `sample`. The grid is written to `<run>/grids/step_00001000.png`
+    and to every logger that takes images. Without a test split the images are those of the first training batches.
 
     Args:
-        every_n_steps: steps between two grids; one is also drawn at the end of training. 0 turns grids off.
-        images: how many columns.
+        every_n_steps: steps between two grids; the end of training also gets one. 0 turns grids off.
+        images: number of columns.
     """
 
     def __init__(self, every_n_steps: int = 500, images: int = 4) -> None:
@@ -48,7 +47,7 @@ class SampleGrid(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw a grid when it is time."""
+        """Draw a grid if one is due."""
         if not self.every_n_steps or not trainer.is_global_zero:
             return
         if trainer.val_dataloaders is None and len(self._samples) < self.images:
@@ -57,12 +56,12 @@ class SampleGrid(pl.Callback):
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last grid before the last checkpoint is written: a run that is resumed from it has nothing to do."""
+        """Draw the last grid before the last checkpoint is written: a run that resumes from it takes no more steps."""
         if self.every_n_steps and trainer.is_global_zero and trainer.current_epoch + 1 == trainer.max_epochs:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last grid of a run that ended otherwise."""
+        """Draw the last grid of a run that ended before its last epoch."""
         if self.every_n_steps and trainer.is_global_zero:
             self._draw(trainer, pl_module)
 
@@ -72,7 +71,7 @@ class SampleGrid(pl.Callback):
             return
         self._last_step = step
         shown = self._shown(pl_module)
-        grid = to_image(torch.nan_to_num(_grid(shown)))  # a run that diverges stops in a way of its own
+        grid = to_image(torch.nan_to_num(_grid(shown)))  # FiniteNumbers stops a run that diverges
         name = f"step_{step:08d}.png"
         write_image(grid, Path(trainer.default_root_dir) / "grids" / name)
         for logger in trainer.loggers:
@@ -83,7 +82,7 @@ class SampleGrid(pl.Callback):
                 logger.log_samples(step, rows)
 
     def _shown(self, pl_module: pl.LightningModule) -> list[dict[str, Tensor]]:
-        """What the task shows of each sample, by name, as `(3, H, W)` in [-1, 1]."""
+        """The outputs of the task for each image, by name, as `(3, H, W)` in [-1, 1]."""
         was_training = pl_module.training
         pl_module.eval()
         try:
@@ -100,12 +99,12 @@ class SampleGrid(pl.Callback):
 
 
 def _first(batch: dict[str, Any]) -> dict[str, Tensor]:
-    """The batch's tensors `(N, C, H, W)`, cut to their first image, on the CPU."""
+    """The tensors of a batch, cut to their first image, on the CPU."""
     return {name: value[:1].cpu() for name, value in batch.items() if isinstance(value, Tensor)}
 
 
 def _grid(shown: Sequence[dict[str, Tensor]]) -> Tensor:
-    """A column a sample: one image `(3, height, width)` in [-1, 1]."""
+    """One image `(3, height, width)` in [-1, 1], with a column for each sample."""
     columns = [_column(sample) for sample in shown]
     height = max(column.shape[1] for column in columns)
     padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]

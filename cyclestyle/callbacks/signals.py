@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and SLURM's warning before it takes a job off its machine."""
+"""Signals that stop a run: Ctrl-C, SIGTERM, and the warning of SLURM before it ends a job."""
 
 import os
 import shutil
@@ -10,17 +10,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-AGREE_EVERY = 10  # steps between two questions to the other processes, because each waits for the device
+AGREE_EVERY = 10  # steps between two exchanges with the other processes, because each waits for the device
 
 
 class StopSignals:
-    """Remembers that a signal asked to stop, until all processes can stop at the same step.
+    """Stores a stop signal until all processes can stop at the same step.
 
-    A second signal is not caught: it stops at once. SLURM's SIGUSR1 (`#SBATCH --signal=USR1@60`) also puts the
-    job back into the queue.
+    A second signal is not caught: it stops the process at once. SIGUSR1 from SLURM (`#SBATCH --signal=USR1@60`) also
+    puts the job back into the queue.
 
     Attributes:
-        received: the signal that this process was sent; None if it was not.
+        received: the signal that this process received; None if there was none.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StopSignals:
         self._asked = 0
 
     def install(self) -> None:
-        """Catch the signals; outside the main thread, where Python does not let them be caught, do nothing."""
+        """Catch the signals; do nothing outside the main thread, where Python does not allow it."""
         if threading.current_thread() is not threading.main_thread():
             return
         signals = [signal.SIGINT, signal.SIGTERM]
@@ -38,13 +38,13 @@ class StopSignals:
         self._replaced = {number: signal.signal(number, self._remember) for number in signals}
 
     def restore(self) -> None:
-        """Put back what the signals did before."""
+        """Restore the previous signal handlers."""
         for number, handler in self._replaced.items():
             signal.signal(number, handler)
         self._replaced = {}
 
     def agreed(self, trainer: pl.Trainer) -> bool:
-        """Whether all processes stop now; each must ask equally often, and one that was sent a signal is enough."""
+        """Return whether all processes stop now. One signal is enough; every process must call this equally often."""
         if trainer.world_size == 1:
             return self.received is not None
         self._asked += 1
@@ -53,7 +53,7 @@ class StopSignals:
         return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
 
     def requeue(self) -> None:
-        """Put the SLURM job back into the queue, if SLURM's signal is why the run stops."""
+        """Put the SLURM job back into the queue if the signal of SLURM stopped the run."""
         if self.received is not signal.SIGUSR1 or shutil.which("scontrol") is None:
             return
         job = os.environ["SLURM_JOB_ID"]

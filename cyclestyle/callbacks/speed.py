@@ -12,8 +12,8 @@ from cyclestyle.tasks.base import batch_size
 class Speed(pl.Callback):
     """Logs `train/lr`, and as `train/images_per_second` how many pairs or photos all processes together train on.
 
-    Measured over the latest steps without waiting for the device in between; validation is left out. The seconds
-    that all steps of a run took, also before it was resumed, are kept in its checkpoints.
+    The rate is measured over the latest steps, without waiting for the device in between, and excludes validation.
+    Checkpoints store the seconds of all steps of the run, those before a resume included.
 
     Args:
         window: steps to average over.
@@ -21,22 +21,22 @@ class Speed(pl.Callback):
 
     def __init__(self, window: int = 50) -> None:
         self._laps: deque[tuple[int, float]] = deque(maxlen=window)  # images and seconds of each step
-        self._start: float | None = None  # when the step before ended; nothing after a pause
+        self._start: float | None = None  # when the previous step ended; None after a pause
         self._begun = 0.0
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """The time that training took so far."""
+        """Return the duration of training so far."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on counting."""
+        """Continue to count."""
         self.seconds = state_dict.get("seconds", 0.0)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock of a first step."""
+        """Start the clock of the first step."""
         self._begun = time.perf_counter()
 
     def on_train_batch_end(
@@ -53,9 +53,9 @@ class Speed(pl.Callback):
         pl_module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock anew."""
+        """Reset the clock."""
         self._start = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock anew."""
+        """Reset the clock."""
         self._start = None

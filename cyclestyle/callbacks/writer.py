@@ -12,16 +12,16 @@ from torch import Tensor
 from cyclestyle.errors import ImageError
 from cyclestyle.images import to_image, write_image
 
-MAX_PENDING = 32  # images in memory that wait for the disk
+MAX_PENDING = 32  # maximum number of images in memory that wait for the disk
 
 
 class ImageWriter(pl.Callback):
-    """Writes each image under its target's name while the next are translated.
+    """Writes each image to its target path while the next ones are translated.
 
     Attributes:
-        written: number of images written, by all processes once prediction ends.
-        seconds: time that translating took, without reading and writing, by this process.
-        failures: what went wrong, by file.
+        written: number of images written; of all processes after prediction ends.
+        seconds: time of translation in this process, without reading and writing.
+        failures: error messages by file.
     """
 
     def __init__(self, threads: int = 2) -> None:
@@ -62,7 +62,7 @@ class ImageWriter(pl.Callback):
         self._collect(MAX_PENDING)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the last images, and add up what all processes did."""
+        """Wait for the last images, and sum the results of all processes."""
         self._collect(0)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             reports: list[Any] = [None] * trainer.world_size

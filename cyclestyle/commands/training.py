@@ -123,7 +123,7 @@ class TrainingCLI(LightningCLI):
         for logger in loggers:
             settings = logger.get("init_args") if hasattr(logger, "get") else None
             if settings is not None and "save_dir" in settings and settings.save_dir is None:
-                # What `validate` and `test` log stands beside the training's CSV, but in the same run of W&B.
+                # `validate` and `test` have a CSV file of their own, but the same W&B run.
                 beside = self.subcommand != "fit" and "WandbLogger" not in logger.class_path
                 settings.save_dir = str(Path(root) / str(self.subcommand)) if beside else root
         if config.trainer.limit_val_batches == 0:
@@ -182,7 +182,7 @@ def _checkpoints(root: str) -> str:
 
 
 def _slurm_restarted() -> bool:
-    """Whether SLURM has put this job back into the queue: the same command then goes on."""
+    """Return whether SLURM has requeued this job: the same command then resumes."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 

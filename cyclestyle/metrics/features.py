@@ -128,9 +128,9 @@ class NormalisedVGG(Extractor):
         try:
             self.network = build_vgg(["relu3_1"], read_checkpoint(weights))
         except CheckpointError as error:
-            raise CheckpointError(f"{weights} is no normalised VGG up to relu3_1") from error
+            raise CheckpointError(f"{weights} is not a normalised VGG up to relu3_1") from error
         if not self.network.normalised:
-            raise CheckpointError(f"{weights} is no normalised VGG up to relu3_1")
+            raise CheckpointError(f"{weights} is not a normalised VGG up to relu3_1")
 
     def _maps(self, images: Tensor) -> Tensor:
         result: Tensor = self.network(images)["relu3_1"]
@@ -213,7 +213,7 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
             layer, _, kind = name.removesuffix("_0").rpartition("_")
             weights[f"{_TORCHVISION[layer]}.{'weight' if kind == 'w' else 'bias'}"] = torch.tensor(values).float()
     except Exception as error:  # onnx raises what protobuf raises
-        raise CheckpointError(f"{path} is no SqueezeNet 1.1") from error
+        raise CheckpointError(f"{path} is not a SqueezeNet 1.1") from error
     return weights
 
 

@@ -28,12 +28,12 @@ Objective = Literal["reconstruction", "adain"]
 
 
 class Autoencoder(Task):
-    """An encoder of VGG's shape, and a decoder for the first activation of each of its blocks.
+    """An encoder with the architecture of VGG, and a decoder for the first activation of each of its blocks.
 
-    A photo takes on a style where its features take on the statistics of the painting's: mean and deviation of each
-    channel (AdaIN), or mean and covariance of all (WCT), which is done block after block, the deepest first.
+    A photo is stylised by giving its features the statistics of the features of a painting: mean and deviation of each
+    channel (AdaIN), or mean and covariance of all channels (WCT), block after block, starting with the deepest.
 
-    Trained on batches of `UnpairedImages` by
+    Trained on batches of `UnpairedImages` with one of two objectives:
 
     - `reconstruction`: the mean squared difference of images and, with a VGG encoder, `feature_weight` times that
       of their features (Li et al. 2017, eq. 1). An encoder from scratch is trained with its decoders.
@@ -42,8 +42,8 @@ class Autoencoder(Task):
 
     Args:
         encoder: `scratch` (trained here, no file needed) or `vgg19` (frozen).
-        weights: for `vgg19`, a file of VGG weights, `random`, or nothing for torchvision's.
-        decoders: files of trained decoders, such as WCT's published ones, for the levels that they are of.
+        weights: for `vgg19`, a file of VGG weights, `random`, or None for the weights of torchvision.
+        decoders: files of trained decoders, such as the published ones of WCT; their shapes tell their levels.
         level: deepest block, 1 to 5.
         width: channels of the first block of an encoder from scratch; they double with each block.
         objective: `reconstruction` or `adain`.
@@ -52,10 +52,10 @@ class Autoencoder(Task):
         content_domain: `A` or `B`: the photos' domain, for `adain`.
         lr: Adam's learning rate.
         transfer: `wct` or `adain`.
-        mode: `joint` (the style's statistics replace the photo's) or `separate` (its colours and its texture are
-            taken apart, each with a strength of its own).
-        strength: α in [0, 1]: how much of the style's statistics the features take on.
-        colour_strength: for `separate`, how much of the style's colours the image takes on, in [0, 1].
+        mode: `joint` (the statistics of the style replace those of the photo) or `separate` (colours and texture of
+            the style are transferred separately, each with its own strength).
+        strength: α in [0, 1], the interpolation between the statistics of the photo (0) and of the style (1).
+        colour_strength: for `separate`, the interpolation between the colours of the photo and of the style, in [0, 1].
 
     Raises:
         ValueError: a value is out of its range.
@@ -121,10 +121,10 @@ class Autoencoder(Task):
     # Weights from elsewhere
 
     def setup(self, stage: str) -> None:
-        """Read the weights that a checkpoint has not brought.
+        """Read the files of weights, unless a checkpoint has been loaded.
 
         Raises:
-            CheckpointError: a file is missing or holds something else, or nothing has trained a decoder that is needed.
+            CheckpointError: a file is missing or of another kind, or a required decoder has no trained weights.
         """
         super().setup(stage)
         if self.loaded or (self._trainer is not None and self._trainer.ckpt_path):
@@ -148,7 +148,7 @@ class Autoencoder(Task):
             raise CheckpointError(f"{named} not trained: name a checkpoint with --ckpt_path, or set --model.decoders")
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Take the weights of a checkpoint, which needs no other file."""
+        """Load the weights of a checkpoint; no other file is needed then."""
         result = super().load_state_dict(state_dict, strict, assign)
         self.loaded = True
         return result
@@ -217,7 +217,7 @@ class Autoencoder(Task):
     # Transfer
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Paint in these styles, images `(3, H, W)` in [-1, 1]; transferred features are averaged by `weights`."""
+        """Set the style images, `(3, H, W)` in [-1, 1]; the transferred features are averaged with `weights`."""
         if not styles:
             raise CycleStyleError("no style: name a painting with --style")
         self.styles, self.style_weights = list(styles), normalised_weights(len(styles), weights)
@@ -228,15 +228,15 @@ class Autoencoder(Task):
         return torch.cat([self.stylise(photo, styles, self.style_weights) for photo in torch.split(images, 1)])
 
     def reconstruct(self, images: Tensor, level: int | None = None) -> Tensor:
-        """Encode and decode `(N, 3, H, W)`, by the decoder of a level, or else of the deepest; any size."""
+        """Encode and decode `(N, 3, H, W)` of any size with the decoder of a level, by default the deepest."""
         chosen = self.level if level is None else level
         return self._decode(self._encode(images, chosen), chosen, images.shape)
 
     def stylise(self, photo: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        """Give a photo `(1, 3, H, W)` the styles `(1, 3, H, W)` by weights that add up to 1."""
+        """Stylise a photo `(1, 3, H, W)` with styles `(1, 3, H, W)`, mixed by weights whose sum is 1."""
         if self.mode == "joint":
             return self._transfer(photo, styles, weights)
-        # The texture of paintings in the photo's own colours; then a mixture of the photo's and the paintings' colours.
+        # First the texture of the paintings in the colours of the photo, then the colours are interpolated.
         recoloured = [ColourTransfer.fit([style[0]], [photo[0]])(style[0])[None] for style in styles]
         textured = self._transfer(photo, recoloured, weights)[0].clamp(-1, 1)
         own, *theirs = [ColourTransfer.fit([textured], [one[0]])(textured) for one in (photo, *styles)]

@@ -164,16 +164,16 @@ class CycleGAN(Task):
 
     @classmethod
     def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
-        """Build a task that goes on from the four files of the original implementation.
+        """Build a task from the four files of the original implementation.
 
-        The architecture is read off the weights' shapes; losses and schedule are those of the original's
-        `train_opt.txt`, where it lies beside them, else the defaults. Optimisers start anew: the original
-        does not keep theirs.
+        The architecture is inferred from the shapes of the weights. Losses and schedule are those in the
+        `train_opt.txt` of the original if it is in the same folder, else the defaults. The optimiser starts without
+        state, because the original does not store it.
 
         Args:
-            folder: holds `<epoch>_net_G_A.pth`, `…_G_B.pth`, `…_D_A.pth` and `…_D_B.pth`.
+            folder: contains `<epoch>_net_G_A.pth`, `…_G_B.pth`, `…_D_A.pth` and `…_D_B.pth`.
             epoch: `latest`, or an epoch's number.
-            changes: arguments of this class that replace what was read.
+            changes: constructor arguments that replace those of the files.
 
         Raises:
             CheckpointError: a file is missing, damaged, or not such a network, or the four do not fit each other.

@@ -1,4 +1,4 @@
-"""Gatys' method: an image is painted by optimising its pixels, so that nothing is trained."""
+"""Gatys et al. 2016: an image is optimised pixel by pixel; nothing is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 @dataclass(frozen=True)
 class Preset:
-    """What the paper and its authors' code disagree about."""
+    """Settings that differ between the paper and the code of its authors."""
 
     pooling: Pooling
     start: Start
@@ -48,7 +48,7 @@ PRESETS = {
 
 
 class Gatys(Task):
-    """Paints each photo by optimising its pixels until a VGG sees its content and the styles' Gram matrices.
+    """Optimises the pixels of each image to match the content of a photo and the Gram matrices of styles in a VGG.
 
     Gatys, Ecker & Bethge 2016, *Image Style Transfer Using Convolutional Neural Networks*; pyramid, regions and
     colour as in Gatys et al. 2017, *Controlling Perceptual Factors in Neural Style Transfer*. Only for `predict`.
@@ -211,7 +211,7 @@ class Gatys(Task):
         return put_luminance(result, resized(photo, result.shape[-2:])) if self.colour == "luminance" else result
 
     def _seen(self, photo: Tensor, styles: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The photo and the styles as the losses see them, after `colour`."""
+        """The photo and the styles after the colour transfer that `colour` asks for."""
         if (
             self.colour == "luminance"
         ):  # Gatys et al. 2017, section 5.1: on light and dark alone, brought together first
@@ -226,7 +226,7 @@ class Gatys(Task):
         return resized(style, working_size(style.shape, round(size * self.style_scale), self.features.min_size))
 
     def _first(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
-        """The image that painting begins with."""
+        """The image that the optimisation starts from."""
         if self.start == "style" and styles:
             return resized(styles[0], photo.shape[-2:])
         if self.start == "content":

@@ -53,10 +53,10 @@ PRESETS = {
 
 
 class Johnson(Task):
-    """Trains a `TransformNetwork` so that a VGG sees the photos' content and the paintings' style in what it paints.
+    """Trains a `TransformNetwork` whose outputs have the content of photos and the style of paintings in VGG features.
 
     Johnson, Alahi & Fei-Fei 2016, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, with
-    instance norm (Ulyanov et al. 2016). The result paints photos that it never saw, of any size:
+    instance norm (Ulyanov et al. 2016). The trained network paints any photo of any size with
     `cyclestyle predict --ckpt_path <run>/checkpoints/last.ckpt`, which needs neither the paintings nor the VGG.
 
     | logged | what it is, weighted |
@@ -131,7 +131,7 @@ class Johnson(Task):
         }
         self.lr = lr
         self.transform = TransformNetwork(upsample=upsample, width=width)
-        # A tuple is no part of the module: neither checkpoints nor optimisers see the VGG.
+        # In a tuple the VGG is not a submodule, so that checkpoints and optimisers leave it out.
         self.perceptual: tuple[PerceptualLoss, ...] = ()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -184,7 +184,7 @@ class Johnson(Task):
 
 
 class PerceptualLoss(nn.Module):
-    """Compares what is painted with the photos' content and the paintings' style, as a VGG sees them.
+    """Content and style loss of painted images, in the features of a VGG.
 
     Args:
         features: the VGG, frozen, which returns all layers.
@@ -225,7 +225,7 @@ class PerceptualLoss(nn.Module):
 
 
 def _until(layers: Iterable[str], deep: VGG) -> VGG:
-    """The part of a VGG that reaches `layers`, with the same weights in the same memory."""
+    """The part of a VGG up to `layers`, which shares its weights."""
     shallow = VGG(layers, name=deep.name, pooling=deep.pooling)
     shallow.input_transform, shallow.convolutions = deep.input_transform, deep.convolutions[: len(shallow.convolutions)]
     return shallow

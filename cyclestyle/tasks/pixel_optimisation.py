@@ -1,4 +1,4 @@
-"""Painting an image by optimising its pixels (Gatys, Ecker & Bethge 2016; Gatys et al. 2017)."""
+"""Optimisation of the pixels of an image (Gatys, Ecker & Bethge 2016; Gatys et al. 2017)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ MAX_RESTARTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class GramWeights:
-    """How much each loss counts.
+    """The factors of the losses.
 
     Attributes:
         content: for each content layer, the factor of `content_loss` under `reduction`.
@@ -210,15 +210,15 @@ def _cuts(length: int, size: int, step: int) -> list[tuple[int, int]]:
     return list(pairwise([*starts, length]))
 
 
-# The optimisers, and what they carry from one scale to the next
+# The optimisers, and the state that they keep from one scale to the next
 
 
 @dataclass
 class Painter:
-    """Optimises an image's pixels. From one scale to the next Adam takes its moments along.
+    """Optimises the pixels of an image. Adam keeps its moments from one scale to the next.
 
-    L-BFGS begins anew: the curvature that it has seen close to a minimum is up to 30 times too low for the losses of
-    the enlarged image. Carried over as it is, it makes them explode; rescaled, it gains nothing.
+    L-BFGS is reset at each scale: its estimate of the curvature close to a minimum is up to 30 times too low for the
+    losses of the enlarged image. Reusing it makes the losses explode; rescaling it brings no gain.
 
     Args:
         optimiser: `lbfgs` (without line search, as Gatys' code) or `adam`.
@@ -236,7 +236,7 @@ class Painter:
     def __call__(self, objective: GramObjective, start: Tensor, evaluations: int) -> Tensor:
         """Return the best image that is found from `start`, `(1, 3, H, W)`, in so many evaluations of the losses.
 
-        Where the losses cease to be finite the optimiser begins anew from the best image so far.
+        If the losses are not finite, the optimiser is reset and continues from the best image so far.
 
         Raises:
             DivergedError: the losses of `start` itself are not finite.
@@ -272,7 +272,7 @@ class Painter:
         return optimiser
 
     def _resized(self, shape: torch.Size) -> dict[str, Any] | None:
-        """Adam's moments, for an image of another size."""
+        """The moments of Adam, resized to an image of another size."""
         if self.optimiser != "adam" or not self._memory:
             return None
         return {
@@ -282,7 +282,7 @@ class Painter:
 
 
 class _Search:
-    """Counts evaluations, and remembers the best image."""
+    """Counts evaluations, and keeps the best image."""
 
     def __init__(self, objective: GramObjective, image: Tensor, limit: int, report: OnEvaluation | None) -> None:
         self.objective, self.image, self.limit, self.report = objective, image, limit, report
@@ -291,7 +291,7 @@ class _Search:
         self.best = image.detach().clone()
 
     def run(self, optimiser: torch.optim.Optimizer) -> None:
-        """Go on until the evaluations are used up or the optimiser stands still."""
+        """Run until all evaluations are used or the optimiser stops."""
         if isinstance(optimiser, torch.optim.LBFGS):
             optimiser.step(self._evaluate)  # type: ignore[no-untyped-call]
             return
@@ -300,7 +300,7 @@ class _Search:
             optimiser.step()
 
     def go_back(self) -> None:
-        """Put the best image back."""
+        """Restore the best image."""
         if self.lowest == float("inf"):
             raise DivergedError("the losses of the image that painting starts from are not finite")
         with torch.no_grad():
