@@ -70,18 +70,18 @@ class SampleGrid(pl.Callback):
         if step == self._last_step or not self._samples:  # several batches share a step under accumulation
             return
         self._last_step = step
-        shown = self._shown(pl_module)
-        grid = to_image(torch.nan_to_num(_grid(shown)))  # FiniteNumbers stops a run that diverges
+        samples = self._outputs(pl_module)
+        grid = to_image(torch.nan_to_num(_grid(samples)))  # FiniteNumbers stops a run that diverges
         name = f"step_{step:08d}.png"
         write_image(grid, Path(trainer.default_root_dir) / "grids" / name)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):  # W&B, MLflow and Neptune share this call
                 logger.log_image(key="samples", images=[grid], step=step, caption=[f"step {step}"])
             if isinstance(logger, WandbLogger):
-                rows = [{name: to_image(torch.nan_to_num(cell)) for name, cell in row.items()} for row in shown]
+                rows = [{name: to_image(torch.nan_to_num(cell)) for name, cell in row.items()} for row in samples]
                 logger.log_samples(step, rows)
 
-    def _shown(self, pl_module: pl.LightningModule) -> list[dict[str, Tensor]]:
+    def _outputs(self, pl_module: pl.LightningModule) -> list[dict[str, Tensor]]:
         """The outputs of the task for each image, by name, as `(3, H, W)` in [-1, 1]."""
         was_training = pl_module.training
         pl_module.eval()
@@ -103,15 +103,15 @@ def _first(batch: dict[str, Any]) -> dict[str, Tensor]:
     return {name: value[:1].cpu() for name, value in batch.items() if isinstance(value, Tensor)}
 
 
-def _grid(shown: Sequence[dict[str, Tensor]]) -> Tensor:
+def _grid(samples: Sequence[dict[str, Tensor]]) -> Tensor:
     """One image `(3, height, width)` in [-1, 1], with a column for each sample."""
-    columns = [_column(sample) for sample in shown]
+    columns = [_column(sample) for sample in samples]
     height = max(column.shape[1] for column in columns)
     padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]
     return torch.cat(padded, dim=2)
 
 
-def _column(shown: dict[str, Tensor]) -> Tensor:
-    cells = list(shown.values())
+def _column(samples: dict[str, Tensor]) -> Tensor:
+    cells = list(samples.values())
     width = max(cell.shape[2] for cell in cells)
     return torch.cat([torch.nn.functional.pad(c, (0, width - c.shape[2], 0, GAP), value=1.0) for c in cells], dim=1)

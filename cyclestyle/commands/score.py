@@ -77,10 +77,10 @@ def score(
     if json:
         write_json(written[0], {name: finite(row) for name, row in rows.items()})
     if sheet:
-        shown = [methods["untouched"], methods[ON_SHEET], *((Path(one), _unchanged) for one in output)]
+        rows_of_sheet = [methods["untouched"], methods[ON_SHEET], *((Path(one), _unchanged) for one in output)]
         if true is not None:
-            shown.append((true, _unchanged))
-        write_image(to_image(_sheet(names[:columns], shown)), written[-1])
+            rows_of_sheet.append((true, _unchanged))
+        write_image(to_image(_sheet(names[:columns], rows_of_sheet)), written[-1])
     return 0
 
 

@@ -257,8 +257,8 @@ class Autoencoder(Task):
         return image
 
     def _encode(self, images: Tensor, level: int) -> Tensor:
-        shown = pad_to_multiple(images, stride(self.layers[-1]), self.encoder.min_size)
-        return next(features for layer, features in self.encoder.activations(shown) if layer == f"relu{level}_1")
+        padded = pad_to_multiple(images, stride(self.layers[-1]), self.encoder.min_size)
+        return next(features for layer, features in self.encoder.activations(padded) if layer == f"relu{level}_1")
 
     def _decode(self, features: Tensor, level: int, shape: Sequence[int]) -> Tensor:
         images: Tensor = self.decoders[level - 1](features)

@@ -152,7 +152,9 @@ class Gatys(Task):
         self.style_weights = normalised_weights(len(styles), weights)
         used = [style[None] for style, weight in zip(styles, self.style_weights, strict=True) if weight]
         if used and not self.features.normalised:
-            self.features.calibrate([self._fitted(style, min(CALIBRATION, self.scales[-1][0])) for style in used])
+            self.features.calibrate(
+                [self._resized_style(style, min(CALIBRATION, self.scales[-1][0])) for style in used]
+            )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """There is nothing to train.
@@ -199,18 +201,20 @@ class Gatys(Task):
             photo, styles = photo.clone(), [style.to(photo)[None] for style in self.styles]
             for size, steps in self.scales:
                 shape = working_size(photo.shape, size, self.features.min_size)
-                target, shown = self._seen(resized(photo, shape), [self._fitted(style, size) for style in styles])
+                target, matched = self._match_colours(
+                    resized(photo, shape), [self._resized_style(style, size) for style in styles]
+                )
                 objective = GramObjective(self.features, self.weights, self.tile)
                 objective.keep_content(target)
-                objective.keep_styles(shown, self.style_weights, None if masks is None else resized(masks, shape))
+                objective.keep_styles(matched, self.style_weights, None if masks is None else resized(masks, shape))
                 image = painter(
-                    objective, self._first(target, shown) if image is None else resized(image, shape), steps
+                    objective, self._start_image(target, matched) if image is None else resized(image, shape), steps
                 )
             assert image is not None
         result = resized(image, photo.shape[-2:]) if self.keep_size else image
         return put_luminance(result, resized(photo, result.shape[-2:])) if self.colour == "luminance" else result
 
-    def _seen(self, photo: Tensor, styles: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _match_colours(self, photo: Tensor, styles: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The photo and the styles after the colour transfer that `colour` asks for."""
         if (
             self.colour == "luminance"
@@ -222,10 +226,10 @@ class Gatys(Task):
             return photo, [transfer(style[0])[None] for transfer, style in zip(transfers, styles, strict=True)]
         return photo, styles
 
-    def _fitted(self, style: Tensor, size: int) -> Tensor:
+    def _resized_style(self, style: Tensor, size: int) -> Tensor:
         return resized(style, working_size(style.shape, round(size * self.style_scale), self.features.min_size))
 
-    def _first(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
+    def _start_image(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
         """The image that the optimisation starts from."""
         if self.start == "style" and styles:
             return resized(styles[0], photo.shape[-2:])

@@ -72,7 +72,7 @@ class Johnson(Task):
     Args:
         style: files of the paintings.
         style_weights: how much each painting counts in the average of their Gram matrices; alike by default.
-        style_size: each painting is shown with as many pixels as a square of this side has; none is enlarged.
+        style_size: each painting has as many pixels as a square of this side has; none is enlarged.
         network: `vgg16` or `vgg19`.
         weights: a file of VGG weights, `random`, or nothing for torchvision's.
         preset: `reference` (the authors' code) or `paper`; decides the reductions, the weights, and the content
@@ -176,11 +176,11 @@ class Johnson(Task):
         layers = [*self.content_layers, *self.style_layers]
         features = load_vgg(layers, weights=self.weights, name=self.network)
         sizes = [working_size(painting.shape, self.style_size, features.min_size) for painting in paintings]
-        shown = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
+        resized_paintings = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
         if not features.normalised:
-            features.calibrate(shown)
+            features.calibrate(resized_paintings)
         self.perceptual = (PerceptualLoss(features, self.content_layers, self.style_layers, self.preset.gram),)
-        self.perceptual[0].keep(shown, shares)
+        self.perceptual[0].keep(resized_paintings, shares)
 
 
 class PerceptualLoss(nn.Module):

@@ -124,12 +124,12 @@ class GramObjective:
             sums = self._sums(image, tiles)
         sums = {layer: total.requires_grad_() for layer, total in sums.items()}
         style = self._style(sums)
-        slopes = dict(zip(sums, torch.autograd.grad(style, list(sums.values())), strict=True)) if sums else {}
+        gradients = dict(zip(sums, torch.autograd.grad(style, list(sums.values())), strict=True)) if sums else {}
         content = image.new_zeros(())
         for tile in tiles:
             part = tile.cut(image).detach().requires_grad_()
             kept, products = self._shares(part, tile, image)
-            linear = [(slope * products[layer]).sum() for layer, slope in slopes.items()]
+            linear = [(gradient * products[layer]).sum() for layer, gradient in gradients.items()]
             torch.stack([kept, *linear]).sum().backward()  # type: ignore[no-untyped-call]
             assert part.grad is not None
             tile.cut(image.grad).add_(part.grad)
