@@ -4,6 +4,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 
 import wandb
 from wandb.proto import wandb_internal_pb2
@@ -59,7 +60,14 @@ def records(path):
 
 
 def read_offline_run(folder):
-    """History, config and id of an offline run."""
+    """History, config and id of an offline run, which a process of W&B writes: on a busy machine a little later."""
+    deadline = time.monotonic() + 20
+    while (found := parse_offline_run(folder))[2] is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+def parse_offline_run(folder):
     history, config, run_id = [], {}, None
     for data in (data for path in folder.glob("*.wandb") for data in records(path)):
         record = wandb_internal_pb2.Record()

@@ -85,6 +85,7 @@ def run(module, samples, tmp_path_factory):
     """A run of the toy with every callback and both loggers."""
     folder = tmp_path_factory.mktemp("toy")
     assert main(["fit", *words(samples, folder, *EVERYTHING)]) == 0
+    wandb.finish()
     return folder
 
 
@@ -144,6 +145,7 @@ def test_a_killed_run_resumes_exactly(run, module, samples, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert main(command[3:]) == 0
+    wandb.finish()
     ours, theirs = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (run, tmp_path))
     for key in ("state_dict", "ema"):
         assert all(torch.equal(ours[key][name], theirs[key][name]) for name in ours[key])
