@@ -113,8 +113,8 @@ def test_adam_takes_its_moments_to_the_next_scale():
     painter = Painter("adam", lr=1e-12)  # stands still: its moments are averages of one gradient
     goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     painter(goal, make_image(0, 32, 32), 3)
-    before = painter._memory["exp_avg"]
-    after = painter._resized(torch.Size([1, 3, 48, 48]))
+    before = painter._state["exp_avg"]
+    after = painter._resized_state(torch.Size([1, 3, 48, 48]))
     torch.testing.assert_close(after["exp_avg"], enlarged(before))
     assert after["step"] == 3
 
