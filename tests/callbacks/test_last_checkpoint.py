@@ -147,7 +147,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, t
     else:
         assert warned == [
             f"cyclestyle: warning: {last} is damaged or not a checkpoint; use an earlier one; "
-            f"going on from {last.with_name('previous.ckpt')}"
+            f"resuming from {last.with_name('previous.ckpt')}"
         ]
     assert_same(run, whole)
 
