@@ -1,8 +1,8 @@
-"""How much slower Gatys' method is than the bare network: seconds and memory, side by side in one run.
+"""Compares the duration and memory of `Gatys` with those of forward and backward passes of the VGG alone.
 
     python scripts/benchmark_gatys.py --size 512 --evaluations 500
 
-Random weights and noise: neither speed nor memory depends on what is painted.
+Weights and images are random, because neither speed nor memory depends on them.
 """
 
 import argparse
@@ -20,8 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--evaluations", type=int, default=500)
-    parser.add_argument("--layers", type=int, default=5, help="style layers: 5 is Gatys' set, 3 ends at relu3_1")
-    parser.add_argument("--rounds", type=int, default=2, help="turns that each side gets")
+    parser.add_argument("--layers", type=int, default=5, help="style layers: 5 as in Gatys et al., 3 for up to relu3_1")
+    parser.add_argument("--rounds", type=int, default=2, help="number of measurements of each method")
     options = parser.parse_args()
     keep_memory()
     count = options.evaluations // options.rounds
@@ -46,8 +46,8 @@ def main() -> None:
     def paint() -> None:
         task.paint(photo[None])
 
-    task.features(photo[None])  # the device wakes up outside the clock
-    bare_seconds, bare_memory = timed(bare), peak(device)  # the peak, while nothing else has raised it
+    task.features(photo[None])  # warm-up
+    bare_seconds, bare_memory = timed(bare), peak(device)  # measured first, because the peak cannot be reset
     painting_seconds, memory = timed(paint), peak(device)
     for _ in range(options.rounds - 1):
         bare_seconds += timed(bare)
@@ -67,7 +67,7 @@ def timed(work: Callable[[], None]) -> float:
 
 
 def peak(device: torch.device) -> float:
-    """The most memory so far, in bytes: of the process on the CPU, of the tensors on a GPU."""
+    """Return the peak memory in bytes: of the process on the CPU, of the tensors on a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Fetch a zipped data set, check it, and unpack it whole or not at all. Needs nothing beyond Python."""
+"""Download a zipped data set, verify it, and unpack it atomically. Requires only the standard library."""
 
 import argparse
 import hashlib
@@ -26,7 +26,7 @@ NAMES = (
 
 
 class DownloadError(Exception):
-    """What went wrong, in one line."""
+    """An error with a message of one line."""
 
 
 def main() -> int:
@@ -56,18 +56,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--url",
         default=os.environ.get("CYCLESTYLE_DATASETS_URL", BASE_URL),
-        help="where NAME.zip lies; CYCLESTYLE_DATASETS_URL sets it too (default %(default)s)",
+        help="URL of the folder of NAME.zip; also set by CYCLESTYLE_DATASETS_URL (default %(default)s)",
     )
     parser.add_argument("--folder", type=Path, default=Path("datasets"), help="where to unpack (default %(default)s)")
-    parser.add_argument("--sha256", help="refuse the archive unless it has this SHA-256")
+    parser.add_argument("--sha256", help="expected SHA-256 of the archive")
     options = parser.parse_args()
     if options.name != PurePosixPath(options.name).name or options.name.startswith("."):
-        parser.error(f"{options.name} is no name of a data set")
+        parser.error(f"{options.name} is not the name of a data set")
     return options
 
 
 def fetch(url: str, archive: Path, sha256: str | None) -> None:
-    """Download to `archive` and check length and, if given, digest."""
+    """Download to `archive`, and verify the length and, if given, the SHA-256."""
     digest = hashlib.sha256()
     received = 0
     try:
@@ -80,7 +80,7 @@ def fetch(url: str, archive: Path, sha256: str | None) -> None:
                 show(received, announced)
     except urllib.error.URLError as error:
         reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else error.reason
-        raise DownloadError(f"cannot fetch {url}: {reason}; another place: --url") from error
+        raise DownloadError(f"cannot fetch {url}: {reason}; set another URL with --url") from error
     if announced and received != announced:
         raise DownloadError(f"{url} broke off after {received} of {announced} bytes; try again")
     if sha256 and digest.hexdigest() != sha256.lower():
@@ -94,7 +94,7 @@ def show(received: int, announced: int) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack regular files and folders; refuse links and every name that would leave `folder`."""
+    """Unpack regular files and folders. Links and paths outside `folder` raise an error."""
     try:
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
@@ -107,11 +107,11 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise DownloadError(f"the archive is damaged at {bad}; try again")
             opened.extractall(folder)
     except zipfile.BadZipFile as error:
-        raise DownloadError("what was fetched is no zip archive; check the name and --url") from error
+        raise DownloadError("the downloaded file is not a zip archive; check the name and --url") from error
 
 
 def layout(folder: Path, name: str) -> Path:
-    """The folder that holds the splits: the archive's own, or the one folder in it."""
+    """Return the folder of the splits: the root of the archive, or the folder `name` in it."""
     shutil.rmtree(folder / "__MACOSX", ignore_errors=True)
     for candidate in (folder / name, folder):
         if (candidate / "trainA").is_dir() and (candidate / "trainB").is_dir():

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Kills a training run with -9 at random moments, resumes it each time, and compares it with one left alone.
+"""Kills a training run with SIGKILL at random times, resumes it, and compares it with an uninterrupted run.
 
     python scripts/kill_and_resume.py --kills 30 --workers 2 --accumulate 2 --processes 2
 
-The run is small (seconds), real (`cyclestyle fit`, in processes of its own) and busy: it saves every step or two,
-validates within epochs and at their ends, and has dropout, pools, grids and a CSV log. Half of the kills come at a
-random time, half in the moment in which a checkpoint is being written. Prints what differs and exits with 1, or a line
-that says how often it was killed.
+The run takes seconds and uses `cyclestyle fit` in separate processes. It writes a checkpoint every one or two steps,
+validates within and at the end of epochs, and uses dropout, image pools, grids and a CSV log. Half of the kills are at
+a random time, half while a checkpoint is being written. The script prints the differences and exits with status 1, or
+prints the number of kills.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from cyclestyle.commands import training  # noqa: F401  # imported before any fo
 from cyclestyle.files import UNFINISHED
 
 Moment = Callable[[Path], bool]
-"""Says, looking at the folder of a run, whether to kill it now."""
+"""A function of the folder of a run that returns whether to kill the run now."""
 
 COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "rank_states", "random", "UnpairedImages")
 
@@ -51,13 +51,13 @@ def command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
 
 
 def start(words: list[str], log: Path, processes: int) -> list[int]:
-    """Fork the processes of one attempt: a new process without the seconds that imports take."""
+    """Fork the processes of one attempt, which avoids repeating the imports."""
     port = random.randrange(20000, 40000)
     children = []
     for rank in range(processes):
         child = os.fork()
         if child == 0:
-            os.setpgid(0, 0)  # a group with its loader workers, to be killed together
+            os.setpgid(0, 0)  # one process group with its loader workers, to kill them together
             with log.open("ab") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
@@ -72,14 +72,14 @@ def start(words: list[str], log: Path, processes: int) -> list[int]:
             except BaseException:
                 traceback.print_exc()
             finally:
-                os._exit(status)  # nothing of the parent's is cleaned up here
-        os.setpgid(child, child)  # whoever comes first
+                os._exit(status)  # skips the cleanup handlers of the parent
+        os.setpgid(child, child)  # set by parent and child, to avoid a race
         children.append(child)
     return children
 
 
 def ended(children: list[int]) -> list[int]:
-    """The exit statuses of those that ended; the others are left."""
+    """Remove the processes that have ended from `children`, and return their exit statuses."""
     statuses = []
     for child in list(children):
         pid, status = os.waitpid(child, os.WNOHANG)
@@ -97,7 +97,7 @@ def kill(children: list[int]) -> None:
 
 
 def attempt(words: list[str], log: Path, processes: int, moment: Moment, run: Path) -> bool:
-    """Run until the end or until `moment` says that it is time to die. Return whether it was killed."""
+    """Run until the end or until `moment` returns True. Return whether the run was killed."""
     children = start(words, log, processes)
     while children:
         if any(ended(children)):
@@ -111,12 +111,12 @@ def attempt(words: list[str], log: Path, processes: int, moment: Moment, run: Pa
 
 
 def at_a_random_time(seconds: float) -> Moment:
-    """A moment after the attempt has begun to train."""
+    """Return a moment at a random time after training has started."""
     before: list[float] = []
     deadline: list[float] = []
 
     def moment(run: Path) -> bool:
-        config = run / "config.yaml"  # written when training begins
+        config = run / "config.yaml"  # written when training starts
         written = config.stat().st_mtime if config.exists() else 0.0
         if not before:
             before.append(written)
@@ -128,7 +128,7 @@ def at_a_random_time(seconds: float) -> Moment:
 
 
 def while_a_checkpoint_is_written() -> Moment:
-    """The nth time that a temporary file is seen among the checkpoints."""
+    """Return the moment when the nth temporary checkpoint file exists, for a random n."""
     wanted = random.randrange(1, 6)
     seen: set[str] = set()
     stale: list[set[str]] = []
@@ -136,7 +136,7 @@ def while_a_checkpoint_is_written() -> Moment:
     def moment(run: Path) -> bool:
         names = {path.name for path in (run / "checkpoints").glob(f"{UNFINISHED}*")}
         if not stale:
-            stale.append(names)  # of an attempt that was killed here
+            stale.append(names)  # left by an earlier attempt
         seen.update(names - stale[0])
         return len(seen) >= wanted
 
@@ -148,7 +148,7 @@ def never(run: Path) -> bool:
 
 
 def difference(path: str, ours: Any, theirs: Any) -> str | None:
-    """The path of the first entry that differs bit by bit; None if there is none."""
+    """Return the path of the first entry that is not bit-identical, or None."""
     if isinstance(ours, torch.Tensor):
         same = ours.dtype == theirs.dtype and torch.equal(ours, theirs)
         return None if same else path
@@ -188,14 +188,14 @@ def differences(whole: Path, parts: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how often to kill, over as many runs as it takes")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills, over as many runs as necessary")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--keep", type=Path, help="where to put both runs if they differ")
-    parser.add_argument("words", nargs="*", help="more words for `cyclestyle fit`")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
+    parser.add_argument("--keep", type=Path, help="folder to copy both runs to if they differ")
+    parser.add_argument("words", nargs="*", help="more arguments of `cyclestyle fit`")
     options = parser.parse_args()
     os.chdir(Path(__file__).resolve().parents[1])
     random.seed(options.seed)
@@ -204,7 +204,7 @@ def main() -> int:
 
 
 def compare(options: argparse.Namespace, folder: Path) -> int:
-    """Run once in peace, and then killed again and again."""
+    """Run once without interruption, then with kills, and compare the results."""
     data, whole, parts = folder / "data", folder / "whole", folder / "parts"
     attempt(["sample-data", str(data), "--train=11", "--test=4", "--size=32"], folder / "log", 1, never, folder)
     begun = time.monotonic()

@@ -1,7 +1,7 @@
-"""Reads the options of a command from its `--help`, and fills in the tables of docs/configuration.md.
+"""Generates the tables of settings in docs/configuration.md from the `--help` of the commands.
 
-`mkdocs.yml` names this file as a hook. A line `<!-- settings of NAME -->` in a page becomes the tables of the settings
-of configs/NAME.yaml: the defaults are those of the config, the meanings those of the help.
+`mkdocs.yml` uses this file as a hook. A line `<!-- settings of NAME -->` in a page is replaced by tables of the
+settings of configs/NAME.yaml, with the defaults of the config and the descriptions of the help.
 """
 
 import io
@@ -21,7 +21,7 @@ from cyclestyle.cli import main
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MARKER = re.compile(r"^<!-- settings of (\w+) -->$", re.MULTILINE)
 
-LIGHTNING = ("trainer", "best")  # groups whose help is Lightning's; its first sentence is enough
+LIGHTNING = ("trainer", "best")  # groups with the help of Lightning, of which only the first sentence is used
 OWN_WORDS = {
     "seed_everything": "seed of all random numbers",
     "trainer.max_epochs": "epochs to train for",
@@ -33,9 +33,9 @@ OWN_WORDS = {
 
 @cache
 def options(*words: str) -> dict[str, str]:
-    """Return the help of every option that `cyclestyle WORDS --help` lists, by the option's name without dashes.
+    """Return the help of every option that `cyclestyle WORDS --help` lists, by the name of the option without dashes.
 
-    Words that end in `.help=CLASS` ask for the options of a class, as `cyclestyle fit --model.help=CycleGAN` does.
+    A word that ends in `.help=CLASS` selects the options of a class, as in `cyclestyle fit --model.help=CycleGAN`.
     """
     asks = ".help=" in words[-1]
     output = io.StringIO()
@@ -60,7 +60,7 @@ def options(*words: str) -> dict[str, str]:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace the markers of a page by tables; MkDocs calls this."""
+    """Replace the markers of a page by tables. MkDocs calls this function."""
     return MARKER.sub(lambda match: "\n\n".join(_tables(match[1])), markdown)
 
 
@@ -79,7 +79,7 @@ def _tables(name: str) -> Iterator[str]:
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every setting of a config under its name on the command line, with its value."""
+    """Yield the command line name and the value of every setting of a config."""
     for group, value in config.items():
         if not isinstance(value, dict):
             yield group, value

@@ -1,4 +1,4 @@
-"""What happens beside training: checkpoints, grids, progress, speed, loggers, and the images of `predict`."""
+"""Callbacks and loggers: checkpoints, evaluation, image grids, progress, speed, and the output of `predict`."""
 
 from cyclestyle.callbacks.alarms import Alarms
 from cyclestyle.callbacks.ema import EMAGenerators

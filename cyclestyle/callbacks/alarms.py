@@ -1,4 +1,4 @@
-"""Warnings when a run goes wrong."""
+"""Warnings about common failures of training."""
 
 import statistics
 import sys
@@ -14,32 +14,32 @@ from cyclestyle.metrics.health import diversity, duplicate_share, luminance_corr
 from cyclestyle.tasks.base import DOMAINS, as_task
 
 WINDOW = 100  # steps between two checks of losses and gradients
-IDENTITY = 0.02  # mean absolute change, in [0, 2], below which a translation is its input
-COLLAPSE = 0.2  # diversity of fakes relative to the target domain's
-INVERSION = -0.3  # correlation of luminance
-SATURATED = 0.01  # mean loss of a discriminator that separates real from fake perfectly
-EXPLODED, VANISHED = 1e3, 1e-8  # gradient norm, relative to its median so far, and absolute
-DUPLICATES = 0.5  # share of a domain's images that repeat an earlier one
-MAX_COMPARED = 200  # images of a domain that are compared for duplicates
+IDENTITY = 0.02  # mean absolute change, in [0, 2], below which a generator counts as the identity
+COLLAPSE = 0.2  # diversity of translations relative to that of the target domain
+INVERSION = -0.3  # luminance correlation below which light and dark count as inverted
+SATURATED = 0.01  # mean loss below which a discriminator counts as perfect
+EXPLODED, VANISHED = 1e3, 1e-8  # gradient norm: relative to its median so far, and absolute
+DUPLICATES = 0.5  # share of the images of a domain that are duplicates
+MAX_COMPARED = 200  # maximum number of images per domain that are checked for duplicates
 
 
 class Alarms(pl.Callback):
-    """Warns once of each problem: on standard error, in `<run>/alarms.txt`, and as an alert where the logger has them.
+    """Warns once about each problem: on standard error, in `<run>/alarms.txt`, and as an alert of W&B.
 
     | alarm | when |
     |---|---|
     | identity | a generator returns its input |
-    | collapse | translations of different images look the same: the input is ignored |
-    | inversion | light and dark are swapped |
-    | saturation | a discriminator separates real from fake perfectly, so that the generator learns nothing from it |
+    | collapse | translations of different images are nearly the same |
+    | inversion | light and dark are inverted |
+    | saturation | a discriminator separates real and fake images perfectly and gives no useful gradient |
     | gradients | the gradients of a parameter group explode or vanish |
-    | duplicates | a domain's images are mostly copies of each other |
+    | duplicates | most images of a domain are copies of each other |
 
-    Translations are checked in the directions of the task, losses for its discriminators, gradients for every task.
+    Translations are checked in the directions of the task, losses of its discriminators, and gradients of every task.
 
     Args:
-        after_steps: steps before translations and losses are checked for the first time.
-        enabled: whether to check anything.
+        after_steps: number of steps before the first check of translations and losses.
+        enabled: whether to run the checks.
     """
 
     def __init__(self, after_steps: int = 500, enabled: bool = True) -> None:
@@ -48,7 +48,7 @@ class Alarms(pl.Callback):
         self.raised: dict[str, str] = {}
         self._losses: list[dict[str, Tensor]] = []
         self._norms: dict[str, list[float]] = {}
-        self._thumbs: dict[str, list[Tensor]] = {}
+        self._thumbnails: dict[str, list[Tensor]] = {}
         self._changes: dict[str, list[Tensor]] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -70,7 +70,7 @@ class Alarms(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check the losses of the discriminators over the last steps, which waits for the device once."""
+        """Check the mean discriminator losses of the last `WINDOW` steps, with one synchronisation of the device."""
         discriminators = as_task(pl_module).discriminators
         if not self.enabled or trainer.global_step < self.after_steps or not discriminators:
             return
@@ -92,27 +92,27 @@ class Alarms(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Check the gradients of each parameter group that has any, every `WINDOW` steps."""
+        """Check the gradient norm of each parameter group every `WINDOW` steps."""
         if not self.enabled or trainer.global_step % WINDOW:
             return
         for group in optimizer.param_groups:
             gradients = [p.grad.norm() for p in group["params"] if p.grad is not None]
             if not gradients:
-                continue  # this step is of another group
+                continue  # another parameter group is updated in this step
             norm = torch.stack(gradients).norm().item()
-            norms = self._norms.setdefault(group["name"], [])
+            earlier = self._norms.setdefault(group["name"], [])
             if norm < VANISHED:
                 text = f"the gradients of the {group['name']} vanish (norm {norm:.2g}); they learn nothing"
                 self._raise(trainer, f"gradients of {group['name']}", text)
-            elif norms and norm > EXPLODED * statistics.median(norms):
-                usual = f"{statistics.median(norms):.2g} usually"
+            elif earlier and norm > EXPLODED * statistics.median(earlier):
+                usual = f"{statistics.median(earlier):.2g} usually"
                 text = f"the gradients of the {group['name']} explode (norm {norm:.2g}, {usual})"
                 self._raise(trainer, f"gradients of {group['name']}", f"{text}; set trainer.gradient_clip_val")
-            norms.append(norm)
+            earlier.append(norm)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset what is kept of the images."""
-        self._thumbs, self._changes = {}, {}
+        """Reset the statistics of the images."""
+        self._thumbnails, self._changes = {}, {}
 
     def on_validation_batch_end(
         self,
@@ -123,21 +123,21 @@ class Alarms(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep small versions of the images, and how much translations differ from their inputs."""
+        """Store thumbnails of the images, and the mean change from inputs to translations."""
         if not self.enabled or trainer.sanity_checking or trainer.global_step < self.after_steps:
             return
         images = {name: as_rgb(image.float()) for name, image in outputs.items()}
         for direction in as_task(pl_module).directions:
             source, target = DOMAINS[direction]
             real, fake = images[f"real_{source}"], images[f"fake_{target}"]
-            self._thumbs.setdefault(f"{direction} real", []).append(thumbnails(real))
-            self._thumbs.setdefault(f"{direction} fake", []).append(thumbnails(fake))
-            self._thumbs.setdefault(f"{direction} target", []).append(thumbnails(as_rgb(batch[target].float())))
+            self._thumbnails.setdefault(f"{direction} real", []).append(thumbnails(real))
+            self._thumbnails.setdefault(f"{direction} fake", []).append(thumbnails(fake))
+            self._thumbnails.setdefault(f"{direction} target", []).append(thumbnails(as_rgb(batch[target].float())))
             self._changes.setdefault(direction, []).append((fake - real).abs().mean())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the translations."""
-        thumbs = {name: torch.cat(batches) for name, batches in self._thumbs.items()}
+        thumbs = {name: torch.cat(batches) for name, batches in self._thumbnails.items()}
         for direction, changes in self._changes.items():
             target = direction[-1]
             reals, fakes = thumbs[f"{direction} real"], thumbs[f"{direction} fake"]
@@ -145,17 +145,18 @@ class Alarms(pl.Callback):
             if change < IDENTITY:
                 text = f"the translation {direction} returns its input (mean change {change:.2g})"
                 self._raise(trainer, f"identity {direction}", f"{text}; lower the identity or cycle weights")
-            spread, usual = diversity(fakes), diversity(thumbs[f"{direction} target"])
-            if len(fakes) > 1 and spread < COLLAPSE * usual:
+            fake_diversity, target_diversity = diversity(fakes), diversity(thumbs[f"{direction} target"])
+            if len(fakes) > 1 and fake_diversity < COLLAPSE * target_diversity:
+                ratio = fake_diversity / target_diversity
                 self._raise(
                     trainer,
                     f"collapse {direction}",
-                    f"the translation {direction} ignores its input: its images are {spread / usual:.0%} as diverse as "
+                    f"the translation {direction} ignores its input: its images are {ratio:.0%} as diverse as "
                     f"those of domain {target}; raise the cycle weights, or start again with another seed",
                 )
-            tone = luminance_correlation(reals, fakes).mean().item()
-            if tone < INVERSION:
-                text = f"the translation {direction} swaps light and dark (correlation {tone:.2f})"
+            correlation = luminance_correlation(reals, fakes).mean().item()
+            if correlation < INVERSION:
+                text = f"the translation {direction} swaps light and dark (correlation {correlation:.2f})"
                 self._raise(
                     trainer, f"inversion {direction}", f"{text}; raise the identity weight, or use another seed"
                 )
@@ -171,6 +172,6 @@ class Alarms(pl.Callback):
         with (Path(trainer.default_root_dir) / "alarms.txt").open("a") as file:
             file.write(line + "\n")
         for logger in trainer.loggers:
-            alert = getattr(logger.experiment, "alert", None)  # type: ignore[attr-defined]  # W&B has it
+            alert = getattr(logger.experiment, "alert", None)  # type: ignore[attr-defined]  # only W&B has alerts
             if alert is not None:
                 alert(title=kind, text=line)

@@ -1,4 +1,4 @@
-"""Stops a run when a loss or a weight is not finite, before a checkpoint stores it."""
+"""Stops a run with non-finite losses or weights before a checkpoint is written."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ class _Step(NamedTuple):
 
 
 class FiniteNumbers(pl.Callback):
-    """Raises `DivergedError` at NaN or infinity; the message names the loss, the step and the images.
+    """Raises `DivergedError` if a loss or a weight is NaN or infinite.
 
-    Losses are copied from the device every `every_n_steps`, so that training does not wait for each of them. The
-    losses of the steps in between are kept, and the message names the first one that is not finite. Losses and weights
-    are also checked before every checkpoint.
+    The message contains the loss, the step and the images. The losses of `every_n_steps` steps are checked together,
+    to avoid a synchronisation of the device in each step; the message is about the first step with a non-finite loss.
+    Losses and weights are also checked before every checkpoint.
 
     Args:
         every_n_steps: steps between two checks; 0 turns the checks off.
@@ -33,7 +33,7 @@ class FiniteNumbers(pl.Callback):
             raise ValueError(f"every_n_steps must be 0 or more, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self._steps: list[_Step] = []
-        self._number = 0  # of the current step, as loggers count
+        self._number = 0  # number of the current step in the logs
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -50,7 +50,7 @@ class FiniteNumbers(pl.Callback):
         paths = [path for key in batch if key.startswith("paths") for path in batch[key]]
         self._steps.append(_Step(self._number, trainer.current_epoch, outputs["losses"], paths))
         due = len(self._steps) >= self.every_n_steps
-        if due or pl_module.device.type == "cpu":  # the CPU has no queue to wait for
+        if due or pl_module.device.type == "cpu":  # a check on the CPU needs no synchronisation
             self._check()
 
     def on_save_checkpoint(
@@ -61,11 +61,11 @@ class FiniteNumbers(pl.Callback):
             return
         self._check()
         names = list(checkpoint["state_dict"])
-        bad = _not_finite([checkpoint["state_dict"][name] for name in names])
-        if any(bad):
+        non_finite = _not_finite([checkpoint["state_dict"][name] for name in names])
+        if any(non_finite):
             raise DivergedError(
-                f"weights are not finite at step {trainer.global_step}, {names[bad.index(True)]} for one; "
-                f"no checkpoint is written, the last one is intact. {REMEDY}"
+                f"weights are not finite at step {trainer.global_step}, for example {names[non_finite.index(True)]}; "
+                f"no checkpoint is written, and the last one is intact. {REMEDY}"
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,22 +74,22 @@ class FiniteNumbers(pl.Callback):
 
     def _check(self) -> None:
         steps, self._steps = self._steps, []
-        bad = iter(_not_finite([loss for step in steps for loss in step.losses.values()]))
+        non_finite = iter(_not_finite([loss for step in steps for loss in step.losses.values()]))
         for step in steps:
-            named = [f"train/{name}" for name, is_bad in zip(step.losses, bad, strict=False) if is_bad]
-            if named:
+            names = [f"train/{name}" for name, is_bad in zip(step.losses, non_finite, strict=False) if is_bad]
+            if names:
                 images = f", on {', '.join(step.paths)}" if step.paths else ""
                 raise DivergedError(
-                    f"{', '.join(named)} not finite at step {step.number} of epoch {step.epoch}{images}; "
-                    f"the last checkpoint is from before. {REMEDY}"
+                    f"{', '.join(names)} not finite at step {step.number} of epoch {step.epoch}{images}; "
+                    f"the last checkpoint was written before that step. {REMEDY}"
                 )
 
 
-REMEDY = "Look at these images, lower model.lr, or train with trainer.precision 32-true; --ckpt_path last goes on"
+REMEDY = "Check these images, lower model.lr, or set trainer.precision 32-true; resume with --ckpt_path last"
 
 
 def _not_finite(tensors: Sequence[Tensor]) -> list[bool]:
-    """Return which tensors hold NaN or infinity, with one copy from the device."""
+    """Return for each tensor whether it contains NaN or infinity, with one copy from the device."""
     if not tensors:
         return []
     return (~torch.stack([torch.isfinite(tensor).all() for tensor in tensors])).tolist()

@@ -1,4 +1,4 @@
-"""The checkpoint that a run resumes from, and stops that save it."""
+"""Checkpoints to resume from, also written when a signal stops the run."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -21,18 +21,18 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`, and the checkpoint before it as `previous.ckpt`, in case the disk damages the newer one.
+    """Writes `last.ckpt`, and keeps the checkpoint before it as `previous.ckpt` in case the newer one is damaged.
 
-    A checkpoint is taken between two steps, after the first one has been logged, or at the end of an epoch; never
-    while gradients accumulate or a validation is due. A run that resumes from it therefore repeats and skips nothing.
+    A checkpoint is written between two steps, after the first one has been logged, or at the end of an epoch. It is
+    never written while gradients accumulate or a validation is due, so a resumed run neither repeats nor skips a step.
 
-    After Ctrl-C, SIGTERM or the signal of SLURM the current step or validation batch ends, a checkpoint is saved, and
-    `StoppedError` is raised. A validation that was interrupted is repeated when the run resumes.
+    After Ctrl-C, SIGTERM or the signal of SLURM, the current step or validation batch is completed, a checkpoint is
+    written, and `StoppedError` is raised. A resumed run repeats an interrupted validation from its start.
 
     Args:
-        dirpath: folder of checkpoints; the command line sets the one of the run.
-        every_n_train_steps: optimiser steps between two checkpoints, besides those at the end of epochs; 0 for none.
-        every_n_epochs: epochs between two checkpoints; 0 for none. The end of the run is always saved.
+        dirpath: folder of the checkpoints; the command line sets `<run>/checkpoints`.
+        every_n_train_steps: optimiser steps between two checkpoints within an epoch; 0 for none.
+        every_n_epochs: epochs between two checkpoints; 0 for none. The last one is always written.
     """
 
     def __init__(self, dirpath: str | None = None, *, every_n_train_steps: int = 0, every_n_epochs: int = 1) -> None:
@@ -46,10 +46,10 @@ class LastCheckpoint(Checkpoint):
         self.every_n_epochs = every_n_epochs
         self._signals = StopSignals()
         self._due = False  # a checkpoint is due
-        self._stop = False  # and the run stops after it
-        self._step = -1  # optimiser steps done when the last batch ended
+        self._stop = False  # the run stops after the next checkpoint
+        self._step = -1  # number of optimiser steps at the end of the last batch
         self._stepped = False  # the last batch ended with an optimiser step
-        self._between_steps = False  # and neither validation nor the end of the epoch followed
+        self._between_steps = False  # and was followed by neither a validation nor the end of the epoch
 
     @property
     def last(self) -> Path:
@@ -57,12 +57,12 @@ class LastCheckpoint(Checkpoint):
         return Path(self.dirpath or ".") / LAST
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Set the folder if none is given."""
+        """Set the default of `dirpath`."""
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Catch signals, and remove temporary files of a run that was killed."""
+        """Install the signal handlers, and remove temporary files of a run that was killed."""
         if trainer.is_global_zero:
             remove_unfinished(self.last.parent)
         self._step = trainer.global_step
@@ -71,7 +71,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save between two steps, if a checkpoint is due."""
+        """Write a checkpoint between two steps if one is due."""
         if (self._due or self._stop) and self._between_steps:
             with _before_this_batch(trainer):
                 self._save(trainer)
@@ -98,20 +98,20 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop within a validation, which may take long."""
+        """Stop within a validation, because the whole validation may take long."""
         if trainer.sanity_checking:
             return
         self._stop = self._stop or self._signals.agreed(trainer)
-        if self._stop and self._stepped:  # else gradients would be lost
+        if self._stop and self._stepped:  # otherwise accumulated gradients would be lost
             with _before_this_validation(trainer):
                 self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take no checkpoint here: Lightning would count a step twice after a validation within an epoch."""
+        """Write no checkpoint before the next step: Lightning would count a step twice after this validation."""
         self._between_steps = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save at the end of a complete epoch."""
+        """Write a checkpoint at the end of a complete epoch if one is due."""
         if not trainer.is_last_batch:
             return
         epochs = trainer.current_epoch + 1
@@ -130,19 +130,19 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
-            _keep(self.last)
+            _link_previous(self.last)
         trainer.save_checkpoint(self.last, weights_only=False)  # every process must call this
         self._due = False
         if self._stop:
-            self._leave(trainer)
+            self._raise_stopped(trainer)
 
-    def _leave(self, trainer: pl.Trainer) -> None:
+    def _raise_stopped(self, trainer: pl.Trainer) -> None:
         received = self._signals.received
         name = "another process" if received is None else received.name
         if trainer.is_global_zero:
             self._signals.requeue()
         raise StoppedError(
-            f"stopped by {name} at step {trainer.global_step}; the same command with --ckpt_path last goes on"
+            f"stopped by {name} at step {trainer.global_step}; resume with the same command and --ckpt_path last"
             if trainer.is_global_zero
             else "",  # one process prints the message
             status=128 + (received or 0),
@@ -166,13 +166,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint.
 
         Raises:
-            CheckpointError: it is damaged, or holds more than tensors and plain values.
+            CheckpointError: the file is damaged, or contains objects other than tensors and plain values.
         """
         return upgrade(read_checkpoint(Path(path)))
 
 
-def _keep(last: Path) -> None:
-    """Link the newest checkpoint to `previous.ckpt`, so that it stays when a newer one replaces it."""
+def _link_previous(last: Path) -> None:
+    """Create `previous.ckpt` as a hard link to `last.ckpt`, before a newer checkpoint replaces the latter."""
     if not last.exists():
         return
     linked = last.with_name(f"{UNFINISHED}{PREVIOUS}")
@@ -185,22 +185,22 @@ def _keep(last: Path) -> None:
 
 
 def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
-    """Return `last.ckpt`, or `previous.ckpt` if the former is missing or damaged, and report the damage.
+    """Return `last.ckpt`, or `previous.ckpt` if the former is missing or damaged; a damaged file is reported.
 
     Returns:
-        None if there is neither.
+        The path, or None if neither file exists.
 
     Raises:
-        CheckpointError: the last of them is damaged.
+        CheckpointError: all existing files are damaged.
     """
-    present = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
-    for number, path in enumerate(present, start=1):
+    existing = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    for number, path in enumerate(existing, start=1):
         try:
             read_checkpoint(path)
         except CheckpointError as error:
-            if number == len(present):
+            if number == len(existing):
                 raise
-            report(f"{error}; going on from {present[number]}")
+            report(f"{error}; resuming from {existing[number]}")
         else:
             return path
     return None
@@ -208,7 +208,7 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
 
 @contextmanager
 def _before_this_batch(trainer: pl.Trainer) -> Iterator[None]:
-    """Count the next batch as not yet fetched, as Lightning does right after the previous one."""
+    """Set the batch counters of Lightning to their values before the next batch was fetched."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     for counter in (progress.total, progress.current):
         counter.ready -= 1
@@ -221,7 +221,7 @@ def _before_this_batch(trainer: pl.Trainer) -> Iterator[None]:
 
 @contextmanager
 def _before_this_validation(trainer: pl.Trainer) -> Iterator[None]:
-    """Count only the first batch of the current validation, so that Lightning repeats it."""
+    """Set the batch counters of Lightning to the first validation batch, so that a resumed run repeats all batches."""
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     counters = (progress.total, progress.current)
     before = [asdict(counter) for counter in counters]

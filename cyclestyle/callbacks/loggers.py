@@ -1,4 +1,4 @@
-"""Loggers that continue where an interrupted run stopped."""
+"""Loggers that continue the log of an interrupted run."""
 
 import csv
 import io
@@ -22,9 +22,9 @@ from cyclestyle.files import atomic_write, remove_unfinished, write_file
 
 
 class CSVLogger(loggers.CSVLogger):
-    """Writes `<save_dir>/metrics.csv`; a resumed run continues the same file.
+    """Writes `<save_dir>/metrics.csv`; a resumed run appends to the same file.
 
-    Rows of steps after the checkpoint, which the resumed run repeats, are replaced by the new rows.
+    A resumed run replaces the rows of the steps after its checkpoint.
 
     Args:
         save_dir: a folder; the command line sets the folder of the run.
@@ -38,7 +38,7 @@ class CSVLogger(loggers.CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "_ContinuingWriter":
-        """Return the object that writes the file."""
+        """Return the writer of the file."""
         if self._writer is None:
             self._writer = _ContinuingWriter(self.log_dir)
         return self._writer
@@ -58,7 +58,7 @@ class CSVLogger(loggers.CSVLogger):
 
 
 class _ContinuingWriter(csv_logs.ExperimentWriter):
-    """The writer of Lightning, except that it continues an existing file and writes it atomically."""
+    """A writer that, unlike that of Lightning, continues an existing file and rewrites it atomically."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -69,12 +69,13 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
             self.metrics_keys = list(self._rows()[1])
 
     def _check_log_dir_exists(self) -> None:
-        """Do nothing; Lightning deletes an existing file here."""
+        """Override the deletion of an existing file by Lightning."""
 
     def continue_at(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Before the first new row, remove the earlier rows that it and the following ones repeat.
+        """Before the first new row, remove the rows of the steps that the resumed run repeats.
 
-        A run that was stopped in a validation begins with its row, which stands after the training's of that step.
+        A row of the same step is kept if it has none of the new columns: after a stop within a validation, the first
+        new row is that of the validation, and the training row of the same step precedes it.
         """
         if self._continued:
             return
@@ -88,11 +89,11 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
         self._write(takewhile(is_earlier, self._rows()[0]))
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Write the file atomically; Lightning loses it if the process is killed here."""
+        """Rewrite the file atomically; Lightning loses it if the process is killed meanwhile."""
         self._write(self._rows()[0])
 
     def _rows(self) -> tuple[list[dict[str, str]], Sequence[str]]:
-        """The rows and the header, without an incomplete last row."""
+        """Return the rows and the header, without an incomplete last row."""
         text = self._path.read_text()
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         return list(reader), reader.fieldnames or []
@@ -107,11 +108,12 @@ class _ContinuingWriter(csv_logs.ExperimentWriter):
 
 
 def rename_columns(file: Path, names: Mapping[str, str]) -> None:
-    """Rename the columns of a log that an earlier version has begun; the log of this version is left alone.
+    """Rename the columns of a log written by an earlier version. A log of this version is not changed.
 
     Args:
-        file: a CSV file, or nothing.
-        names: old names and new ones. Some may be both, so a file is old if it has a name that is only an old one.
+        file: a CSV file, which may not exist.
+        names: new name of each old name. A name can be both old and new, so a file counts as old only if it has a name
+            that is not among the new ones.
     """
     if not file.is_file():
         return
@@ -153,12 +155,12 @@ class WandbLogger(loggers.WandbLogger):
         entity: str | None = None,
     ) -> None:
         folder = Path(save_dir or ".")
-        folder.mkdir(parents=True, exist_ok=True)  # W&B falls back to a temporary folder where this is missing
+        folder.mkdir(parents=True, exist_ok=True)  # W&B uses a temporary folder if this one is missing
         super().__init__(
             name=name,
             save_dir=str(folder),
             offline=offline,
-            id=id or _remembered_id(folder / "wandb_run_id.txt") or None,
+            id=id or _stored_id(folder / "wandb_run_id.txt") or None,
             project=project,
             log_model=log_model,
             tags=tags,
@@ -169,7 +171,7 @@ class WandbLogger(loggers.WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run; offline where W&B does not answer."""
+        """Return the W&B run; it is offline if W&B cannot be reached."""
         import wandb
 
         try:
@@ -181,7 +183,7 @@ class WandbLogger(loggers.WandbLogger):
                 f"{Path(str(self.save_dir)) / 'wandb'} instead, for `wandb sync`",
                 file=sys.stderr,
             )
-            wandb.teardown()  # the failed attempt keeps the id to itself
+            wandb.teardown()  # release the run id of the failed attempt
             self._offline, self._wandb_init["mode"] = True, "offline"
             return super().experiment
 
@@ -196,32 +198,32 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_report(self, path: Path) -> None:
-        """Show a page of results in the run."""
+        """Log an HTML page of results."""
         import wandb
 
-        self.log_metrics({"report": wandb.Html(path.read_text())})  # type: ignore[dict-item]  # W&B takes more than numbers
+        self.log_metrics({"report": wandb.Html(path.read_text())})  # type: ignore[dict-item]  # W&B also accepts media
 
 
-def _remembered_id(path: Path) -> str:
-    """Return the id in the file, which is created if it does not exist."""
+def _stored_id(path: Path) -> str:
+    """Return the id stored in a file. A file that does not exist is created with a new id."""
     if not path.exists():
-        _write_first(path, uuid4().hex[:8])
+        _write_on_rank_zero(path, uuid4().hex[:8])
     return path.read_text().strip() if path.exists() else ""
 
 
 @rank_zero_only
-def _write_first(path: Path, text: str) -> None:
-    """Write the file in the first process, the only one that tracks the run."""
+def _write_on_rank_zero(path: Path, text: str) -> None:
+    """Write the file in the process of rank 0, the only one that tracks the run."""
     path.write_text(text + "\n")
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the whole config to `<run>/config.yaml`, and to every logger that keeps hyperparameters."""
+    """Writes the complete config to `<run>/config.yaml`, and logs it as hyperparameters."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the config of a training run without its own paths, so that it can be used for another run.
+        """Write the config without the paths of this run, so that it can be used for another run.
 
-        `test` and `validate` leave the config of the run as it is.
+        `test` and `validate` do not write a config.
         """
         if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it
             return
@@ -236,7 +238,7 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hand the config to the loggers."""
+        """Log the config as hyperparameters."""
         if stage == "fit":
             for logger in trainer.loggers:
                 if not isinstance(logger, CSVLogger):  # config.yaml is in the same folder

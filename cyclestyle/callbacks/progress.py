@@ -1,4 +1,4 @@
-"""The progress bar."""
+"""Progress bars."""
 
 import time
 from typing import Any
@@ -12,10 +12,10 @@ from cyclestyle.tasks.base import as_task
 
 
 class ProgressBar(TQDMProgressBar):
-    """Losses, speed, and the time left of the epoch; beside them the time left of the whole run.
+    """Progress bar of an epoch with the losses, the speed and the remaining time of the epoch and of the run.
 
     Args:
-        refresh_rate: steps between two updates; each reads the losses back from the device.
+        refresh_rate: steps between two updates, each of which copies the losses from the device.
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
@@ -28,14 +28,14 @@ class ProgressBar(TQDMProgressBar):
         self._start = time.monotonic(), trainer.global_step
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return the losses of the bar without the version of the logger, and the time left."""
+        """Return the losses and the remaining time of the run, without the version of the logger."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        named = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
-        left = self._seconds_left(trainer)
-        return named if left is None else {**named, "left": _clock(left)}
+        renamed = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
+        seconds = self._remaining_seconds(trainer)
+        return renamed if seconds is None else {**renamed, "left": _format_time(seconds)}
 
-    def _seconds_left(self, trainer: pl.Trainer) -> float | None:
+    def _remaining_seconds(self, trainer: pl.Trainer) -> float | None:
         if self._start is None or not trainer.training:
             return None
         total = trainer.estimated_stepping_batches
@@ -43,27 +43,27 @@ class ProgressBar(TQDMProgressBar):
         return None if steps == 0 or total == float("inf") else seconds / steps * (total - trainer.global_step)
 
 
-def _clock(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     minutes, seconds = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 class OptimisationProgress(pl.Callback):
-    """Shows the progress and the losses of an image that is optimised.
+    """Progress bar with the losses of an image optimisation.
 
     Args:
-        enabled: whether to show anything.
+        enabled: whether to show the bar.
     """
 
-    EVERY = 10  # evaluations between two updates of the losses, which wait for the device
+    EVERY = 10  # evaluations between two updates of the losses, each of which synchronises the device
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self._bar: tqdm[Any] | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Register for the evaluations of the task."""
+        """Register a function that the task calls after each evaluation of the losses."""
         if self.enabled and trainer.is_global_zero:
             as_task(pl_module).on_evaluation = self._show
 

@@ -17,13 +17,13 @@ GAP = 2  # pixels between images
 
 
 class SampleGrid(pl.Callback):
-    """Every N steps, writes a grid of what `Task.sample` returns for fixed test images.
+    """Writes a grid of the outputs of `Task.sample` for fixed test images every N steps.
 
-    A column is an image, a row one of the outputs of `sample`. The grid is written to `<run>/grids/step_00001000.png`
-    and to every logger that takes images. Without a test split the images are those of the first training batches.
+    Each column is one image, each row one output of `sample`. The grid is written to `<run>/grids/step_00001000.png`
+    and to every logger that supports images. Without a test split, images of the first training batches are used.
 
     Args:
-        every_n_steps: steps between two grids; the end of training also gets one. 0 turns grids off.
+        every_n_steps: steps between two grids; one more is written at the end of training. 0 disables grids.
         images: number of columns.
     """
 
@@ -36,7 +36,7 @@ class SampleGrid(pl.Callback):
         self._last_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose the images."""
+        """Select the images."""
         if trainer.is_global_zero:
             remove_unfinished(Path(trainer.default_root_dir) / "grids")
         if trainer.is_global_zero and self.every_n_steps and trainer.val_dataloaders is not None:
@@ -47,7 +47,7 @@ class SampleGrid(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw a grid if one is due."""
+        """Write a grid if one is due."""
         if not self.every_n_steps or not trainer.is_global_zero:
             return
         if trainer.val_dataloaders is None and len(self._samples) < self.images:
@@ -56,18 +56,20 @@ class SampleGrid(pl.Callback):
             self._draw(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last grid before the last checkpoint is written: a run that resumes from it takes no more steps."""
+        """Write the last grid before the last checkpoint, because a run resumed from it has no further step."""
         if self.every_n_steps and trainer.is_global_zero and trainer.current_epoch + 1 == trainer.max_epochs:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last grid of a run that ended before its last epoch."""
+        """Write the last grid of a run that stopped before its last epoch."""
         if self.every_n_steps and trainer.is_global_zero:
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         step = trainer.global_step
-        if step == self._last_step or not self._samples:  # several batches share a step under accumulation
+        if (
+            step == self._last_step or not self._samples
+        ):  # with gradient accumulation, several batches have the same step
             return
         self._last_step = step
         samples = self._outputs(pl_module)
@@ -75,14 +77,14 @@ class SampleGrid(pl.Callback):
         name = f"step_{step:08d}.png"
         write_image(grid, Path(trainer.default_root_dir) / "grids" / name)
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):  # W&B, MLflow and Neptune share this call
+            if hasattr(logger, "log_image"):  # W&B, MLflow and Neptune
                 logger.log_image(key="samples", images=[grid], step=step, caption=[f"step {step}"])
             if isinstance(logger, WandbLogger):
                 rows = [{name: to_image(torch.nan_to_num(cell)) for name, cell in row.items()} for row in samples]
                 logger.log_samples(step, rows)
 
     def _outputs(self, pl_module: pl.LightningModule) -> list[dict[str, Tensor]]:
-        """The outputs of the task for each image, by name, as `(3, H, W)` in [-1, 1]."""
+        """Return the outputs of the task for each image, by name, as `(3, H, W)` in [-1, 1]."""
         was_training = pl_module.training
         pl_module.eval()
         try:
@@ -99,12 +101,12 @@ class SampleGrid(pl.Callback):
 
 
 def _first(batch: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a batch, cut to their first image, on the CPU."""
+    """Return the first image of each tensor of a batch, on the CPU."""
     return {name: value[:1].cpu() for name, value in batch.items() if isinstance(value, Tensor)}
 
 
 def _grid(samples: Sequence[dict[str, Tensor]]) -> Tensor:
-    """One image `(3, height, width)` in [-1, 1], with a column for each sample."""
+    """Return one image `(3, height, width)` in [-1, 1] with a column for each sample."""
     columns = [_column(sample) for sample in samples]
     height = max(column.shape[1] for column in columns)
     padded = [torch.nn.functional.pad(c, (0, GAP, 0, height - c.shape[1]), value=1.0) for c in columns]

@@ -1,4 +1,4 @@
-"""Signals that stop a run: Ctrl-C, SIGTERM, and the warning of SLURM before it ends a job."""
+"""Handling of the signals that stop a run: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1 from SLURM."""
 
 import os
 import shutil
@@ -10,50 +10,54 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-AGREE_EVERY = 10  # steps between two exchanges with the other processes, because each waits for the device
+AGREE_EVERY = 10  # calls between two reductions over all processes, each of which synchronises the device
 
 
 class StopSignals:
     """Stores a stop signal until all processes can stop at the same step.
 
-    A second signal is not caught: it stops the process at once. SIGUSR1 from SLURM (`#SBATCH --signal=USR1@60`) also
-    puts the job back into the queue.
+    A second signal is not caught and stops the process immediately. SIGUSR1 from SLURM (`#SBATCH --signal=USR1@60`)
+    also requeues the job.
 
     Attributes:
-        received: the signal that this process received; None if there was none.
+        received: the signal that this process received, or None.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._replaced: dict[signal.Signals, Any] = {}
-        self._asked = 0
+        self._previous_handlers: dict[signal.Signals, Any] = {}
+        self._calls = 0
 
     def install(self) -> None:
-        """Catch the signals; do nothing outside the main thread, where Python does not allow it."""
+        """Install the signal handlers. Outside the main thread this has no effect, because Python does not allow it."""
         if threading.current_thread() is not threading.main_thread():
             return
         signals = [signal.SIGINT, signal.SIGTERM]
         if "SLURM_JOB_ID" in os.environ:
             signals.append(signal.SIGUSR1)
-        self._replaced = {number: signal.signal(number, self._remember) for number in signals}
+        self._previous_handlers = {number: signal.signal(number, self._store) for number in signals}
 
     def restore(self) -> None:
         """Restore the previous signal handlers."""
-        for number, handler in self._replaced.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._replaced = {}
+        self._previous_handlers = {}
 
     def agreed(self, trainer: pl.Trainer) -> bool:
-        """Return whether all processes stop now. One signal is enough; every process must call this equally often."""
+        """Return whether any process received a signal.
+
+        With several processes this is checked in every `AGREE_EVERY`th call, and is False in the others. All processes
+        must call it the same number of times.
+        """
         if trainer.world_size == 1:
             return self.received is not None
-        self._asked += 1
-        if self._asked % AGREE_EVERY:
+        self._calls += 1
+        if self._calls % AGREE_EVERY:
             return False
         return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
 
     def requeue(self) -> None:
-        """Put the SLURM job back into the queue if the signal of SLURM stopped the run."""
+        """Requeue the SLURM job if SIGUSR1 stopped the run."""
         if self.received is not signal.SIGUSR1 or shutil.which("scontrol") is None:
             return
         job = os.environ["SLURM_JOB_ID"]
@@ -61,6 +65,6 @@ class StopSignals:
             job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
         subprocess.run(["scontrol", "requeue", job], check=False)
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _store(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The learning rate and images per second."""
+"""Logging of the learning rate and the training speed."""
 
 import time
 from collections import deque
@@ -10,52 +10,52 @@ from cyclestyle.tasks.base import batch_size
 
 
 class Speed(pl.Callback):
-    """Logs `train/lr`, and as `train/images_per_second` how many pairs or photos all processes together train on.
+    """Logs `train/lr` and `train/images_per_second`, the number of image pairs or photos per second of all processes.
 
-    The rate is measured over the latest steps, without waiting for the device in between, and excludes validation.
-    Checkpoints store the seconds of all steps of the run, those before a resume included.
+    The speed is averaged over the last `window` steps, without synchronisation of the device, and excludes validation.
+    Checkpoints store the total duration of all steps, including those before a resume.
 
     Args:
-        window: steps to average over.
+        window: number of steps to average over.
     """
 
     def __init__(self, window: int = 50) -> None:
-        self._laps: deque[tuple[int, float]] = deque(maxlen=window)  # images and seconds of each step
-        self._start: float | None = None  # when the previous step ended; None after a pause
-        self._begun = 0.0
+        self._steps: deque[tuple[int, float]] = deque(maxlen=window)  # images and seconds of each step
+        self._previous_end: float | None = None  # time when the previous step ended; None after a validation
+        self._batch_start = 0.0
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return the duration of training so far."""
+        """Return the total duration of the steps."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue to count."""
+        """Restore the total duration."""
         self.seconds = state_dict.get("seconds", 0.0)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock of the first step."""
-        self._begun = time.perf_counter()
+        """Store the start time of the batch."""
+        self._batch_start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch."""
+        """Update the duration and the speed."""
         now = time.perf_counter()
-        self.seconds += now - (self._begun if self._start is None else self._start)
-        if self._start is not None:
-            self._laps.append((batch_size(batch) * trainer.world_size, now - self._start))
-            images, seconds = (sum(column) for column in zip(*self._laps, strict=True))
+        self.seconds += now - (self._batch_start if self._previous_end is None else self._previous_end)
+        if self._previous_end is not None:
+            self._steps.append((batch_size(batch) * trainer.world_size, now - self._previous_end))
+            images, seconds = (sum(column) for column in zip(*self._steps, strict=True))
             pl_module.log("train/images_per_second", images / seconds, batch_size=1)
-        self._start = now
+        self._previous_end = now
         pl_module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset the clock."""
-        self._start = None
+        """Exclude the pause before the next step."""
+        self._previous_end = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reset the clock."""
-        self._start = None
+        """Exclude the pause before the next step."""
+        self._previous_end = None

@@ -1,4 +1,4 @@
-"""Writes the images that `predict` makes."""
+"""Writing of the images of `predict`."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,11 +16,11 @@ MAX_PENDING = 32  # maximum number of images in memory that wait for the disk
 
 
 class ImageWriter(pl.Callback):
-    """Writes each image to its target path while the next ones are translated.
+    """Writes each image to its target path in background threads.
 
     Attributes:
-        written: number of images written; of all processes after prediction ends.
-        seconds: time of translation in this process, without reading and writing.
+        written: number of images written by this process; after the end of prediction, by all processes.
+        seconds: duration of translation in this process, without reading and writing.
         failures: error messages by file.
     """
 
@@ -28,20 +28,20 @@ class ImageWriter(pl.Callback):
         self.written = 0
         self.failures: dict[str, str] = {}
         self.seconds = 0.0
-        self._begun = 0.0
+        self._batch_start = 0.0
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._pending: list[tuple[str, Future[None]]] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Start the writing threads: encoders release the GIL."""
+        """Start the threads. Image encoders release the GIL."""
         self._pool = ThreadPoolExecutor(self._threads)
 
     def on_predict_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Start the clock."""
-        self._begun = time.perf_counter()
+        """Store the start time of the batch."""
+        self._batch_start = time.perf_counter()
 
     def on_predict_batch_end(
         self,
@@ -52,17 +52,17 @@ class ImageWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hand the images of a batch `(N, C, H, W)` to the threads."""
+        """Submit the images of a batch, `(N, C, H, W)`, to the threads."""
         self.failures |= batch["failures"]
-        images = outputs.float().cpu()  # waits for the device
-        self.seconds += time.perf_counter() - self._begun
+        images = outputs.float().cpu()  # synchronises the device
+        self.seconds += time.perf_counter() - self._batch_start
         for image, target in zip(images, batch["targets"], strict=True):
             assert self._pool is not None
             self._pending.append((target, self._pool.submit(_write, image, Path(target))))
         self._collect(MAX_PENDING)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the last images, and sum the results of all processes."""
+        """Wait for the remaining images, and combine the results of all processes."""
         self._collect(0)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             reports: list[Any] = [None] * trainer.world_size
@@ -75,8 +75,8 @@ class ImageWriter(pl.Callback):
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _collect(self, most: int) -> None:
-        while len(self._pending) > most:
+    def _collect(self, max_pending: int) -> None:
+        while len(self._pending) > max_pending:
             target, result = self._pending.pop(0)
             error = result.exception()
             if error is None:

@@ -1,4 +1,4 @@
-"""`compare`: several methods on the same photos, on one page."""
+"""The command `compare`: results and metrics of several methods for the same photos."""
 
 import json
 import signal
@@ -35,13 +35,13 @@ from cyclestyle.metrics import (
 from cyclestyle.report import comparison_page, comparison_sheet
 from cyclestyle.weights.checkpoints import read_checkpoint
 
-SHOWN = 4  # paintings of the domain that the page shows
+PAINTINGS = 4  # number of paintings of the target domain on the page
 COSTS = {
     "seconds": ("s / image", 1),
     "memory": ("memory, MB", 1e6),
     "training_seconds": ("training, min", 60),
 }
-"""Heading of each cost, and the number of its units in one unit of the heading."""
+"""Heading of each cost, and the divisor that converts it to the unit of the heading."""
 DASH = "–"
 
 
@@ -50,8 +50,8 @@ class Method:
     """A method to compare.
 
     Args:
-        name: what the page calls it.
-        predict: what `cyclestyle predict` is called with, beside input and output: `{ckpt_path: last.ckpt}`.
+        name: name of the method on the page.
+        predict: options of `cyclestyle predict` besides input and output, for example `{ckpt_path: last.ckpt}`.
     """
 
     name: str
@@ -68,38 +68,38 @@ def compare(
     weights: str | None = None,
     logger: WandbLogger | None = None,
 ) -> int:
-    """Run methods on the same photos, and write a page, a sheet and a table.
+    """Run several methods on the same photos, and write an HTML page, an image sheet and a table.
 
-    The status is 1 if any method failed.
+    The exit status is 1 if a method failed.
 
     Args:
         input: a folder of photos.
         output: folder for `index.html`, `sheet.png`, `compare.json` and the images of every method.
-        target: a folder of paintings: the domain that results are compared with.
-        methods: what is compared.
-        extractor: what features the distances rest on.
-        weights: a file for the extractor.
-        logger: also send table and page to W&B.
+        target: a folder of paintings of the target domain.
+        methods: the methods to compare.
+        extractor: feature extractor of the distances.
+        weights: weight file of the extractor.
+        logger: W&B logger that also receives the table and the page.
     """
     folder = Path(output)
     photos = {path.relative_to(input).as_posix(): path for path in find_images(Path(input))}
     paintings = find_images(Path(target))
-    found = build_extractor(extractor, weights)
+    network = build_extractor(extractor, weights)
     names = [method.name for method in methods]
     if len({_slug(name) for name in names}) < len(names):
         raise CycleStyleError(f"two methods have the same name among {', '.join(names)}; give each one its own")
     ensure_writable(folder)
-    measure = _Measure(found, paintings, photos)
-    rows, results, failures = [measure.row("photo", photos)], {}, {}
+    evaluator = _Evaluator(network, paintings, photos)
+    rows, results, failures = [evaluator.row("photo", photos)], {}, {}
     for method in methods:
-        where = folder / _slug(method.name)
+        method_folder = folder / _slug(method.name)
         print(f"{method.name} …", flush=True)
-        if reason := _predict(method, Path(input), where):
+        if reason := _predict(method, Path(input), method_folder):
             failures[method.name] = reason
             continue
-        results[method.name] = {key: where / key for key in photos}
-        rows.append(measure.row(method.name, results[method.name], _cost(method, where)))
-    _write(folder, rows, photos, results, measure.notes(), paintings, logger)
+        results[method.name] = {key: method_folder / key for key in photos}
+        rows.append(evaluator.row(method.name, results[method.name], _cost(method, method_folder)))
+    _write(folder, rows, photos, results, evaluator.notes(), paintings, logger)
     for name, reason in failures.items():
         print(f"cyclestyle: error: {name} failed: {reason}", file=sys.stderr)
     return 1 if failures else 0
@@ -111,30 +111,30 @@ def run(name: str, args: Sequence[str]) -> int:
 
 
 def _predict(method: Method, photos: Path, output: Path) -> str:
-    """Run a method in a process of its own, whose peak memory is its own too; return why it failed, or nothing."""
+    """Run a method in a separate process, to measure its peak memory. Return an error message, empty on success."""
     options = {"input": photos, "output": output, "stats": _stats(output), "workers": 0, "batch_size": 1}
     words = [word for key, value in {**options, **method.predict}.items() for word in _words(key, value)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "cyclestyle", "predict", "--overwrite", *words], stderr=subprocess.PIPE, text=True
     )
-    if done.returncode == 0:
+    if process.returncode == 0:
         return ""
-    if done.returncode < 0:
-        return f"killed by {signal.Signals(-done.returncode).name}"
-    _, ours, reason = done.stderr.rpartition("cyclestyle: error: ")
+    if process.returncode < 0:
+        return f"killed by {signal.Signals(-process.returncode).name}"
+    _, prefix, reason = process.stderr.rpartition("cyclestyle: error: ")
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    return " ".join(lines if ours else lines[-1:]) or f"exit status {done.returncode}"
+    return " ".join(lines if prefix else lines[-1:]) or f"exit status {process.returncode}"
 
 
 def _words(key: str, value: object) -> list[str]:
-    """An option of `predict` and its value, as words of a command line."""
+    """Return an option of `predict` and its value as command line arguments."""
     if key in LISTS:
-        return [f"--{key}", *(str(one) for one in (value if isinstance(value, list) else [value]))]
+        return [f"--{key}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     return [f"--{key}={value if isinstance(value, str | Path) else json.dumps(value)}"]
 
 
 def _cost(method: Method, folder: Path) -> dict[str, Any]:
-    """Seconds, memory and training time of a method that has run."""
+    """Return the seconds per image, the peak memory and the training time of a method."""
     stats = json.loads(_stats(folder).read_text())
     cost = {"seconds": stats["seconds"] / max(1, stats["images"]), "memory": stats["peak_memory_bytes"]}
     if "ckpt_path" in method.predict:
@@ -143,8 +143,8 @@ def _cost(method: Method, folder: Path) -> dict[str, Any]:
     return cost
 
 
-class _Measure:
-    """Compares results with the photos and with the painting domain."""
+class _Evaluator:
+    """Computes the metrics of results against the photos and the target domain."""
 
     def __init__(self, extractor: Extractor, paintings: Sequence[Path], photos: Mapping[str, Path]) -> None:
         self.extractor, self.photos = extractor, photos
@@ -155,33 +155,33 @@ class _Measure:
 
     @torch.inference_mode()
     def row(self, name: str, images: Mapping[str, Path], cost: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the figures of a method, means over the photos, and what it costs."""
-        embeddings, each = [], []
+        """Return the metrics of a method, averaged over the photos, and its cost."""
+        embeddings, per_image = [], []
         for key, path in images.items():
-            given = {"input": _read(self.photos[key]), "translation": _read(path), "gram": self.gram}
-            figures = measure_images(self.extractor, given)  # type: ignore[arg-type]  # the names are those of the table
-            each.append({metric: float(value) for metric, value in figures.items()})
-            embeddings.append(self.extractor(given["translation"]))
+            inputs = {"input": _read(self.photos[key]), "translation": _read(path), "gram": self.gram}
+            figures = measure_images(self.extractor, inputs)  # type: ignore[arg-type]
+            per_image.append({metric: float(value) for metric, value in figures.items()})
+            embeddings.append(self.extractor(inputs["translation"]))
         sets = measure_sets(self.embeddings, torch.cat(embeddings), self.extractor.name)
-        means = {metric: mean([one[metric] for one in each]) for metric in each[0]}
+        means = {metric: mean([values[metric] for values in per_image]) for metric in per_image[0]}
         distances = {metric: sets[metric] for metric in ("kid", "kid_std", "fid")}
         return {"name": name, **finite(means), **finite(distances), **dict.fromkeys(COSTS), **(cost or {})}
 
     def notes(self) -> list[str]:
-        """What the figures rest on."""
+        """Return the notes that explain the metrics and costs."""
         return [
             f"{len(self.photos)} photos and {len(self.embeddings)} paintings, by the extractor {self.extractor.name}.",
             "Style distance: between the Gram matrices of a result's features and their mean over the paintings, "
-            "relative to the latter. KID: between results and paintings, mean and deviation over random subsets. "
-            "Content and structure distance: between the features of a photo and of its result, place by place, and "
-            "between their self-similarities. FID is biased for sets this small.",
-            "Seconds are those of translating alone; memory is the most that the process held, on a GPU "
-            "the most that its tensors took. Both on this machine.",
+            "relative to the latter. KID: between results and paintings, mean and standard deviation over random "
+            "subsets. Content and structure distance: between the features of a photo and of its result at each "
+            "position, and between their self-similarities. FID is biased for sets this small.",
+            "Seconds are the duration of translation only. Memory is the peak memory of the process, on a GPU "
+            "that of its tensors. Both were measured on this machine.",
         ]
 
 
 def _cells(row: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """The cells of a row of the table."""
+    """Return the cells of a row of the table."""
     figures = [METRICS[name].text(row[name], row["kid_std"] if name == "kid" else None) for name in metrics]
     costs = [DASH if row[name] is None else f"{row[name] / scale:.3g}" for name, (_, scale) in COSTS.items()]
     return [row["name"], *figures, *costs]
@@ -201,7 +201,7 @@ def _write(
     metrics = columns(rows[0])
     header = ["", *(METRICS[name].heading for name in metrics), *(heading for heading, _ in COSTS.values())]
     cells = [_cells(row, metrics) for row in rows]
-    page = comparison_page(header, cells, photos, results, paintings=paintings[:SHOWN], notes=notes)
+    page = comparison_page(header, cells, photos, results, paintings=paintings[:PAINTINGS], notes=notes)
     page.write(output / "index.html")
     print(f"Page: {output / 'index.html'}\nSheet: {output / 'sheet.png'}")
     if logger is not None:

@@ -1,4 +1,4 @@
-"""`fit`, `validate` and `test`: LightningCLI with the run's folder, checkpoints, grids and progress wired up."""
+"""The commands `fit`, `validate` and `test`, based on LightningCLI."""
 
 import os
 import sys
@@ -58,16 +58,16 @@ def run(name: str, args: Sequence[str]) -> int:
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI for training: `trainer.default_root_dir` is the folder of the run, which gets all its files."""
+    """LightningCLI that writes all files of a run to `trainer.default_root_dir`, the folder of the run."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """`predict` is a command of its own, because it needs neither a model nor a datamodule config."""
+        """Return the subcommands without `predict`, a separate command that needs no model or datamodule config."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks that every run has, each configurable under a short name of its own."""
-        parser.add_lightning_class_args(ModelCheckpoint, "best")  # first, so that the last checkpoint knows the best
+        """Add the callbacks of every run, each with a short name for its options."""
+        parser.add_lightning_class_args(ModelCheckpoint, "best")  # first, so that the last checkpoint stores its state
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EMAGenerators, "ema")
         parser.add_lightning_class_args(Evaluation, "evaluation")
@@ -89,7 +89,7 @@ class TrainingCLI(LightningCLI):
             parser.link_arguments("trainer.default_root_dir", key, compute_fn=_checkpoints)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and find the checkpoint; one that is damaged or of another kind is refused in a line."""
+        """Parse the arguments, and resolve and check the path of the checkpoint."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         self.resumes = config.get("ckpt_path") == "last" or _slurm_restarted()
@@ -107,31 +107,31 @@ class TrainingCLI(LightningCLI):
         config.weights_only = True
         if config.get("ckpt_path"):
             config.ckpt_path = str(config.ckpt_path)
-            fits = self.config.subcommand == "fit"  # the others take their settings from the checkpoint
-            _check(Path(config.ckpt_path), config.model if fits else {})
+            is_fit = self.config.subcommand == "fit"  # `validate` and `test` use the settings of the checkpoint
+            _check_checkpoint(Path(config.ckpt_path), config.model if is_fit else {})
 
     def _parse_ckpt_path(self) -> None:
-        """Let the config decide in `fit`, where Lightning would silently put the checkpoint's settings over it."""
+        """Skip this in `fit`, where Lightning would silently replace the config by the checkpoint's settings."""
         if self.config.subcommand != "fit":
             super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
-        """Give loggers the run's folder, and the trainer the epochs that the task's schedule has."""
+        """Set the defaults that depend on other settings, and check settings that must agree."""
         config = self.config[self.config.subcommand]
         root = config.trainer.default_root_dir
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:
             settings = logger.get("init_args") if hasattr(logger, "get") else None
             if settings is not None and "save_dir" in settings and settings.save_dir is None:
-                # `validate` and `test` have a CSV file of their own, but the same W&B run.
-                beside = self.subcommand != "fit" and "WandbLogger" not in logger.class_path
-                settings.save_dir = str(Path(root) / str(self.subcommand)) if beside else root
+                # `validate` and `test` write a separate CSV file, but use the same W&B run.
+                separate = self.subcommand != "fit" and "WandbLogger" not in logger.class_path
+                settings.save_dir = str(Path(root) / str(self.subcommand)) if separate else root
         if config.trainer.limit_val_batches == 0:
-            config.best.save_top_k = 0  # there is nothing to tell which one is best
+            config.best.save_top_k = 0  # without validation there is no value to monitor
         task: type[Task] = import_class(config.model.class_path)
         if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or not task.directions):
             config.best.monitor = task.monitor
-        if config.trainer.enable_progress_bar is False:  # Lightning refuses this beside a bar of one's own
+        if config.trainer.enable_progress_bar is False:  # Lightning rejects False together with a progress bar callback
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         for name in ("channels_A", "channels_B"):
             model, data = (config[part].get("init_args", {}).get(name) for part in ("model", "data"))
@@ -147,25 +147,29 @@ class TrainingCLI(LightningCLI):
             )
 
     def instantiate_classes(self) -> None:
-        """Build the task, the data and the trainer; what they refuse is a mistake in the config."""
+        """Build the task, the datamodule and the trainer. A ValueError is reported as a mistake in the config."""
         try:
             super().instantiate_classes()
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
 
     def before_fit(self) -> None:
-        """Refuse to start a second run in a folder that holds one, before anything in it is touched."""
+        """Check the folder of the run before any file is written to it.
+
+        Raises:
+            CycleStyleError: a new run would start in the folder of another run.
+        """
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         ensure_writable(root)
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
             _refuse_second_run(root)
-        # Lightning cannot know that this project's sampler resumes inside an epoch by itself.
+        # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
     def after_fit(self) -> None:
-        """Say which checkpoints there are."""
+        """Print the paths of the checkpoints."""
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         for callback in self.trainer.checkpoint_callbacks:
@@ -182,7 +186,7 @@ def _checkpoints(root: str) -> str:
 
 
 def _slurm_restarted() -> bool:
-    """Return whether SLURM has requeued this job: the same command then resumes."""
+    """Return whether SLURM has requeued this job, so that the same command must resume."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
@@ -191,8 +195,12 @@ def _warn(message: str) -> None:
     print(f"cyclestyle: warning: {message}", file=sys.stderr)
 
 
-def _check(path: Path, model: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of another task, or of networks that the config does not describe."""
+def _check_checkpoint(path: Path, model: Mapping[str, Any]) -> None:
+    """Check that a checkpoint is of the task and of the networks in the config; warn about other changed settings.
+
+    Raises:
+        CycleStyleError: the checkpoint is of another task or of other networks.
+    """
     checkpoint = upgrade(read_checkpoint(path))
     if "state_dict" not in checkpoint:
         raise CycleStyleError(f"{path} is not a checkpoint of a training run; only predict takes bare weights")
@@ -202,20 +210,20 @@ def _check(path: Path, model: Mapping[str, Any]) -> None:
     stored = checkpoint.get("cyclestyle_task", task_name(task))
     if stored != task_name(task):
         raise CycleStyleError(f"{path} is a checkpoint of {stored}, but the config says {task_name(task)}")
-    kept, asked = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
-    changed = [name for name in kept if name in asked and _plain(kept[name]) != _plain(asked[name])]
+    old, new = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
+    changed = [name for name in old if name in new and _without_tuple(old[name]) != _without_tuple(new[name])]
     for name in changed:
         if name not in task.architecture:
-            _warn(f"continuing with model.{name} {asked[name]}; {path} was trained with {kept[name]}")
+            _warn(f"continuing with model.{name} {new[name]}; {path} was trained with {old[name]}")
         else:
             raise CycleStyleError(
-                f"{path} was trained with model.{name} {kept[name]}, but the config says {asked[name]}; "
+                f"{path} was trained with model.{name} {old[name]}, but the config says {new[name]}; "
                 "use the config.yaml of the run, or start again in another folder"
             )
 
 
-def _plain(value: Any) -> Any:
-    """A value as YAML stores it, so that tuples and lists compare."""
+def _without_tuple(value: Any) -> Any:
+    """Convert a tuple to a list, as YAML does, so that both compare as equal."""
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -1,4 +1,4 @@
-"""How close a translation comes to an image or a domain."""
+"""Metrics of translations: distances to an image and to a set of images."""
 
 from cyclestyle.metrics.distances import (
     SetDistance,

@@ -13,13 +13,13 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from cyclestyle.functional.style import gram_matrix
 from cyclestyle.metrics.features import Extractor
 
-SUBSETS = 50  # of which KID's mean and deviation are taken
-MAX_SUBSET = 1000
-GRID = 16  # places a side that self-similarity compares
+SUBSETS = 50  # random subsets over which the mean and standard deviation of KID are computed
+MAX_SUBSET = 1000  # maximum number of images in a subset
+GRID = 16  # maximum height and width of the feature maps for self-similarity
 
 
 class SetDistance(NamedTuple):
-    """How far two sets of images are apart, and what the figures rest on."""
+    """Distances between two sets of images, the extractor of the features, and the sizes of the sets."""
 
     kid: float
     kid_std: float
@@ -33,10 +33,11 @@ class SetDistance(NamedTuple):
 def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
     """Compare two sets by their embeddings `(N, C)`.
 
-    KID is the unbiased squared maximum mean discrepancy under the kernel (x·y / C + 1)³, mean and deviation over
-    random subsets (Bińkowski et al. 2018, section 4); below 0 means no difference is seen. FID is the Fréchet
-    distance of the sets' Gaussians (Heusel et al. 2017, eq. 6); it is biased for small sets. The order of the
-    images does not matter, and no random numbers of the caller are used.
+    KID is the unbiased estimate of the squared maximum mean discrepancy with the kernel (x·y / C + 1)³, given as mean
+    and standard deviation over random subsets (Bińkowski et al. 2018, section 4). A value below 0 means that no
+    difference was measured. FID is the Fréchet distance between Gaussians fitted to the sets (Heusel et al. 2017,
+    eq. 6); it is biased for small sets. The result is deterministic, does not depend on the order of the images, and
+    does not change the global random state.
 
     Raises:
         ValueError: a set has fewer than two images.
@@ -44,11 +45,11 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
     if min(len(reals), len(fakes)) < 2:
         raise ValueError(f"a distance of sets needs two images in each, got {len(reals)} and {len(fakes)}")
     subset_size = min(MAX_SUBSET, max(2, min(len(reals), len(fakes)) // 2))
-    given = _Given(reals.shape[1])
+    precomputed = _Precomputed(reals.shape[1])
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")  # as it should
-        kid = KernelInceptionDistance(given, subsets=SUBSETS, subset_size=subset_size)
-    fid = FrechetInceptionDistance(given)
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")
+        kid = KernelInceptionDistance(precomputed, subsets=SUBSETS, subset_size=subset_size)
+    fid = FrechetInceptionDistance(precomputed)
     for features, real in ((_sorted(reals), True), (_sorted(fakes), False)):
         kid.update(features, real=real)
         fid.update(features, real=real)
@@ -61,10 +62,10 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
 
 
 def content_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:
-    """How far the deep features of images and their translations are apart: `(N,)`, 0 for the same, at most 2.
+    """Return the distance between the deep features of images and their translations, `(N,)` in [0, 2].
 
-    The mean over places of the distance between features of unit length (Zhang et al. 2018, eq. 1, without
-    learnt weights).
+    It is the distance between features normalised to unit length, averaged over positions (Zhang et al. 2018, eq. 1,
+    without learnt weights). Identical images have 0.
     """
     first, second = (F.normalize(extractor.maps(batch), dim=1) for batch in (images, translations))
     distance: Tensor = torch.linalg.vector_norm(first - second, dim=1)  # (N, h, w)
@@ -72,14 +73,14 @@ def content_distance(extractor: Extractor, images: Tensor, translations: Tensor)
 
 
 def mean_gram(extractor: Extractor, images: Sequence[Tensor]) -> Tensor:
-    """The mean Gram matrix `(C, C)` of the feature maps of images `(1, 3, H, W)`, over their places."""
+    """Return the mean Gram matrix `(C, C)` of the feature maps of images `(1, 3, H, W)`, divided by the positions."""
     return torch.stack([gram_matrix(extractor.maps(image))[0] for image in images]).mean(dim=0)
 
 
 def style_distance(extractor: Extractor, images: Tensor, gram: Tensor) -> Tensor:
-    """How far the Gram matrices of `images` are from `gram`, relative to its norm: `(N,)`, 0 for the same.
+    """Return the distance between the Gram matrices of `images` and `gram`, relative to the norm of `gram`: `(N,)`.
 
-    Gram matrices are those of Gatys et al. 2016, eq. 3, divided by the number of places.
+    Gram matrices are those of Gatys et al. 2016, eq. 3, divided by the number of positions. Equal matrices have 0.
     """
     difference = gram_matrix(extractor.maps(images)) - gram
     distance: Tensor = torch.linalg.matrix_norm(difference) / torch.linalg.matrix_norm(gram)
@@ -87,25 +88,26 @@ def style_distance(extractor: Extractor, images: Tensor, gram: Tensor) -> Tensor
 
 
 def structure_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:
-    """How differently the places of images and of their translations resemble each other: `(N,)`, 0 for alike.
+    """Return the difference between the self-similarities of images and of their translations: `(N,)`.
 
-    The mean absolute difference of the cosine distances between all pairs of places (Kolkin et al. 2019,
-    section 2.2): a change of colour or stroke that is the same everywhere leaves it.
+    It is the mean absolute difference of the cosine distances between all pairs of positions (Kolkin et al. 2019,
+    section 2.2). Changes of colour or brush stroke that are the same everywhere hardly affect it. Identical images have
+    0.
     """
     first, second = (_self_similarity(extractor.maps(batch)) for batch in (images, translations))
     return (first - second).abs().mean(dim=(1, 2))
 
 
 def _self_similarity(maps: Tensor) -> Tensor:
-    """Cosine similarity of all pairs of places: `(N, C, h, w)` → `(N, P, P)`, P at most GRID²."""
+    """Return the cosine similarity of all pairs of positions: `(N, C, h, w)` → `(N, P, P)`, P at most GRID²."""
     height, width = maps.shape[2:]
-    places = F.adaptive_avg_pool2d(maps, (min(GRID, height), min(GRID, width))).flatten(2)  # (N, C, P)
-    places = F.normalize(places - places.mean(dim=2, keepdim=True), dim=1)
-    return places.mT @ places
+    features = F.adaptive_avg_pool2d(maps, (min(GRID, height), min(GRID, width))).flatten(2)  # (N, C, P)
+    features = F.normalize(features - features.mean(dim=2, keepdim=True), dim=1)
+    return features.mT @ features
 
 
-class _Given(nn.Module):
-    """Stands for the network that torchmetrics would run: the features are there already."""
+class _Precomputed(nn.Module):
+    """Replaces the feature extractor of torchmetrics, because the features are already computed."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -116,7 +118,7 @@ class _Given(nn.Module):
 
 
 def _sorted(features: Tensor) -> Tensor:
-    """In an order of their own, so that random subsets do not depend on the order in which images came."""
+    """Return the features in a canonical order, so that random subsets do not depend on the order of the images."""
     features = features.double()
     weights = torch.linspace(1, 2, features.shape[1], dtype=features.dtype, device=features.device).sqrt()
     return features[(features @ weights).argsort()]

@@ -1,11 +1,11 @@
-"""Features of images, on which distances rest; each figure names the extractor that it comes from.
+"""Feature extractors for the distances between images. Every result is reported with the name of its extractor.
 
-| name | what | needs | size |
+| name | features | requires | channels |
 |---|---|---|---|
-| `statistics` | colours and local texture, computed | nothing | 33 |
-| `squeezenet` | SqueezeNet 1.1, ImageNet (Iandola et al. 2016) | torchvision's weights, or a file | 512 |
+| `statistics` | statistics of colours and local texture | no file | 33 |
+| `squeezenet` | SqueezeNet 1.1, ImageNet (Iandola et al. 2016) | the weights of torchvision, or a file | 512 |
 | `vgg` | VGG-19, normalised activations, up to relu3_1 (Gatys et al. 2015) | a file | 256 |
-| `inception` | Inception v3, as FID and KID use it (Heusel et al. 2017) | torch-fidelity and its weights | 2048 |
+| `inception` | Inception v3, as in FID and KID (Heusel et al. 2017) | torch-fidelity and its weights | 2048 |
 """
 
 from pathlib import Path
@@ -24,14 +24,15 @@ ExtractorName = Literal["statistics", "squeezenet", "vgg", "inception"]
 
 
 class Extractor(nn.Module):
-    """Turns images `(N, 3, H, W)` in [-1, 1] into feature maps and embeddings.
+    """Computes feature maps and embeddings of images `(N, 3, H, W)` in [-1, 1].
 
-    Images are first resized to `size` × `size`, antialiased and bicubic, as from 8-bit files (Parmar et al.
-    2022, clean-fid); `None` leaves them as they are.
+    Images are first rounded to 8 bits and resized to `size` × `size` by bicubic interpolation with antialiasing (Parmar
+    et al. 2022, clean-fid). If `size` is None, they are not changed.
 
     Attributes:
-        name: what to write beside every figure.
-        scaled: embeddings are scaled to the length √C, on which KID's kernel is a function of their angle.
+        name: name of the extractor in results.
+        size: height and width of the resized images, or None.
+        scaled: whether embeddings are scaled to norm √C, for which the kernel of KID depends only on their angle.
     """
 
     name: str = ""
@@ -45,7 +46,7 @@ class Extractor(nn.Module):
         return self._maps(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return embeddings `(N, C)`: the mean of each map."""
+        """Return embeddings `(N, C)`, the mean of each feature map."""
         means = self.maps(images).mean(dim=(2, 3))
         return F.normalize(means, dim=1) * means.shape[1] ** 0.5 if self.scaled else means
 
@@ -54,7 +55,7 @@ class Extractor(nn.Module):
 
 
 class Statistics(Extractor):
-    """Colours and local texture: mean, deviation and covariance of RGB, mean and spread of oriented contrast."""
+    """Mean, standard deviation and covariance of RGB, and mean and standard deviation of oriented contrast."""
 
     name = "statistics"
 
@@ -79,7 +80,7 @@ class Statistics(Extractor):
     def _maps(self, images: Tensor) -> Tensor:
         texture = texture_statistics(images)
         colour = F.adaptive_avg_pool2d(images, (texture.shape[2], texture.shape[3]))
-        return torch.cat([colour, texture / 4], dim=1)  # log contrast spans about 4, colours 2
+        return torch.cat([colour, texture / 4], dim=1)  # log contrast has a range of about 4, colours of 2
 
 
 class SqueezeNet(Extractor):
@@ -99,7 +100,7 @@ class SqueezeNet(Extractor):
             network = squeezenet1_1()
             network.load_state_dict(read_onnx(weights) if weights.suffix == ".onnx" else read_checkpoint(weights))
         self.features = network.features
-        caffe = weights is not None and weights.suffix == ".onnx"  # BGR, 0 to 255, less a mean
+        caffe = weights is not None and weights.suffix == ".onnx"  # BGR, 0 to 255, minus a mean
         self.order = [2, 1, 0] if caffe else [0, 1, 2]
         mean, deviation = (
             ((104.0, 117.0, 123.0), 1.0) if caffe else ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -138,7 +139,7 @@ class NormalisedVGG(Extractor):
 
 
 class Inception(Extractor):
-    """Inception v3 by torch-fidelity; `forward` is what FID and KID of the literature rest on."""
+    """Inception v3 of torch-fidelity; `forward` returns the features used for FID and KID in the literature."""
 
     name = "inception"
     size = 299
@@ -166,11 +167,11 @@ class Inception(Extractor):
 
 
 def build_extractor(name: ExtractorName = "statistics", weights: str | Path | None = None) -> Extractor:
-    """Build an extractor, frozen and in evaluation mode.
+    """Build a frozen extractor in evaluation mode.
 
     Raises:
         ValueError: the name is unknown.
-        CheckpointError: its weights are missing, of another network, or cannot be fetched.
+        CheckpointError: the weights are missing, of another network, or cannot be downloaded.
     """
     if name not in get_args(ExtractorName):
         raise ValueError(f"extractor must be one of {', '.join(get_args(ExtractorName))}, got {name!r}")
@@ -180,7 +181,7 @@ def build_extractor(name: ExtractorName = "statistics", weights: str | Path | No
     kinds = {"squeezenet": SqueezeNet, "vgg": NormalisedVGG, "inception": Inception}
     try:
         extractor = kinds[name](path) if name in kinds else Statistics()
-    except OSError as error:  # no network to fetch weights from
+    except OSError as error:  # the weights cannot be downloaded
         raise CheckpointError(
             f"cannot fetch the weights of the extractor {name} ({error}); set its weights to a file, "
             "or choose the extractor statistics, which needs none"
@@ -189,7 +190,7 @@ def build_extractor(name: ExtractorName = "statistics", weights: str | Path | No
 
 
 def resized(images: Tensor, size: int) -> Tensor:
-    """Resize `(N, 3, H, W)` in [-1, 1] to squares as an image library resizes 8-bit files."""
+    """Round images `(N, 3, H, W)` in [-1, 1] to 8 bits and resize them to `size` × `size`."""
     levels = ((images + 1) * 127.5).round().clamp(0, 255)
     if levels.shape[2:] != (size, size):
         levels = F.interpolate(levels, size=(size, size), mode="bicubic", antialias=True).clamp(0, 255)
@@ -197,10 +198,10 @@ def resized(images: Tensor, size: int) -> Tensor:
 
 
 def read_onnx(path: Path) -> dict[str, Tensor]:
-    """Read SqueezeNet 1.1's weights out of an ONNX file, under torchvision's names.
+    """Read the weights of SqueezeNet 1.1 from an ONNX file, under the parameter names of torchvision.
 
     Raises:
-        CheckpointError: the package onnx is missing, or the file is another network's.
+        CheckpointError: the package onnx is missing, or the file contains another network.
     """
     try:
         import onnx
@@ -212,12 +213,21 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
         for name, values in stored.items():
             layer, _, kind = name.removesuffix("_0").rpartition("_")
             weights[f"{_TORCHVISION[layer]}.{'weight' if kind == 'w' else 'bias'}"] = torch.tensor(values).float()
-    except Exception as error:  # onnx raises what protobuf raises
+    except Exception as error:  # protobuf raises exceptions of several types
         raise CheckpointError(f"{path} is not a SqueezeNet 1.1") from error
     return weights
 
 
-_FIRE = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}  # the paper's fire modules in torchvision's features
+_FIRE = {
+    2: 3,
+    3: 4,
+    4: 6,
+    5: 7,
+    6: 9,
+    7: 10,
+    8: 11,
+    9: 12,
+}  # index in the features of torchvision of each fire module of the paper
 _TORCHVISION = {"conv1": "features.0", "conv10": "classifier.1"} | {
     f"fire{fire}/{part}": f"features.{index}.{part.replace('squeeze1x1', 'squeeze')}"
     for fire, index in _FIRE.items()

@@ -1,28 +1,28 @@
-"""Figures that tell whether translations are of any use, from small versions of images."""
+"""Measures of common failures of translations, computed from thumbnails."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 16  # pixels of a thumbnail
+SIDE = 16  # height and width of a thumbnail in pixels
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """`(N, 3, H, W)` → `(N, 3, 16, 16)`, each pixel the mean of what it covers."""
+    """Reduce images `(N, 3, H, W)` to `(N, 3, 16, 16)` by averaging."""
     return F.adaptive_avg_pool2d(images, SIDE)
 
 
 def diversity(thumbs: Tensor) -> float:
-    """Mean absolute difference between two images of a set `(N, 3, 16, 16)`; 0 if all are the same."""
+    """Return the mean absolute difference between two images of a set `(N, 3, 16, 16)`; 0 if all are equal."""
     flat = thumbs.flatten(1)
     count = len(flat)
     return torch.cdist(flat, flat, p=1).sum().item() / (flat.shape[1] * max(1, count * (count - 1)))
 
 
 def luminance_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Correlation of light and dark between images `(N, 3, h, w)` and their counterparts: `(N,)` in [-1, 1].
+    """Return the correlation of luminance between images `(N, 3, h, w)` and their translations: `(N,)` in [-1, 1].
 
-    -1 means that light and dark are exchanged. Images of one tone have 0.
+    -1 means that light and dark are inverted. Images of constant luminance have 0.
     """
     centred = [batch.mean(dim=1).flatten(1) for batch in (first, second)]
     a, b = (grey - grey.mean(dim=1, keepdim=True) for grey in centred)
@@ -31,7 +31,7 @@ def luminance_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def duplicate_share(thumbs: Tensor, tolerance: float = 0.02) -> float:
-    """Share of images `(N, 3, h, w)` that differ from an earlier one by less than `tolerance` everywhere."""
+    """Return the fraction of images `(N, 3, h, w)` within `tolerance` of an earlier image in every pixel."""
     flat = thumbs.flatten(1)
-    alike = torch.cdist(flat, flat, p=float("inf")) < tolerance
-    return alike.tril(diagonal=-1).any(dim=1).float().mean().item()
+    is_duplicate = torch.cdist(flat, flat, p=float("inf")) < tolerance
+    return is_duplicate.tril(diagonal=-1).any(dim=1).float().mean().item()

@@ -1,19 +1,19 @@
-"""A distance of local texture statistics that needs no network."""
+"""A distance between local texture statistics that requires no network."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LEVELS = 3
-WINDOW = 16  # pixels of the full image
-_FLOOR = 0.02  # contrast below which texture does not count, for images in [-1, 1]
+WINDOW = 16  # height and width of a window, in pixels of the full image
+_FLOOR = 0.02  # added to the contrast, so that lower contrasts hardly count; for images in [-1, 1]
 
 
 def texture_statistics(images: Tensor) -> Tensor:
-    """Log contrast of oriented detail around each place, `(N, 3, H, W)` in [-1, 1] → `(N, 12, h, w)`.
+    """Return the local log contrast in four directions at three scales: `(N, 3, H, W)` in [-1, 1] → `(N, 12, h, w)`.
 
-    Differences of luminance to the four neighbouring directions, on three octaves; each is squared, averaged
-    over windows of 16 × 16 pixels, rooted, and brought to a logarithmic scale.
+    The contrast is the root mean square of the luminance differences to a neighbouring pixel, over windows of 16 × 16
+    pixels. The image is halved from scale to scale.
     """
     grey = images.mean(dim=1, keepdim=True)
     maps = []
@@ -28,12 +28,12 @@ def texture_statistics(images: Tensor) -> Tensor:
 
 
 def texture_distance(images: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute difference of `texture_statistics`, one figure an image: `(N,)`; 0 for equal images."""
+    """Return the mean absolute difference of `texture_statistics` for each image: `(N,)`; 0 for equal images."""
     return (texture_statistics(images) - texture_statistics(targets)).abs().mean(dim=(1, 2, 3))
 
 
 def oriented_differences(grey: Tensor) -> Tensor:
-    """Differences to the right, lower, lower right and lower left neighbour: `(N, 1, H, W)` → `(N, 4, H, W)`."""
+    """Return differences to the right, lower, lower right and lower left pixel: `(N, 1, H, W)` → `(N, 4, H, W)`."""
     padded = F.pad(grey, (1, 1, 0, 1), mode="replicate")
     centre = padded[..., :-1, 1:-1]
     neighbours = (padded[..., :-1, 2:], padded[..., 1:, 1:-1], padded[..., 1:, 2:], padded[..., 1:, :-2])

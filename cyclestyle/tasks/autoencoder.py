@@ -30,27 +30,29 @@ Objective = Literal["reconstruction", "adain"]
 class Autoencoder(Task):
     """An encoder with the architecture of VGG, and a decoder for the first activation of each of its blocks.
 
-    A photo is stylised by giving its features the statistics of the features of a painting: mean and deviation of each
-    channel (AdaIN), or mean and covariance of all channels (WCT), block after block, starting with the deepest.
+    Stylisation replaces the statistics of the features of a photo by those of a painting: the mean and standard
+    deviation of each channel (AdaIN), or the mean and covariance of all channels (WCT). WCT repeats this for each
+    block, starting with the deepest; AdaIN uses only the deepest block.
 
     Trained on batches of `UnpairedImages` with one of two objectives:
 
-    - `reconstruction`: the mean squared difference of images and, with a VGG encoder, `feature_weight` times that
-      of their features (Li et al. 2017, eq. 1). An encoder from scratch is trained with its decoders.
-    - `adain`: the deepest decoder paints A in the styles of B; the mean squared difference of its features to AdaIN's
-      and `style_weight` times `mean_std_loss` of all blocks (Huang & Belongie 2017, eq. 11 to 13).
+    - `reconstruction`: the mean squared error of the reconstructed images and, with a VGG encoder, `feature_weight`
+      times that of their features (Li et al. 2017, eq. 1). An encoder from scratch is trained with its decoders.
+    - `adain`: the deepest decoder paints A in the styles of B. The loss is the mean squared error between the features
+      of its output and the output of AdaIN, plus `style_weight` times `mean_std_loss` summed over all blocks
+      (Huang & Belongie 2017, eq. 11 to 13).
 
     Args:
         encoder: `scratch` (trained here, no file needed) or `vgg19` (frozen).
         weights: for `vgg19`, a file of VGG weights, `random`, or None for the weights of torchvision.
-        decoders: files of trained decoders, such as the published ones of WCT; their shapes tell their levels.
+        decoders: files of trained decoders, such as the published ones of WCT; the level is inferred from the shapes.
         level: deepest block, 1 to 5.
-        width: channels of the first block of an encoder from scratch; they double with each block.
+        width: channels of the first block of an encoder from scratch; the number doubles with each block.
         objective: `reconstruction` or `adain`.
         style_weight: weight of the style loss relative to the content loss, for `adain`.
-        feature_weight: weight of the features' difference relative to the images', for a VGG encoder.
-        content_domain: `A` or `B`: the photos' domain, for `adain`.
-        lr: Adam's learning rate.
+        feature_weight: weight of the feature loss relative to the pixel loss, for a VGG encoder.
+        content_domain: domain of the photos, `A` or `B`, for `adain`.
+        lr: learning rate of Adam.
         transfer: `wct` or `adain`.
         mode: `joint` (the statistics of the style replace those of the photo) or `separate` (colours and texture of
             the style are transferred separately, each with its own strength).
@@ -118,10 +120,10 @@ class Autoencoder(Task):
         for block, decoder in enumerate(self.decoders, 1):
             decoder.requires_grad_(block in trained)
 
-    # Weights from elsewhere
+    # Pretrained weights
 
     def setup(self, stage: str) -> None:
-        """Read the files of weights, unless a checkpoint has been loaded.
+        """Load the weight files, unless a checkpoint has been loaded.
 
         Raises:
             CheckpointError: a file is missing or of another kind, or a required decoder has no trained weights.
@@ -138,17 +140,17 @@ class Autoencoder(Task):
                     "--model.weights"
                 )
             self.encoder.load_state_dict(vgg.state_dict())
-        given = dict(map(_read_decoder, files))
-        for level, state in given.items():
+        decoder_states = dict(map(_read_decoder, files))
+        for level, state in decoder_states.items():
             if level <= self.level:
                 self.decoders[level - 1].load_state_dict(state)
-        missing = set() if self.trains_encoder else self._levels_needed() - given.keys()
+        missing = set() if self.trains_encoder else self._levels_needed() - decoder_states.keys()
         if stage == "predict" and (self.trains_encoder or missing):
-            named = f"the decoders of levels {sorted(missing)} are" if missing else "the networks are"
-            raise CheckpointError(f"{named} not trained: name a checkpoint with --ckpt_path, or set --model.decoders")
+            subject = f"the decoders of levels {sorted(missing)} are" if missing else "the networks are"
+            raise CheckpointError(f"{subject} not trained: name a checkpoint with --ckpt_path, or set --model.decoders")
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load the weights of a checkpoint; no other file is needed then."""
+        """Load the weights of a checkpoint. `setup` then reads no other files."""
         result = super().load_state_dict(state_dict, strict, assign)
         self.loaded = True
         return result
@@ -159,16 +161,16 @@ class Autoencoder(Task):
     # Training
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of the objective, weighted."""
+        """Return the weighted loss terms of the objective."""
         multiple, minimum = stride(self.layers[-1]), self.encoder.min_size
         A, B = (pad_to_multiple(batch[domain], multiple, minimum) for domain in ("A", "B"))
         if self.objective == "adain":
             return self._adain_losses(A, B) if self.content_domain == "A" else self._adain_losses(B, A)
-        of_A, of_B = self._reconstruction_losses(A), self._reconstruction_losses(B)
-        return {name: of_A[name] + of_B[name] for name in of_A}
+        losses_A, losses_B = self._reconstruction_losses(A), self._reconstruction_losses(B)
+        return {name: losses_A[name] + losses_B[name] for name in losses_A}
 
     def _reconstruction_losses(self, images: Tensor) -> dict[str, Tensor]:
-        """Li et al. 2017, eq. 1, for the decoder of each block."""
+        """Loss of Li et al. 2017, eq. 1, for the decoder of each block."""
         features = self.encoder(images)
         losses = {}
         for level, layer in enumerate(self.layers, 1):
@@ -184,25 +186,25 @@ class Autoencoder(Task):
         with torch.no_grad():
             content, style = self.encoder(photos), self.encoder(paintings)
             target = adaptive_instance_norm(content[self.layers[-1]], style[self.layers[-1]])
-        found = self.encoder(self.decoders[-1](target))
+        painted = self.encoder(self.decoders[-1](target))
         return {
             # Huang & Belongie 2017, eq. 12
-            "content": F.mse_loss(found[self.layers[-1]], target),
+            "content": F.mse_loss(painted[self.layers[-1]], target),
             # eq. 13
             "style": self.style_weight
-            * torch.stack([mean_std_loss(found[one], style[one]) for one in self.layers]).sum(),
+            * torch.stack([mean_std_loss(painted[layer], style[layer]) for layer in self.layers]).sum(),
         }
 
     # Validation
 
     def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the sum of the losses, and the PSNR of the reconstructions in dB."""
+        """Return the sum of the loss terms, and the PSNR of the reconstructions in dB."""
         errors = [F.mse_loss(sample[f"rec_{domain}"].clamp(-1, 1), batch[domain]) for domain in ("A", "B")]
         return {"loss": total(self.losses(batch)), "psnr": psnr(torch.stack(errors).mean())}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:
-        """Return images of both domains, each in the style of one image of the other domain, and reconstructed."""
+        """Return the images of both domains, their stylisations by images of the other domain, and reconstructions."""
 
         def stylised(photos: Tensor, styles: Tensor) -> Tensor:
             pairs = zip(torch.split(photos, 1), torch.split(styles, 1), strict=True)
@@ -217,31 +219,35 @@ class Autoencoder(Task):
     # Transfer
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Set the style images, `(3, H, W)` in [-1, 1]; the transferred features are averaged with `weights`."""
+        """Set the style images, `(3, H, W)` in [-1, 1]. The transferred features are averaged with `weights`."""
         if not styles:
             raise CycleStyleError("no style: name a painting with --style")
         self.styles, self.style_weights = list(styles), normalised_weights(len(styles), weights)
 
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Paint photos of any height and width in the styles that `use_styles` has set."""
+        """Paint photos of any size in the styles set by `use_styles`."""
         styles = [style.to(images)[None] for style in self.styles]
         return torch.cat([self.stylise(photo, styles, self.style_weights) for photo in torch.split(images, 1)])
 
     def reconstruct(self, images: Tensor, level: int | None = None) -> Tensor:
-        """Encode and decode `(N, 3, H, W)` of any size with the decoder of a level, by default the deepest."""
-        chosen = self.level if level is None else level
-        return self._decode(self._encode(images, chosen), chosen, images.shape)
+        """Encode and decode images `(N, 3, H, W)` of any size with the decoder of `level`, by default the deepest."""
+        level = self.level if level is None else level
+        return self._decode(self._encode(images, level), level, images.shape)
 
     def stylise(self, photo: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        """Stylise a photo `(1, 3, H, W)` with styles `(1, 3, H, W)`, mixed by weights whose sum is 1."""
+        """Stylise a photo `(1, 3, H, W)` with style images `(1, 3, H, W)`, averaged with weights that sum to 1."""
         if self.mode == "joint":
             return self._transfer(photo, styles, weights)
-        # First the texture of the paintings in the colours of the photo, then the colours are interpolated.
+        # Transfer the texture of the paintings in the colours of the photo, then interpolate the colours.
         recoloured = [ColourTransfer.fit([style[0]], [photo[0]])(style[0])[None] for style in styles]
         textured = self._transfer(photo, recoloured, weights)[0].clamp(-1, 1)
-        own, *theirs = [ColourTransfer.fit([textured], [one[0]])(textured) for one in (photo, *styles)]
-        mixed = torch.stack([weight * one for weight, one in zip(weights, theirs, strict=True)]).sum(dim=0)
-        return torch.lerp(own, mixed, self.colour_strength)[None]
+        in_photo_colours, *in_style_colours = [
+            ColourTransfer.fit([textured], [image[0]])(textured) for image in (photo, *styles)
+        ]
+        mixed = torch.stack([weight * image for weight, image in zip(weights, in_style_colours, strict=True)]).sum(
+            dim=0
+        )
+        return torch.lerp(in_photo_colours, mixed, self.colour_strength)[None]
 
     def _transfer(self, photo: Tensor, styles: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         transfer = whiten_and_colour if self.transfer == "wct" else adaptive_instance_norm

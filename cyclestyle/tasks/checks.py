@@ -1,10 +1,10 @@
-"""Refusing settings that are out of their range, with the value that was given."""
+"""Validation of settings. Each error message contains the rejected value."""
 
 from collections.abc import Sequence
 
 
 def check_positive(**values: float) -> None:
-    """Raise a ValueError unless each value is above 0."""
+    """Raise a ValueError if a value is 0 or below."""
     for name, value in values.items():
         if value <= 0:
             raise ValueError(f"{name} must be above 0, got {value}")
@@ -18,7 +18,7 @@ def check_not_negative(**values: float) -> None:
 
 
 def check_choices(**values: tuple[str, Sequence[str]]) -> None:
-    """Raise a ValueError unless each value is one of its choices."""
+    """Raise a ValueError if a value is not among its choices."""
     for name, (value, choices) in values.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

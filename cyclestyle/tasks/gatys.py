@@ -1,4 +1,4 @@
-"""Gatys et al. 2016: an image is optimised pixel by pixel; nothing is trained."""
+"""Style transfer by optimisation of the pixels of an image (Gatys et al. 2016). No network is trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from cyclestyle.weights.vgg import load_vgg
 Start = Literal["content", "noise", "style"]
 Colour = Literal["style", "luminance", "match"]
 
-CALIBRATION = 512  # side of a square of as many pixels, which tell the mean activations well enough
+CALIBRATION = 512  # the mean activations are estimated on images of at most CALIBRATION² pixels
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings that differ between the paper and the code of its authors."""
+    """Settings in which the paper and the code of its authors differ."""
 
     pooling: Pooling
     start: Start
@@ -34,15 +34,17 @@ class Preset:
     style_weight: float
 
     def of_layer(self, layer: str, layers: int) -> float:
-        """The factor of a style layer's mean squared difference of Gram matrices over pixels."""
+        """Return the factor of the mean squared difference of Gram matrices (`pixels` normalisation) of a layer."""
         return 0.25 / layers if self is PRESETS["paper"] else 1e3 / WIDTHS[int(layer[4]) - 1] ** 2
 
 
 PRESETS = {
-    # Gatys et al. 2016, eq. 1, 4, 5 and figure 3: ½ Σ (F − P)²; Σ (G − A)² / (4 N² M²); a weight of 1/5 each; α/β of
-    # 1e-3 is for activations of about 100, as VGG's are on pixels of 0 to 255. Activations of 1 make it 1e-7.
+    # Gatys et al. 2016, eq. 1, 4, 5 and figure 3: content ½ Σ (F − P)²; style Σ (G − A)² / (4 N² M²), weight 1/5 for
+    # each layer. α/β = 1e-3 holds for activations of about 100 (VGG on pixels of 0 to 255); for activations of about 1
+    # it is 1e-7.
     "paper": Preset(pooling="average", start="noise", reduction="half_sum", style_weight=1e7),
-    # The authors' PyTorch code: means of squares; G = F Fᵀ / (H W); 1e3 / C² each; for activations of about 1.
+    # The authors' PyTorch code: mean squared errors; G = F Fᵀ / (H W); weight 1e3 / C² for each layer; for activations
+    # of about 1.
     "reference": Preset(pooling="max", start="content", reduction="mean", style_weight=1.0),
 }
 
@@ -51,31 +53,33 @@ class Gatys(Task):
     """Optimises the pixels of each image to match the content of a photo and the Gram matrices of styles in a VGG.
 
     Gatys, Ecker & Bethge 2016, *Image Style Transfer Using Convolutional Neural Networks*; pyramid, regions and
-    colour as in Gatys et al. 2017, *Controlling Perceptual Factors in Neural Style Transfer*. Only for `predict`.
+    colour as in Gatys et al. 2017, *Controlling Perceptual Factors in Neural Style Transfer*. The task supports only
+    `predict`.
 
     Args:
         network: `vgg19` or `vgg16`.
-        weights: a file of VGG weights, `random`, or nothing for torchvision's.
-        preset: `reference` (the authors' code) or `paper`; decides whatever of pooling, start and weights is not set.
-        content_layers: where content is compared.
-        style_layers: where Gram matrices are compared.
-        content_weight: factor of the preset's content loss; 0 leaves the style alone, a texture.
-        style_weight: factor of the preset's style loss; 0 leaves the content alone.
-        tv_weight: factor of the mean squared difference of neighbouring pixels.
+        weights: a file of VGG weights, `random`, or None for the weights of torchvision.
+        preset: `reference` (the authors' code) or `paper`: reduction, loss weights, default pooling and start.
+        content_layers: VGG layers of the content loss.
+        style_layers: VGG layers of the style loss.
+        content_weight: factor of the content loss of the preset; 0 synthesises a texture.
+        style_weight: factor of the style loss of the preset; 0 reconstructs the content.
+        tv_weight: factor of the total-variation loss, the mean squared difference of neighbouring pixels.
         pooling: `max` or `average`.
-        start: `content`, `noise` or `style`.
+        start: initial image, `content`, `noise` or `style`.
         optimiser: `lbfgs` or `adam`.
-        lr: Adam's learning rate.
-        history: steps that L-BFGS remembers, each taking twice the image's memory; 20 or 50 find nothing better.
-        sizes: side of a square of as many pixels, scale after scale; a smaller photo is not enlarged.
-        steps: evaluations of the losses on each scale.
+        lr: learning rate of Adam.
+        history: history size of L-BFGS; each entry needs the memory of two images. 20 and 50 gave no lower losses.
+        sizes: for each scale, the square root of the number of pixels; a smaller photo is not enlarged.
+        steps: evaluations of the losses at each scale.
         style_scale: size of the style images relative to `sizes`.
-        colour: `style` (the painting's colours), `luminance` (the photo's: only light and dark are painted), or
-            `match` (the photo's: the painting first takes on their mean and covariance).
-        colour_match: how `match` does it: `cholesky`, `pca` or `transport`.
-        keep_size: enlarge results to their photos' sizes where the last scale is smaller.
-        tile: pixels a side above which the losses are computed in tiles, so that memory is bounded.
-        seed: decides the noise.
+        colour: `style` (colours of the painting), `luminance` (colours of the photo; only the luminance is painted), or
+            `match` (colours of the photo; the mean and covariance of the painting are matched to them first).
+        colour_match: method of `match`, `cholesky`, `pca` or `transport`.
+        keep_size: enlarge each result to the size of its photo if the last scale is smaller.
+        tile: maximum height and width of an image evaluated as a whole; a larger one is evaluated in tiles to bound
+            memory.
+        seed: random seed of the noise.
 
     Raises:
         ValueError: a value is out of its range, or a layer is unknown.
@@ -120,22 +124,22 @@ class Gatys(Task):
             raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {sizes} and {steps}")
         if tile < 16:
             raise ValueError(f"tile must be at least 16, got {tile}")
-        chosen = PRESETS[preset]
-        self.start = chosen.start if start is None else start
+        defaults = PRESETS[preset]
+        self.start = defaults.start if start is None else start
         check_choices(start=(self.start, get_args(Start)))
         layers = [*(content_layers if content_weight else ()), *(style_layers if style_weight else ())]
         if not layers:
             raise ValueError("nothing is left to paint: no layer of content or style has a weight above 0")
-        self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or chosen.pooling)
+        self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or defaults.pooling)
         self.weights = GramWeights(
             content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
             style={
-                layer: style_weight * chosen.style_weight * chosen.of_layer(layer, len(style_layers))
+                layer: style_weight * defaults.style_weight * defaults.of_layer(layer, len(style_layers))
                 for layer in style_layers
                 if style_weight
             },
             total_variation=tv_weight,
-            reduction=chosen.reduction,
+            reduction=defaults.reduction,
         )
         self.optimiser, self.lr, self.history = optimiser, lr, history
         self.scales = tuple(zip(sizes, steps, strict=True))
@@ -145,7 +149,7 @@ class Gatys(Task):
         self.style_weights: list[float] = []
 
     def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Paint in these styles, images `(3, H, W)` in [-1, 1]; their Gram matrices are averaged by `weights`."""
+        """Set the style images, `(3, H, W)` in [-1, 1]. Their Gram matrices are averaged with `weights`."""
         if self.weights.style and not styles:
             raise CycleStyleError("no style: name a painting with --style, or set --model.style_weight 0")
         self.styles = list(styles)
@@ -157,7 +161,7 @@ class Gatys(Task):
             )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """There is nothing to train.
+        """Not supported, because no network is trained.
 
         Raises:
             CycleStyleError: always.
@@ -165,17 +169,17 @@ class Gatys(Task):
         raise CycleStyleError("Gatys trains nothing; use it with predict")
 
     def sample(self, batch: Batch) -> dict[str, Tensor]:
-        """Return photos and what is painted of them."""
+        """Return the photos and their stylisations."""
         return {"photo": batch["images"], "painted": self.translate(batch["images"], self.direction)}
 
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Paint photos of any height and width, one after the other; there is one direction."""
+        """Paint photos of any size, one after the other. `direction` is ignored."""
         return torch.cat([self.paint(photo) for photo in torch.split(images, 1)])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one.
 
-        `batch["masks"]`, `(N, R, H, W)` in [0, 1], if present, says where each of the R styles belongs.
+        The optional `batch["masks"]`, `(N, R, H, W)` in [0, 1], contain the region of each of the R styles.
         """
         if "masks" not in batch:
             return super().predict_step(batch, batch_idx)
@@ -183,11 +187,11 @@ class Gatys(Task):
         return torch.cat([self.paint(photo, mask[:, None]) for photo, mask in pairs])
 
     def paint(self, photo: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Paint a photo `(1, 3, H, W)`, with the styles by region where masks `(R, 1, H, W)` are given.
+        """Paint a photo `(1, 3, H, W)`. With masks `(R, 1, H, W)`, each style is applied to its own region.
 
         Raises:
-            CycleStyleError: there is not one mask for each style, or the photo is in half precision.
-            DivergedError: the losses of the start are not finite.
+            CycleStyleError: the number of masks is not that of the styles, or the photo is in half precision.
+            DivergedError: the losses of the initial image are not finite.
         """
         if masks is not None and len(masks) != len(self.styles):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
@@ -195,9 +199,9 @@ class Gatys(Task):
             raise CycleStyleError("images are not painted in half precision; set trainer.precision to 32-true")
         painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
         image: Tensor | None = None
-        # Slopes of Gram matrices are far below what half precision knows, and nothing scales them here.
-        single = torch.autocast(photo.device.type, enabled=False)
-        with torch.inference_mode(False), torch.enable_grad(), single:
+        # The gradients of Gram matrices underflow in half precision, and there is no gradient scaler here.
+        full_precision = torch.autocast(photo.device.type, enabled=False)
+        with torch.inference_mode(False), torch.enable_grad(), full_precision:
             photo, styles = photo.clone(), [style.to(photo)[None] for style in self.styles]
             for size, steps in self.scales:
                 shape = working_size(photo.shape, size, self.features.min_size)
@@ -215,10 +219,9 @@ class Gatys(Task):
         return put_luminance(result, resized(photo, result.shape[-2:])) if self.colour == "luminance" else result
 
     def _match_colours(self, photo: Tensor, styles: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The photo and the styles after the colour transfer that `colour` asks for."""
-        if (
-            self.colour == "luminance"
-        ):  # Gatys et al. 2017, section 5.1: on light and dark alone, brought together first
+        """Return the photo and the styles after the colour transfer selected by `colour`."""
+        # Gatys et al. 2017, section 5.1: luminance only, after matching its mean and deviation
+        if self.colour == "luminance":
             grey = to_grey(photo)
             return grey, [ColourTransfer.fit([style[0]], [grey[0]])(style[0])[None] for style in map(to_grey, styles)]
         if self.colour == "match":  # section 5.2
@@ -230,7 +233,7 @@ class Gatys(Task):
         return resized(style, working_size(style.shape, round(size * self.style_scale), self.features.min_size))
 
     def _start_image(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
-        """The image that the optimisation starts from."""
+        """Return the initial image of the optimisation."""
         if self.start == "style" and styles:
             return resized(styles[0], photo.shape[-2:])
         if self.start == "content":
@@ -240,9 +243,9 @@ class Gatys(Task):
 
 
 def working_size(shape: Sequence[int], size: int, least: int) -> tuple[int, int]:
-    """Height and width with as many pixels as a square of `size`, in proportion; images are not enlarged.
+    """Return the height and width of an image resized to `size`² pixels, with the same aspect ratio.
 
-    A side below `least` pixels, with which a network could do nothing, becomes that long.
+    Images are not enlarged, except that a side is at least `least` pixels, the minimum input size of a network.
     """
     height, width = shape[-2:]
     scale = min(1.0, size / (height * width) ** 0.5)
@@ -250,17 +253,17 @@ def working_size(shape: Sequence[int], size: int, least: int) -> tuple[int, int]
 
 
 def resized(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize `(N, C, H, W)`, bicubic and antialiased."""
+    """Resize images `(N, C, H, W)` by bicubic interpolation with antialiasing."""
     if images.shape[-2:] == tuple(size):
         return images
     return F.interpolate(images, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def normalised_weights(count: int, weights: Sequence[float] | None) -> list[float]:
-    """Weights whose sum is 1, one for each style.
+    """Return one weight for each style, normalised to sum to 1. By default all are equal.
 
     Raises:
-        CycleStyleError: there are more or fewer than styles, or none is above 0.
+        CycleStyleError: the number of weights is not `count`, one is negative, or all are 0.
     """
     if weights is None:
         return [1 / max(1, count)] * count

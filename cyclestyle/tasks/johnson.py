@@ -1,4 +1,4 @@
-"""Johnson et al. 2016: a network learns to paint any photo in the style of some paintings in one pass."""
+"""Feed-forward style transfer (Johnson et al. 2016): a network is trained for one fixed style."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 @dataclass(frozen=True)
 class Preset:
-    """What the paper and its authors' code disagree about, and weights for activations whose mean is 1.
+    """Settings in which the paper and the code of its authors differ, with loss weights for activations of mean 1.
 
     Attributes:
-        content_layers: where content is compared.
-        gram: what Gram matrices are divided by, before the mean of their squared differences is taken.
-        style_weight: of that mean, summed over the layers.
-        tv_weight: of the mean squared difference of neighbouring pixels in [-1, 1].
+        content_layers: VGG layers of the content loss.
+        gram: normalisation of the Gram matrices.
+        style_weight: factor of the mean squared difference of Gram matrices, summed over the layers.
+        tv_weight: factor of the mean squared difference of neighbouring pixels in [-1, 1].
     """
 
     content_layers: tuple[str, ...]
@@ -40,51 +40,54 @@ class Preset:
     tv_weight: float
 
 
-# The paper names no weights but total variation's, 1e-6 to 1e-4, and the code's (1, 5 and 1e-6) are for activations and
-# pixels of 0 to 255. Those here were chosen by eye, on layers up to relu3_1 of the normalised VGG-19.
+# The paper gives only the weight of total variation, 1e-6 to 1e-4. The weights of the code (1, 5 and 1e-6) are for
+# unscaled activations and pixels of 0 to 255. The weights here were chosen by eye, on layers up to relu3_1 of the
+# normalised VGG-19.
 PRESETS = {
     # Johnson et al. 2016, eq. 2 to 5: content is the mean over relu2_2; style is the sum, not the mean, over the C²
-    # differences of G = F Fᵀ / (C H W), which is the mean of those of G = F Fᵀ / (H W): all layers count alike.
+    # differences of G = F Fᵀ / (C H W), which equals the mean over those of G = F Fᵀ / (H W): all layers have equal
+    # weight.
     "paper": Preset(content_layers=("relu2_2",), gram="pixels", style_weight=0.1, tv_weight=0.1),
     # The authors' code: content is the mean over relu3_3; style is the mean over the C² differences of
-    # G = F Fᵀ / (C H W): a layer of 64 channels counts 64 times as much as one of 512.
+    # G = F Fᵀ / (C H W): a layer of 64 channels has 64 times the weight of one of 512.
     "reference": Preset(content_layers=("relu3_3",), gram="elements", style_weight=2e3, tv_weight=0.1),
 }
 
 
 class Johnson(Task):
-    """Trains a `TransformNetwork` whose outputs have the content of photos and the style of paintings in VGG features.
+    """Trains a `TransformNetwork` to match the content of photos and the style of paintings in VGG features.
 
     Johnson, Alahi & Fei-Fei 2016, *Perceptual Losses for Real-Time Style Transfer and Super-Resolution*, with
-    instance norm (Ulyanov et al. 2016). The trained network paints any photo of any size with
-    `cyclestyle predict --ckpt_path <run>/checkpoints/last.ckpt`, which needs neither the paintings nor the VGG.
+    instance norm (Ulyanov et al. 2016). `cyclestyle predict --ckpt_path <run>/checkpoints/last.ckpt` paints photos of
+    any size with the trained network, and needs neither the paintings nor the VGG.
 
-    | logged | what it is, weighted |
+    | logged name | weighted loss term |
     |---|---|
     | `train/content` | mean squared difference of the content layers' activations, summed over the layers |
     | `train/style` | mean squared difference of Gram matrices, summed over the layers; see `PRESETS` |
     | `train/tv` | mean squared difference of neighbouring pixels |
     | `train/loss` | their sum |
 
-    `val/…` are the same on photos that were not trained on. Activations have mean 1: those of the normalised VGG-19
-    by themselves, others by `VGG.calibrate` on the paintings. The presets' weights therefore hold for any network.
+    `val/…` are the same for the validation photos. Activations have mean 1: the normalised VGG-19 has this property,
+    other networks are rescaled by `VGG.calibrate` on the paintings. The weights of the presets are therefore valid for
+    any network.
 
     Args:
-        style: files of the paintings.
-        style_weights: how much each painting counts in the average of their Gram matrices; alike by default.
-        style_size: each painting has as many pixels as a square of this side has; none is enlarged.
+        style: files of the style images.
+        style_weights: weight of each style image in the average of the Gram matrices; equal by default.
+        style_size: square root of the number of pixels that style images are resized to; none is enlarged.
         network: `vgg16` or `vgg19`.
-        weights: a file of VGG weights, `random`, or nothing for torchvision's.
-        preset: `reference` (the authors' code) or `paper`; decides the reductions, the weights, and the content
-            layers where none are set.
-        content_layers: where content is compared.
-        style_layers: where Gram matrices are compared.
-        content_weight: factor of the preset's content loss.
-        style_weight: factor of the preset's style loss.
-        tv_weight: factor of the preset's total variation.
-        upsample: `resize` (no checkerboards) or `transpose`.
-        width: filters of the network's first convolution.
-        lr: Adam's learning rate.
+        weights: a file of VGG weights, `random`, or None for the weights of torchvision.
+        preset: `reference` (the authors' code) or `paper`: Gram normalisation, loss weights, and the default of
+            `content_layers`.
+        content_layers: VGG layers of the content loss.
+        style_layers: VGG layers of the style loss.
+        content_weight: factor of the content loss of the preset.
+        style_weight: factor of the style loss of the preset.
+        tv_weight: factor of the total-variation loss of the preset.
+        upsample: `resize` (no checkerboard artefacts) or `transpose`.
+        width: output channels of the first convolution.
+        lr: learning rate of Adam.
 
     Raises:
         ValueError: a value is out of its range, or a layer is unknown.
@@ -120,9 +123,9 @@ class Johnson(Task):
         self.preset = PRESETS[preset]
         self.style, self.style_weights, self.style_size = style or [], style_weights, style_size
         self.network, self.weights = network, weights
-        self.content_layers = _each_once(self.preset.content_layers if content_layers is None else content_layers)
-        self.style_layers = _each_once(style_layers)
-        with torch.device("meta"):  # refuses an unknown layer now, without memory
+        self.content_layers = _unique(self.preset.content_layers if content_layers is None else content_layers)
+        self.style_layers = _unique(style_layers)
+        with torch.device("meta"):  # raises an error for an unknown layer without allocating memory
             VGG([*self.content_layers, *self.style_layers], name=network)
         self.factors = {
             "content": content_weight,
@@ -131,11 +134,11 @@ class Johnson(Task):
         }
         self.lr = lr
         self.transform = TransformNetwork(upsample=upsample, width=width)
-        # In a tuple the VGG is not a submodule, so that checkpoints and optimisers leave it out.
+        # A tuple does not register the VGG as a submodule, so checkpoints and optimisers do not contain it.
         self.perceptual: tuple[PerceptualLoss, ...] = ()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of Johnson et al. 2016, eq. 5, weighted."""
+        """Return the weighted loss terms of Johnson et al. 2016, eq. 5."""
         photos: Tensor = batch["images"]
         perceptual = self.perceptual[0].to(photos)
         height, width = photos.shape[-2:]
@@ -151,20 +154,20 @@ class Johnson(Task):
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:
-        """Return photos and what is painted of them."""
+        """Return the photos and their stylisations."""
         return {"photo": batch["images"], "painted": self.transform(batch["images"])}
 
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Paint photos of any height and width; there is one direction."""
+        """Paint photos of any size. `direction` is ignored."""
         return call_at_any_size(self.transform, images)
 
     def setup(self, stage: str) -> None:
-        """Read the paintings and the VGG for training; painting needs neither.
+        """Load the style images and the VGG, which `predict` does not need.
 
         Raises:
-            CycleStyleError: no painting is named, or the weights do not fit in number.
-            ImageError: a painting is missing or no image.
-            CheckpointError: the VGG's weights are missing or do not reach a layer.
+            CycleStyleError: `style` is empty, or the number of weights is not that of the style images.
+            ImageError: a style image is missing or not an image.
+            CheckpointError: the VGG weights are missing or do not contain a layer.
         """
         super().setup(stage)
         if stage == "predict" or self.perceptual:
@@ -184,13 +187,13 @@ class Johnson(Task):
 
 
 class PerceptualLoss(nn.Module):
-    """Content and style loss of painted images, in the features of a VGG.
+    """Content and style loss in the features of a VGG.
 
     Args:
-        features: the VGG, frozen, which returns all layers.
-        content_layers: where content is compared.
-        style_layers: where Gram matrices are compared.
-        gram: what these are divided by.
+        features: a frozen VGG that returns all layers.
+        content_layers: layers of the content loss.
+        style_layers: layers of the style loss.
+        gram: normalisation of the Gram matrices.
     """
 
     def __init__(
@@ -198,38 +201,38 @@ class PerceptualLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.features = features
-        self.shallow = _until(content_layers, features)
+        self.shallow = _truncated(content_layers, features)
         self.content_layers, self.style_layers, self.normalise = content_layers, style_layers, gram
 
     @torch.no_grad()
     def keep(self, paintings: Sequence[Tensor], shares: Sequence[float]) -> None:
-        """Average the Gram matrices of paintings `(1, 3, H, W)`, by their shares."""
-        seen = [self.features(painting) for painting in paintings]
+        """Store the average of the Gram matrices of style images `(1, 3, H, W)`, weighted by `shares`."""
+        activations = [self.features(painting) for painting in paintings]
         for layer in self.style_layers:
-            grams = [gram_matrix(one[layer], self.normalise) for one in seen]
+            grams = [gram_matrix(features[layer], self.normalise) for features in activations]
             mean = sum(share * gram for share, gram in zip(shares, grams, strict=True))
             assert isinstance(mean, Tensor)
             self.register_buffer(layer, mean)  # (1, C, C)
 
     def forward(self, painted: Tensor, photos: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the content and the style loss of `(N, 3, H, W)`, unweighted."""
+        """Return the unweighted content and style loss of images `(N, 3, H, W)`."""
         with torch.no_grad():
-            wanted = self.shallow(photos)
+            target = self.shallow(photos)
         contents, styles = [photos.new_zeros(())], []
-        for layer, seen in self.features.activations(painted):
+        for layer, features in self.features.activations(painted):
             if layer in self.content_layers:
-                contents.append(content_loss(seen, wanted[layer]))
+                contents.append(content_loss(features, target[layer]))
             if layer in self.style_layers:
-                styles.append(style_loss(gram_matrix(seen, self.normalise), self.get_buffer(layer)))
+                styles.append(style_loss(gram_matrix(features, self.normalise), self.get_buffer(layer)))
         return torch.stack(contents).sum(), torch.stack(styles).sum()
 
 
-def _until(layers: Iterable[str], deep: VGG) -> VGG:
-    """The part of a VGG up to `layers`, which shares its weights."""
-    shallow = VGG(layers, name=deep.name, pooling=deep.pooling)
-    shallow.input_transform, shallow.convolutions = deep.input_transform, deep.convolutions[: len(shallow.convolutions)]
+def _truncated(layers: Iterable[str], vgg: VGG) -> VGG:
+    """Return the part of `vgg` up to the deepest of `layers`. The weights are shared."""
+    shallow = VGG(layers, name=vgg.name, pooling=vgg.pooling)
+    shallow.input_transform, shallow.convolutions = vgg.input_transform, vgg.convolutions[: len(shallow.convolutions)]
     return shallow
 
 
-def _each_once(layers: Iterable[str]) -> tuple[str, ...]:
+def _unique(layers: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(layers))

@@ -21,13 +21,13 @@ MAX_RESTARTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class GramWeights:
-    """The factors of the losses.
+    """The factors of the loss terms.
 
     Attributes:
         content: for each content layer, the factor of `content_loss` under `reduction`.
-        style: for each style layer, the factor of `style_loss` of Gram matrices over `pixels`.
+        style: for each style layer, the factor of `style_loss` on Gram matrices with the normalisation `pixels`.
         total_variation: the factor of `total_variation`.
-        reduction: of the content loss.
+        reduction: the reduction of the content loss.
     """
 
     content: dict[str, float]
@@ -37,7 +37,7 @@ class GramWeights:
 
 
 class Tile(NamedTuple):
-    """A part of the image and the larger part that its features depend on, in pixels from the upper left."""
+    """A tile of an image, and its receptive field (`outer_…`), in pixels from the upper left corner."""
 
     top: int
     bottom: int
@@ -49,11 +49,11 @@ class Tile(NamedTuple):
     outer_right: int
 
     def cut(self, images: Tensor) -> Tensor:
-        """The larger part of `(…, H, W)`."""
+        """Crop images `(…, H, W)` to the receptive field."""
         return images[..., self.outer_top : self.outer_bottom, self.outer_left : self.outer_right]
 
     def core(self, features: Tensor, step: int) -> Tensor:
-        """Of the larger part's features, whose stride is `step`, those of the part itself."""
+        """Crop features of the receptive field, with stride `step`, to those of the tile."""
         top, left = (self.top - self.outer_top) // step, (self.left - self.outer_left) // step
         height = None if self.bottom == self.outer_bottom else (self.bottom - self.top) // step
         width = None if self.right == self.outer_right else (self.right - self.left) // step
@@ -63,63 +63,66 @@ class Tile(NamedTuple):
 
 @dataclass
 class GramObjective:
-    """The losses of an image `(1, 3, H, W)` and their gradient, in bounded memory.
+    """Computes the loss terms of an image `(1, 3, H, W)` and their gradient, in bounded memory.
 
-    Above `tile` pixels a side the image is taken in tiles, each with the surroundings that its features depend
-    on. A first pass without gradients adds up the Gram matrices; a second one sends the gradient of the style loss,
-    which is linear in each tile's products once the matrices are known, through tile after tile. The result is that
-    of the whole image, at the price of a second forward pass.
+    An image larger than `tile` pixels is evaluated in tiles, each with its receptive field. A first pass without
+    gradients sums the Gram matrices over the tiles. The gradient of the style loss with respect to these sums is then
+    constant, so a second pass backpropagates it through one tile at a time. The result equals that of the whole image,
+    at the cost of a second forward pass.
     """
 
     features: VGG
     weights: GramWeights
     tile: int = 1024
     content: dict[str, Tensor] = field(default_factory=dict)
-    """Features of each content layer."""
+    """Target features of each content layer."""
     grams: dict[str, Tensor] = field(default_factory=dict)
-    """Gram matrices `(R, C, C)` of each style layer, for R regions."""
+    """Target Gram matrices `(R, C, C)` of each style layer, for R regions."""
     masks: Tensor | None = None
-    """Where the regions are, `(R, 1, H, W)` in [0, 1]; nothing for the whole image."""
+    """Masks of the regions, `(R, 1, H, W)` in [0, 1]; None for a single region, the whole image."""
 
     def keep_content(self, photo: Tensor) -> None:
-        """Remember the content of a photo `(1, 3, H, W)`."""
-        parts: dict[str, list[list[Tensor]]] = {layer: [] for layer in self.weights.content}
+        """Store the content features of a photo `(1, 3, H, W)`."""
+        tiles: dict[str, list[list[Tensor]]] = {layer: [] for layer in self.weights.content}
         with torch.no_grad():
             for row in self._rows(photo):
-                for kept in parts.values():
-                    kept.append([])
+                for rows in tiles.values():
+                    rows.append([])
                 for tile in row:
                     for layer, features in self.features.activations(tile.cut(photo)):
-                        if layer in parts:
-                            parts[layer][-1].append(tile.core(features, stride(layer)).clone())
-        self.content = {layer: torch.cat([torch.cat(row, 3) for row in kept], 2) for layer, kept in parts.items()}
+                        if layer in tiles:
+                            tiles[layer][-1].append(tile.core(features, stride(layer)).clone())
+        self.content = {layer: torch.cat([torch.cat(row, 3) for row in rows], 2) for layer, rows in tiles.items()}
 
     def keep_styles(self, styles: Sequence[Tensor], shares: Sequence[float], masks: Tensor | None = None) -> None:
-        """Remember the styles, images `(1, 3, H, W)`: mixed by their shares, or each in its region of `masks`."""
+        """Store the Gram matrices of style images `(1, 3, H, W)`.
+
+        They are averaged with the weights `shares`; with `masks`, each style has its own region instead.
+        """
         with torch.no_grad():
-            found = [self._sums(style, [tile for row in self._rows(style) for tile in row]) for style in styles]
+            style_grams = [self._sums(style, [tile for row in self._rows(style) for tile in row]) for style in styles]
             for layer in self.weights.style:
-                each = torch.cat([grams[layer] for grams in found])  # (number of styles, C, C)
-                mixed = (each * each.new_tensor(shares)[:, None, None]).sum(dim=0, keepdim=True)
-                self.grams[layer] = mixed if masks is None else each
+                stacked = torch.cat([grams[layer] for grams in style_grams])  # (number of styles, C, C)
+                mean = (stacked * stacked.new_tensor(shares)[:, None, None]).sum(dim=0, keepdim=True)
+                self.grams[layer] = mean if masks is None else stacked
         self.masks = masks
 
     def __call__(self, image: Tensor) -> Losses:
-        """Return the weighted losses, and set `image.grad` to the gradient of their sum."""
+        """Return the weighted loss terms, and set `image.grad` to the gradient of their sum."""
         image.grad = None
         tiles = [tile for row in self._rows(image) for tile in row]
-        smooth = self._smoothness(image)
+        variation = self._total_variation(image)
         if len(tiles) == 1:
-            content, grams = self._shares(image, tiles[0], image)
-            losses = {"content": content, "style": self._style(grams), "total_variation": smooth}
+            content, grams = self._tile_terms(image, tiles[0], image)
+            losses = {"content": content, "style": self._style(grams), "total_variation": variation}
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             return {name: loss.detach() for name, loss in losses.items()}
-        return self._in_tiles(image, tiles, smooth)
+        return self._evaluate_tiles(image, tiles, variation)
 
-    def _in_tiles(self, image: Tensor, tiles: Sequence[Tile], smooth: Tensor) -> Losses:
+    def _evaluate_tiles(self, image: Tensor, tiles: Sequence[Tile], variation: Tensor) -> Losses:
         image.grad = torch.zeros_like(image)
-        if smooth.requires_grad:
-            smooth.backward()  # type: ignore[no-untyped-call]
+        if variation.requires_grad:
+            variation.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             sums = self._sums(image, tiles)
         sums = {layer: total.requires_grad_() for layer, total in sums.items()}
@@ -127,71 +130,72 @@ class GramObjective:
         gradients = dict(zip(sums, torch.autograd.grad(style, list(sums.values())), strict=True)) if sums else {}
         content = image.new_zeros(())
         for tile in tiles:
-            part = tile.cut(image).detach().requires_grad_()
-            kept, products = self._shares(part, tile, image)
+            crop = tile.cut(image).detach().requires_grad_()
+            tile_content, products = self._tile_terms(crop, tile, image)
             linear = [(gradient * products[layer]).sum() for layer, gradient in gradients.items()]
-            torch.stack([kept, *linear]).sum().backward()  # type: ignore[no-untyped-call]
-            assert part.grad is not None
-            tile.cut(image.grad).add_(part.grad)
-            content = content + kept.detach()
-        return {"content": content, "style": style.detach(), "total_variation": smooth.detach()}
+            torch.stack([tile_content, *linear]).sum().backward()  # type: ignore[no-untyped-call]
+            assert crop.grad is not None
+            tile.cut(image.grad).add_(crop.grad)
+            content = content + tile_content.detach()
+        return {"content": content, "style": style.detach(), "total_variation": variation.detach()}
 
     def _sums(self, image: Tensor, tiles: Sequence[Tile]) -> dict[str, Tensor]:
-        """The Gram matrices of an image, added up over its tiles."""
+        """Return the Gram matrices of an image, summed over its tiles."""
         sums: dict[str, Tensor] = {}
         for tile in tiles:
             for layer, features in self.features.activations(tile.cut(image)):
                 if layer in self.weights.style:
-                    share = self._products(tile.core(features, stride(layer)), layer, tile, image)
-                    sums[layer] = sums[layer] + share if layer in sums else share
+                    products = self._products(tile.core(features, stride(layer)), layer, tile, image)
+                    sums[layer] = sums[layer] + products if layer in sums else products
         return sums
 
-    def _shares(self, part: Tensor, tile: Tile, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a tile, whose larger part is given, adds to the image's content loss and Gram matrices."""
-        content = self._nothing()
+    def _tile_terms(self, crop: Tensor, tile: Tile, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the contribution of a tile to the content loss and Gram matrices; `crop` is its receptive field."""
+        content = self._zero()
         products: dict[str, Tensor] = {}
-        for layer, features in self.features.activations(part):
-            found = tile.core(features, stride(layer))
+        for layer, features in self.features.activations(crop):
+            core = tile.core(features, stride(layer))
             if layer in self.content:
-                content = content + self._content(found, layer, tile)
+                content = content + self._content(core, layer, tile)
             if layer in self.weights.style:
-                products[layer] = self._products(found, layer, tile, image)
+                products[layer] = self._products(core, layer, tile, image)
         return content, products
 
-    def _content(self, found: Tensor, layer: str, tile: Tile) -> Tensor:
-        """The content loss of a tile's features, as a share of the image's."""
+    def _content(self, features: Tensor, layer: str, tile: Tile) -> Tensor:
+        """Return the contribution of the features of a tile to the content loss of the image."""
         step, target = stride(layer), self.content[layer]
         top, left = tile.top // step, tile.left // step
-        wanted = target[..., top : top + found.shape[2], left : left + found.shape[3]]
-        share = found.numel() / target.numel() if self.weights.reduction == "mean" else 1.0
-        return self.weights.content[layer] * share * content_loss(found, wanted, self.weights.reduction)
+        tile_target = target[..., top : top + features.shape[2], left : left + features.shape[3]]
+        share = features.numel() / target.numel() if self.weights.reduction == "mean" else 1.0
+        return self.weights.content[layer] * share * content_loss(features, tile_target, self.weights.reduction)
 
-    def _products(self, found: Tensor, layer: str, tile: Tile, image: Tensor) -> Tensor:
-        """The Gram matrices of a tile's features for every region, `(R, C, C)`, as a share of the image's."""
+    def _products(self, features: Tensor, layer: str, tile: Tile, image: Tensor) -> Tensor:
+        """Return the contribution of the features of a tile to the Gram matrices of the image, `(R, C, C)`."""
         step = stride(layer)
         height, width = image.shape[2] // step, image.shape[3] // step
         if self.masks is None:
-            return gram_matrix(found, "none") / (height * width)
+            return gram_matrix(features, "none") / (height * width)
         masks = F.adaptive_avg_pool2d(self.masks, (height, width))  # (R, 1, h, w)
         sums = masks.square().sum(dim=(1, 2, 3)).clamp(min=1e-6)[:, None, None]
         top, left = tile.top // step, tile.left // step
-        own = masks[..., top : top + found.shape[2], left : left + found.shape[3]]
-        return gram_matrix(found * own, "none") / sums
+        tile_masks = masks[..., top : top + features.shape[2], left : left + features.shape[3]]
+        return gram_matrix(features * tile_masks, "none") / sums
 
-    def _smoothness(self, image: Tensor) -> Tensor:
+    def _total_variation(self, image: Tensor) -> Tensor:
         weight = self.weights.total_variation
-        return weight * total_variation(image) if weight else self._nothing()
+        return weight * total_variation(image) if weight else self._zero()
 
-    def _nothing(self) -> Tensor:
+    def _zero(self) -> Tensor:
         return self.features.input_transform.weight.new_zeros(())
 
     def _style(self, grams: dict[str, Tensor]) -> Tensor:
-        total = self._nothing()
+        total = self._zero()
         for layer, weight in self.weights.style.items():
             total = total + weight * style_loss(grams[layer], self.grams[layer]) * len(self.grams[layer])
         return total
 
     def _rows(self, image: Tensor) -> Iterator[list[Tile]]:
+        """Yield the tiles of an image, row by row."""
         height, width = image.shape[-2:]
         step = stride(self.features.names[-1])
         size = max(step, self.tile // step * step)
@@ -205,25 +209,26 @@ class GramObjective:
 
 
 def _cuts(length: int, size: int, step: int) -> list[tuple[int, int]]:
-    """Cut a length into pieces of `size`; what would be left below `step` belongs to the last one."""
+    """Divide a length into intervals of `size`. A remainder shorter than `step` is added to the last interval."""
     starts = [start for start in range(0, length, size) if start == 0 or length - start >= step]
     return list(pairwise([*starts, length]))
 
 
-# The optimisers, and the state that they keep from one scale to the next
+# Optimisation
 
 
 @dataclass
 class Painter:
-    """Optimises the pixels of an image. Adam keeps its moments from one scale to the next.
+    """Optimises the pixels of an image.
 
-    L-BFGS is reset at each scale: its estimate of the curvature close to a minimum is up to 30 times too low for the
-    losses of the enlarged image. Reusing it makes the losses explode; rescaling it brings no gain.
+    Adam keeps its moments between scales. L-BFGS is reset at each scale: its estimate of the curvature near a minimum
+    is up to 30 times too low for the losses of the enlarged image. Reusing it makes the losses diverge; rescaling it
+    gives no improvement.
 
     Args:
-        optimiser: `lbfgs` (without line search, as Gatys' code) or `adam`.
-        lr: Adam's learning rate; L-BFGS takes whole steps.
-        history: pairs of steps and gradients that L-BFGS remembers, each of the image's size.
+        optimiser: `lbfgs` (without line search, as in the code of Gatys et al.) or `adam`.
+        lr: learning rate of Adam; that of L-BFGS is 1.
+        history: history size of L-BFGS; each entry has a step and a gradient difference of the size of the image.
         on_evaluation: called after each evaluation of the losses.
     """
 
@@ -231,30 +236,31 @@ class Painter:
     lr: float = 0.02
     history: int = 10
     on_evaluation: OnEvaluation | None = None
-    _memory: dict[str, Any] | None = None
+    _state: dict[str, Any] | None = None
 
     def __call__(self, objective: GramObjective, start: Tensor, evaluations: int) -> Tensor:
-        """Return the best image that is found from `start`, `(1, 3, H, W)`, in so many evaluations of the losses.
+        """Return the image with the lowest loss, starting from `start`, `(1, 3, H, W)`.
 
-        If the losses are not finite, the optimiser is reset and continues from the best image so far.
+        `evaluations` is the number of evaluations of the losses. If the losses are not finite, the optimiser is reset
+        and continues from the best image so far.
 
         Raises:
-            DivergedError: the losses of `start` itself are not finite.
+            DivergedError: the losses of `start` are not finite.
         """
         search = _Search(objective, start.detach().clone().requires_grad_(), evaluations, self.on_evaluation)
-        optimiser = self._new(search.image, self._resized(start.shape), evaluations)
+        optimiser = self._build(search.image, self._resized_state(start.shape), evaluations)
         for _ in range(1 + MAX_RESTARTS):
             try:
                 search.run(optimiser)
             except FloatingPointError:
-                search.go_back()
+                search.restore_best()
             if search.done >= evaluations:
                 break
-            optimiser = self._new(search.image, None, evaluations - search.done)
-        self._memory = optimiser.state.get(search.image)
+            optimiser = self._build(search.image, None, evaluations - search.done)
+        self._state = optimiser.state.get(search.image)
         return search.best
 
-    def _new(self, image: Tensor, memory: dict[str, Any] | None, evaluations: int) -> torch.optim.Optimizer:
+    def _build(self, image: Tensor, state: dict[str, Any] | None, evaluations: int) -> torch.optim.Optimizer:
         optimiser: torch.optim.Optimizer
         if self.optimiser == "adam":
             optimiser = torch.optim.Adam([image], lr=self.lr, betas=(0.9, 0.99))
@@ -267,22 +273,22 @@ class Painter:
                 tolerance_change=0,
                 history_size=self.history,
             )
-        if memory:
-            optimiser.state[image] = memory
+        if state:
+            optimiser.state[image] = state
         return optimiser
 
-    def _resized(self, shape: torch.Size) -> dict[str, Any] | None:
-        """The moments of Adam, resized to an image of another size."""
-        if self.optimiser != "adam" or not self._memory:
+    def _resized_state(self, shape: torch.Size) -> dict[str, Any] | None:
+        """Return the state of Adam, with its moments resized to `shape`; None for L-BFGS."""
+        if self.optimiser != "adam" or not self._state:
             return None
         return {
             name: F.interpolate(value, shape[-2:], mode="bilinear") if value.ndim == 4 else value
-            for name, value in self._memory.items()
+            for name, value in self._state.items()
         }
 
 
 class _Search:
-    """Counts evaluations, and keeps the best image."""
+    """Counts the evaluations of the losses, and stores the image with the lowest loss."""
 
     def __init__(self, objective: GramObjective, image: Tensor, limit: int, report: OnEvaluation | None) -> None:
         self.objective, self.image, self.limit, self.report = objective, image, limit, report
@@ -291,7 +297,7 @@ class _Search:
         self.best = image.detach().clone()
 
     def run(self, optimiser: torch.optim.Optimizer) -> None:
-        """Run until all evaluations are used or the optimiser stops."""
+        """Run the optimiser until it stops or has used all evaluations."""
         if isinstance(optimiser, torch.optim.LBFGS):
             optimiser.step(self._evaluate)  # type: ignore[no-untyped-call]
             return
@@ -299,7 +305,7 @@ class _Search:
             self._evaluate()
             optimiser.step()
 
-    def go_back(self) -> None:
+    def restore_best(self) -> None:
         """Restore the best image."""
         if self.lowest == float("inf"):
             raise DivergedError("the losses of the image that painting starts from are not finite")

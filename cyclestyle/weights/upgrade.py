@@ -1,4 +1,4 @@
-"""Checkpoints of earlier versions, brought to the names of this one."""
+"""Conversion of checkpoints of earlier versions."""
 
 import logging
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 RENAMED_TASKS = {"GramStyle": "Gatys", "FastStyle": "Johnson", "AutoencoderStyle": "Autoencoder"}
-"""Names of tasks in earlier versions, and the names that they have now."""
+"""Current name of each task that had another name in an earlier version."""
 
 
 def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint under the names of this version; a current one, or another program's, is returned as it is.
+    """Rename the entries of a checkpoint of an earlier version.
 
-    A task that has been renamed is reported in one line.
+    Current checkpoints and those of other programs are returned unchanged. A renamed task is logged as a warning.
     """
     name = checkpoint.get("cyclestyle_task")
     if name in RENAMED_TASKS:
@@ -23,6 +23,6 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
         checkpoint = {key: value for key, value in checkpoint.items() if key != "image_pools"} | {"rank_states": pools}
     for part in ("state_dict", "ema"):
         if any(".colours." in key for key in checkpoint.get(part, ())):
-            weights = {key.replace(".colours.", ".input_transform."): one for key, one in checkpoint[part].items()}
+            weights = {key.replace(".colours.", ".input_transform."): value for key, value in checkpoint[part].items()}
             checkpoint = {**checkpoint, part: weights}
     return checkpoint

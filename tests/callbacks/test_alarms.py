@@ -12,7 +12,7 @@ from cyclestyle.tasks import CycleGAN
 
 @pytest.fixture
 def alarms(cyclestyle, tiny_fit, tmp_path):
-    """Train for some steps and return what was raised, as lines of `alarms.txt`."""
+    """Train for some steps and return the lines of `alarms.txt`."""
 
     def train(*words, steps=112):
         epochs = [f"--model.constant_epochs={steps // 7}", "--grid.every_n_steps=0", "--alarms.after_steps=1"]
@@ -32,7 +32,7 @@ def alarms(cyclestyle, tiny_fit, tmp_path):
 
 
 def patched_generator(monkeypatch, change):
-    """Generators that do something silly, in both directions, with gradients of 0."""
+    """Generators with a known failure in both directions, and gradients of 0."""
     idle = lambda self: sum(p.sum() for p in self.parameters()) * 0  # noqa: E731
     monkeypatch.setattr(ResNetGenerator, "forward", lambda self, images: change(images) + idle(self))
 
@@ -46,7 +46,7 @@ def patched_generator(monkeypatch, change):
     ],
     ids=["identity", "collapse", "inversion"],
 )
-def test_silly_generators(monkeypatch, alarms, change, text):
+def test_failing_generators_raise_an_alarm(monkeypatch, alarms, change, text):
     patched_generator(monkeypatch, change)
     lines = alarms(steps=7)
     for direction in ("AtoB", "BtoA"):
@@ -54,7 +54,7 @@ def test_silly_generators(monkeypatch, alarms, change, text):
     assert sum("the gradients of the generators vanish" in line for line in lines) == 1
 
 
-def test_a_discriminator_that_knows_everything(monkeypatch, alarms):
+def test_a_perfect_discriminator_raises_an_alarm(monkeypatch, alarms):
     original = CycleGAN._discriminator_loss
     monkeypatch.setattr(CycleGAN, "_discriminator_loss", lambda *arguments: 1e-3 * original(*arguments))
     lines = alarms(steps=112)
@@ -63,7 +63,7 @@ def test_a_discriminator_that_knows_everything(monkeypatch, alarms):
     ] == [True] * 2
 
 
-def test_gradients_that_explode(monkeypatch, alarms):
+def test_exploding_gradients_raise_an_alarm(monkeypatch, alarms):
     original = CycleGAN.training_step
 
     def step(self, batch, batch_idx):
@@ -76,7 +76,7 @@ def test_gradients_that_explode(monkeypatch, alarms):
     assert "the gradients of the discriminators explode" in text
 
 
-def test_a_domain_of_copies(alarms, samples, tmp_path):
+def test_duplicate_images_raise_an_alarm(alarms, samples, tmp_path):
     for number in range(8):
         source = sorted((samples / "trainA").iterdir())[number % 2]
         (tmp_path / "copies").mkdir(exist_ok=True)
@@ -86,12 +86,12 @@ def test_a_domain_of_copies(alarms, samples, tmp_path):
     assert "domain B's images" not in "".join(lines)
 
 
-def test_a_healthy_run_raises_none(alarms):
+def test_a_healthy_run_raises_no_alarm(alarms):
     """Wide enough to learn something in a few hundred steps."""
     assert not alarms("--model.ngf=8", "--model.ndf=8", "--model.lr=0.001", steps=210)
 
 
-def test_they_can_be_turned_off(monkeypatch, alarms):
+def test_alarms_can_be_disabled(monkeypatch, alarms):
     patched_generator(monkeypatch, lambda images: images)
     assert not alarms("--alarms.enabled=false", steps=7)
 

@@ -40,7 +40,7 @@ def test_the_average_is_that_of_its_formula():
     assert not any(name.startswith("D_") for name in ema.weights)
 
 
-def test_weights_are_put_back():
+def test_weights_are_restored():
     task, ema = CycleGAN(**TINY), EMAGenerators(0.9)
     ema.weights = {name: torch.zeros_like(value) for name, value in averaged_weights(task).items()}
     before = {name: value.clone() for name, value in task.state_dict().items()}
@@ -50,7 +50,7 @@ def test_weights_are_put_back():
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_bad_decays_are_refused(decay):
+def test_invalid_decays_raise_an_error(decay):
     with pytest.raises(ValueError, match=rf"decay must be in \[0, 1\), got {decay}"):
         EMAGenerators(decay)
 

@@ -33,7 +33,7 @@ def words(tiny_fit):
 
 @pytest.fixture(scope="module")
 def whole(words, tmp_path_factory):
-    """A run that was left alone."""
+    """An uninterrupted run."""
     run = tmp_path_factory.mktemp("whole")
     assert main([*words, f"--trainer.default_root_dir={run}"]) == 0
     return run
@@ -84,7 +84,7 @@ def raise_at(monkeypatch, hook, call, number):
         ("validation_step", 5),  # at its end
     ],
 )
-def test_a_signal_saves_and_leaves(monkeypatch, cyclestyle, words, whole, tmp_path, number, hook, call):
+def test_a_signal_writes_a_checkpoint_and_stops(monkeypatch, cyclestyle, words, whole, tmp_path, number, hook, call):
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patched:
@@ -99,7 +99,7 @@ def test_a_signal_saves_and_leaves(monkeypatch, cyclestyle, words, whole, tmp_pa
     assert_same(tmp_path, whole)
 
 
-def test_slurm_requeues_the_job_and_goes_on_by_itself(monkeypatch, cyclestyle, words, whole, tmp_path):
+def test_slurm_requeues_the_job_and_the_run_resumes(monkeypatch, cyclestyle, words, whole, tmp_path):
     called = tmp_path / "called"
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
@@ -147,7 +147,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, t
     else:
         assert warned == [
             f"cyclestyle: warning: {last} is damaged or not a checkpoint; use an earlier one; "
-            f"going on from {last.with_name('previous.ckpt')}"
+            f"resuming from {last.with_name('previous.ckpt')}"
         ]
     assert_same(run, whole)
 
@@ -244,7 +244,7 @@ def test_numbers_that_are_not_finite_stop_the_run(cyclestyle, words, tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["--workers=2", "--accumulate=2"]], ids=["plain", "workers"])
 def test_killed_at_random_moments(words):
-    """A short version of what the slow one does."""
+    """A short version of the slow test."""
     result = subprocess.run([sys.executable, SCRIPT, "--kills=5", *words], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "5 kills in " in result.stdout

@@ -124,7 +124,7 @@ def test_wandb_offline_holds_config_scalars_and_grids_and_goes_on(tiny_fit, tmp_
     assert sum(bool(re.match(r"\d", line.split(",")[column])) for line in lines[1:]) == 14
 
 
-def test_a_run_goes_on_when_wandb_does_not_answer(tiny_fit, tmp_path):
+def test_a_run_continues_if_wandb_cannot_be_reached(tiny_fit, tmp_path):
     """In a process of its own, because W&B reads its environment once."""
     nobody = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40, "WANDB_INIT_TIMEOUT": "2"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | nobody

@@ -35,7 +35,7 @@ def test_the_report_shows_the_run(run):
         assert text in page
 
 
-def test_what_is_wrong_with_the_checkpoint_is_said(cyclestyle, tiny_fit, tmp_path):
+def test_an_unusable_checkpoint_raises_an_error(cyclestyle, tiny_fit, tmp_path):
     root = f"--trainer.default_root_dir={tmp_path}"
     for name, message in (("last", "holds no checkpoint; train first"), ("best", "best.ckpt does not exist")):
         status, _, error = cyclestyle("test", *tiny_fit[1:], root, f"--ckpt_path={name}")

@@ -125,7 +125,7 @@ def test_an_image_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_pat
     assert "broken.png" in reason
 
 
-def test_long_options_reach_predict_whole():
+def test_long_options_are_passed_to_predict_unchanged():
     files = [f"{'weights' * 9}/{n}.pth" for n in range(4)]
     assert compare._words("model.decoders", files) == [f"--model.decoders={json.dumps(files)}"]
     assert compare._words("model.weights", None) == ["--model.weights=null"]

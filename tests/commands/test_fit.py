@@ -122,7 +122,7 @@ def test_an_image_that_breaks_during_training_is_named(cyclestyle, tiny_fit, sam
     assert "Traceback" not in error
 
 
-def test_help_needs_no_torch():
+def test_help_does_not_import_torch():
     code = "import sys, cyclestyle.cli as c; c.main(['--help']); assert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "predict" in result.stdout

@@ -74,7 +74,7 @@ def test_a_data_set_is_fetched_checked_and_unpacked(server, tmp_path):
         ("abs", archive({"/tmp/escaped.txt": b"!"}), "would leave the folder"),
         ("win", archive({"..\\escaped.txt": b"!"}), "would leave the folder"),
         ("link", archive({"link/trainA": b"/etc"}, link=True), "is a link"),
-        ("page", b"<html>moved</html>", "no zip archive; check the name"),
+        ("page", b"<html>moved</html>", "not a zip archive; check the name"),
         ("short", GOOD, "broke off after"),
         ("bare", archive({"bare/photos/x.jpg": b""}), "has no folders trainA and trainB"),
         ("damaged", GOOD.replace(b"\x61", b"\x62", 1).replace(b"trainA/1.jpga", b"trainA/1.jpgx"), "damaged"),

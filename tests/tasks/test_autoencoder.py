@@ -102,7 +102,7 @@ def test_colour_and_texture_have_strengths_of_their_own():
 
 @pytest.mark.parametrize("size", [(3, 3), (1, 40), (17, 23)], ids=str)
 @pytest.mark.parametrize("transfer", ["wct", "adain"])
-def test_any_size_comes_back(size, transfer):
+def test_results_have_the_size_of_the_photo(size, transfer):
     task = Autoencoder(**TINY, transfer=transfer).eval()
     task.use_styles([make_image(1)[0]])
     result = task.predict_step({"images": make_image(0, *size)}, 0)

@@ -43,7 +43,7 @@ def test_the_result_has_the_photos_size_or_the_last_scales():
     ("shape", "expected"),
     [((512, 512), (256, 256)), ((100, 100), (100, 100)), ((200, 4000), (57, 1145)), ((3, 3), (32, 32))],
 )
-def test_working_sizes_keep_the_proportions_and_enlarge_nothing_but_crumbs(shape, expected):
+def test_working_sizes_keep_the_aspect_ratio_and_enlarge_only_tiny_images(shape, expected):
     assert working_size(shape, 256, 32) == expected
 
 
@@ -54,7 +54,7 @@ def test_tiny_and_long_images_are_painted(shape):
     assert result.isfinite().all()
 
 
-def test_the_seed_decides_and_each_image_is_on_its_own():
+def test_the_result_depends_on_the_seed_and_not_on_the_batch():
     photo, style = make_image(), make_image(1)
     first, second, other = (painted(photo, style, start="noise", seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, second)
@@ -66,8 +66,8 @@ def test_the_seed_decides_and_each_image_is_on_its_own():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_around_it_changes_nothing(dtype):
-    """Lightning predicts under autocast; in half precision the slopes of Gram matrices would all be 0."""
+def test_autocast_does_not_change_the_result(dtype):
+    """Lightning predicts under autocast; in half precision the gradients of Gram matrices would all be 0."""
     method = task()
     method.use_styles([make_image(1)])
     expected = method.paint(make_image()[None])
@@ -76,14 +76,14 @@ def test_half_precision_around_it_changes_nothing(dtype):
     assert not torch.equal(expected[0], make_image())
 
 
-def test_the_photo_comes_back_without_a_style():
+def test_without_style_loss_the_photo_is_reconstructed():
     photo = make_image()
     assert torch.equal(painted(photo, [], style_weight=0, sizes=[64]), photo)
     noise = painted(photo, [], style_weight=0, start="noise", sizes=[64], steps=[60])
     assert (noise - photo).square().mean() < 0.5 * (0.5 * torch.randn(3, 32, 40) - photo).square().mean()
 
 
-def test_the_style_alone_is_a_texture_that_no_photo_decides():
+def test_without_content_loss_the_result_does_not_depend_on_the_photo():
     first, second = (painted(make_image(seed), make_image(1), content_weight=0, start="noise") for seed in (2, 3))
     assert torch.equal(first, second)
 

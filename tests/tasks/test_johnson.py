@@ -38,7 +38,7 @@ def step(task, images):
     return task.training_step({"images": images}, 0)
 
 
-def test_only_the_network_learns_and_only_it_is_kept(new_task):
+def test_only_the_network_is_trained_and_stored(new_task):
     task = new_task()
     before = {key: value.clone() for key, value in task.perceptual[0].state_dict().items()}
     optimiser = task.configure_optimizers()["optimizer"]

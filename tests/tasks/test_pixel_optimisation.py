@@ -72,17 +72,17 @@ def test_the_photo_itself_has_no_content_loss_and_the_style_no_style_loss():
     assert losses["style"].item() == pytest.approx(0, abs=1e-20)
 
 
-def test_mixed_styles_pull_as_their_losses_together_do():
+def test_mixed_styles_have_the_mean_of_their_gradients():
     photo, styles = make_image(0, 40, 48), [make_image(1, 40, 40), make_image(2, 40, 40)]
-    slopes = []
+    gradients = []
     for chosen in (styles, styles[:1], styles[1:]):
         image = make_image(3, 40, 48).requires_grad_()
         objective(1000, photo=photo, styles=chosen)(image)
-        slopes.append(image.grad)
-    torch.testing.assert_close(slopes[0], (slopes[1] + slopes[2]) / 2)
+        gradients.append(image.grad)
+    torch.testing.assert_close(gradients[0], (gradients[1] + gradients[2]) / 2)
 
 
-def test_a_region_feels_its_own_style_alone():
+def test_a_region_depends_only_on_its_own_style():
     photo = make_image(0, 64, 64)
     left = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
     left[..., :32] = 1
@@ -109,17 +109,17 @@ def test_it_makes_exactly_as_many_evaluations_and_returns_the_best(optimiser):
     assert sum(goal(found).values()).item() == pytest.approx(min(seen), rel=1e-12)
 
 
-def test_adam_takes_its_moments_to_the_next_scale():
+def test_adam_keeps_its_moments_between_scales():
     painter = Painter("adam", lr=1e-12)  # stands still: its moments are averages of one gradient
     goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     painter(goal, make_image(0, 32, 32), 3)
-    before = painter._memory["exp_avg"]
-    after = painter._resized(torch.Size([1, 3, 48, 48]))
+    before = painter._state["exp_avg"]
+    after = painter._resized_state(torch.Size([1, 3, 48, 48]))
     torch.testing.assert_close(after["exp_avg"], enlarged(before))
     assert after["step"] == 3
 
 
-def test_it_goes_on_from_the_best_image_where_losses_cease_to_be_finite():
+def test_non_finite_losses_reset_to_the_best_image():
     goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     calls = []
 
@@ -137,7 +137,7 @@ def test_it_goes_on_from_the_best_image_where_losses_cease_to_be_finite():
     assert sum(goal(found).values()) < 0.5 * sum(goal(start).values())
 
 
-def test_a_start_that_is_not_finite_is_refused():
+def test_a_non_finite_initial_image_raises_an_error():
     goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
     with pytest.raises(DivergedError, match="not finite"):
         Painter()(goal, torch.full((1, 3, 32, 32), float("nan"), dtype=torch.float64), 3)
