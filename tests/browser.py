@@ -10,7 +10,9 @@ from threading import Timer
 import pytest
 from PIL import Image
 
-needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+needs_chromium = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="Chromium is not installed; .ci/run installs it where it can"
+)
 
 SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync")
 SWITCHES += ("--disable-background-networking", "--disable-component-update")

@@ -8,6 +8,8 @@
 | `inception` | Inception v3, as in FID and KID (Heusel et al. 2017) | torch-fidelity and its weights | 2048 |
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +25,7 @@ from cyclestyle.weights.checkpoints import read_checkpoint
 ExtractorName = Literal["statistics", "squeezenet", "vgg", "inception"]
 
 
-class Extractor(nn.Module):
+class Extractor(nn.Module, ABC):
     """Computes feature maps and embeddings of images `(N, 3, H, W)` in [-1, 1].
 
     Images are first rounded to 8 bits and resized to `size` × `size` by bicubic interpolation with antialiasing (Parmar
@@ -50,8 +52,9 @@ class Extractor(nn.Module):
         means = self.maps(images).mean(dim=(2, 3))
         return F.normalize(means, dim=1) * means.shape[1] ** 0.5 if self.scaled else means
 
+    @abstractmethod
     def _maps(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return feature maps of images of the size of the extractor."""
 
 
 class Statistics(Extractor):
@@ -178,7 +181,11 @@ def build_extractor(name: ExtractorName = "statistics", weights: str | Path | No
     path = None if weights is None else Path(weights)
     if path is not None and not path.is_file():
         raise CheckpointError(f"the extractor's weights {path} do not exist")
-    kinds = {"squeezenet": SqueezeNet, "vgg": NormalisedVGG, "inception": Inception}
+    kinds: dict[str, Callable[[Path | None], Extractor]] = {
+        "squeezenet": SqueezeNet,
+        "vgg": NormalisedVGG,
+        "inception": Inception,
+    }
     try:
         extractor = kinds[name](path) if name in kinds else Statistics()
     except OSError as error:  # the weights cannot be downloaded
@@ -218,16 +225,8 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-_FIRE = {
-    2: 3,
-    3: 4,
-    4: 6,
-    5: 7,
-    6: 9,
-    7: 10,
-    8: 11,
-    9: 12,
-}  # index in the features of torchvision of each fire module of the paper
+# Index in the features of torchvision of each fire module of the paper.
+_FIRE = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}
 _TORCHVISION = {"conv1": "features.0", "conv10": "classifier.1"} | {
     f"fire{fire}/{part}": f"features.{index}.{part.replace('squeeze1x1', 'squeeze')}"
     for fire, index in _FIRE.items()
