@@ -35,8 +35,11 @@ class ImagePool(RankState):
         self._random = random.Random(seed)
 
     def query(self, images: Tensor) -> Tensor:
-        """Return a batch `(N, C, H, W)` in which each image is new or from the history, and store new ones."""
-        if self.size == 0:
+        """Return a batch `(N, C, H, W)` in which each image is new or from the history, and store new ones.
+
+        Without gradients, as in validation, the batch is returned as it is: held-out images must not enter the history.
+        """
+        if self.size == 0 or not torch.is_grad_enabled():
             return images
         images = images.detach()
         if self._images and self._images[0].shape != images.shape[1:]:

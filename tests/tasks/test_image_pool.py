@@ -32,6 +32,19 @@ def test_size_0_is_off():
     assert ImagePool(0).query(images) is images
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_validation_leaves_the_history_alone(mode):
+    pool = ImagePool(3)
+    pool.query(make_images(0, 2))
+    before = pool.state_dict()
+    with mode():
+        held_out = make_images(5, 4)
+        assert pool.query(held_out) is held_out
+    after = pool.state_dict()
+    assert torch.equal(after["images"], before["images"])
+    assert after["random"] == before["random"]
+
+
 def test_no_gradient_flows_into_history():
     images = make_images(0, 2).requires_grad_()
     assert not ImagePool(2).query(images).requires_grad
