@@ -37,7 +37,8 @@ def find(content: Content, path: Path) -> Found:
     Raises:
         CheckpointError: the format is unknown, or the weights are not complete.
     """
-    for form in FORMATS:
+    named_tensors = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+    for form in FORMATS if named_tensors else ():
         if form.matches(content):
             return form.build(content, path)
     known = ", ".join(form.name for form in FORMATS)

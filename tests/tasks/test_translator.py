@@ -60,6 +60,12 @@ class Attack:
         (lambda path: torch.save(torch.zeros(1), path), "contains a Tensor, not a checkpoint"),
         (lambda path: torch.save({"state_dict": {}}, path), "is a checkpoint of another program"),
         (lambda path: torch.save({"net.0.weight": torch.zeros(1)}, path), "holds no generator of a known kind"),
+        (lambda path: torch.save({1: torch.zeros(1)}, path), "holds no generator of a known kind"),
+        (
+            lambda path: torch.save({"1.weight": 3, "conv1.conv2d.weight": 3}, path),
+            "holds no generator of a known kind",
+        ),
+        (lambda path: torch.save({}, path), "holds no generator of a known kind"),
         (lambda path: torch.save({"x": Attack()}, path), "it could run code"),
     ],
 )
