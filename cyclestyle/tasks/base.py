@@ -149,11 +149,11 @@ class Task(pl.LightningModule, ABC):
     def update_discriminators(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Update the discriminators now, inside the batch, before the other losses are computed (CUT does).
 
-        `losses` calls this when `discriminators_first` is set, with graphs that hold the discriminators alone. Their
-        gradients are averaged over the processes, clipped, accumulated and scaled like any others. The step axis and
-        the schedule count the batch once. Outside of training nothing is updated. While gradients accumulate, the
-        update comes with the last batch, so that the other losses of earlier batches see the discriminators as they
-        were.
+        `losses` calls this once a batch when `discriminators_first` is set, with the losses of all discriminators on
+        detached fakes. Their gradients are averaged over the processes, clipped, accumulated and scaled like any
+        others. The step axis and the schedule count the batch once. Outside of training nothing is updated. While
+        gradients accumulate, the update comes with the last batch, so that the other losses of earlier batches see the
+        discriminators as they were.
 
         Returns:
             The losses, detached, for the result of `losses`.
@@ -202,9 +202,10 @@ class Task(pl.LightningModule, ABC):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups, each with a name: generators (or networks), and discriminators."""
         groups: dict[str, list[nn.Parameter]] = {"generators" if self.discriminators else "networks": []}
-        for name, module in self.named_children():
-            group = "discriminators" if name in self.discriminators else next(iter(groups))
-            groups.setdefault(group, []).extend(p for p in module.parameters() if p.requires_grad)
+        for name, parameter in self.named_parameters():
+            group = "discriminators" if name.partition(".")[0] in self.discriminators else next(iter(groups))
+            if parameter.requires_grad:
+                groups.setdefault(group, []).append(parameter)
         return [{"params": parameters, "name": name} for name, parameters in groups.items()]
 
     def on_after_backward(self) -> None:
@@ -300,14 +301,18 @@ class Task(pl.LightningModule, ABC):
                 torch.distributed.broadcast(parameter.data, 0)
 
     def _apply_rates(self) -> None:
-        """Let `lr` and `betas` of this task replace those that a resumed optimiser has restored."""
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
-                scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
-                for group in scheduler.optimizer.param_groups:
-                    group["lr"] = self.lr * self.learning_rate_factor(scheduler.last_epoch)
-                    group["betas"] = self.betas
+        """Let `lr` and `betas` of this task replace those that a resumed optimiser has restored.
+
+        A task with optimisers of its own decides about their rates itself.
+        """
+        if type(self).configure_optimizers is not Task.configure_optimizers:
+            return
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
+        for group in scheduler.optimizer.param_groups:
+            group["lr"] = self.lr * self.learning_rate_factor(scheduler.last_epoch)
+            group["betas"] = self.betas
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name of the task, and the random state of every rank."""

@@ -319,6 +319,32 @@ def test_averaged_weights_count_batches_and_leave_the_discriminator_out():
     assert torch.allclose(ema.weights["G.weight"], decay * start + (1 - decay) * task.G.weight.detach(), atol=1e-7)
 
 
+class OwnOptimiser(Alternating):
+    """Different rates, and a parameter that is in no submodule."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def configure_optimizers(self):
+        groups = [{**group, "lr": rate} for group, rate in zip(self.parameter_groups(), (1e-2, 1e-3), strict=True)]
+        optimizer = torch.optim.Adam(groups)
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)}
+
+
+def test_rates_of_a_task_with_its_own_optimiser_are_kept():
+    trainer = trained(OwnOptimiser(), batches(1))
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [1e-2, 1e-3]
+
+
+def test_every_trained_parameter_is_in_one_group():
+    task = OwnOptimiser()
+    task.G.bias.requires_grad_(False)
+    groups = {group["name"]: group["params"] for group in task.parameter_groups()}
+    assert {id(p) for p in groups["generators"]} == {id(task.bias), id(task.G.weight)}
+    assert {id(p) for p in groups["discriminators"]} == {id(p) for p in task.D_B.parameters()}
+
+
 def test_bf16_trains_both():
     torch.manual_seed(0)
     task = Alternating()
