@@ -9,6 +9,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -120,7 +121,7 @@ class ImageFolders(pl.LightningDataModule, ABC):
             num_workers=self.workers,
             collate_fn=collate_fn,
             persistent_workers=self.workers > 0,
-            worker_init_fn=ignore_stop_signals,
+            worker_init_fn=WorkerSignals() if self.workers else None,
             generator=torch.Generator(),  # else worker seeds are drawn from the global generator, which the task uses
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
@@ -251,17 +252,24 @@ class UnpairedImages(ImageFolders):
         return find_images_in([root / name])
 
 
-def ignore_stop_signals(worker: int) -> None:
-    """Ignore stop signals in a loader worker: Ctrl-C reaches the whole process group, and the parent handles it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+class WorkerSignals:
+    """Lets the workers of loaders ignore stop signals until their parent exits.
 
+    A signal to a process group, such as Ctrl-C, reaches the workers too, but the parent decides when to stop. At exit
+    multiprocessing sends SIGTERM to its workers and waits for them, so that they must obey then.
+    """
 
-def kill_workers() -> None:
-    """Kill the workers that are left: at exit multiprocessing sends SIGTERM, which they ignore, and then waits."""
-    for worker in multiprocessing.active_children():
-        if worker.daemon:
-            worker.kill()
+    def __init__(self) -> None:
+        self._exiting = multiprocessing.Event()
+        atexit.register(
+            self._exiting.set
+        )  # runs before the exit function of multiprocessing, which is registered first
 
+    def __call__(self, worker: int) -> None:
+        """Install the handlers in a worker; the `worker_init_fn` of a loader."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_terminate)
 
-atexit.register(kill_workers)  # runs before the exit function of multiprocessing, which was registered earlier
+    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        if self._exiting.is_set():
+            os._exit(128 + number)
