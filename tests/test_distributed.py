@@ -1,6 +1,7 @@
 """Training on several processes, on the CPU by gloo."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -188,3 +189,25 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tiny_fit, tmp_pat
     for name, weight in ends["whole"]["state_dict"].items():
         assert torch.equal(weight, ends["killed"]["state_dict"][name]), name
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_two_processes_write_one_report_of_all_images(tiny_fit, checkpoint, tmp_path):
+    """Images that both processes get, because they do not divide evenly, count once."""
+    words = [*tiny_fit[1:], f"--ckpt_path={checkpoint}", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+    reports = []
+    for processes in (1, 2):
+        run = tmp_path / str(processes)
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [*launch, "-m", "cyclestyle", "test", *words, f"--trainer.devices={processes}"]
+        command.append(f"--trainer.default_root_dir={run}")
+        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads((run / "test" / "report.json").read_text()))
+    one, two = reports
+    assert two["content"].keys() == one["content"].keys()
+    for direction, distances in one["content"].items():
+        assert two["content"][direction] == pytest.approx(distances, rel=1e-5)
+        rows = [report["figures"][f"raw {direction}"] for report in reports]
+        first, second = ({name: one for name, one in row.items() if isinstance(one, int | float)} for row in rows)
+        assert second == pytest.approx(first, rel=1e-4, abs=1e-6)
+    assert two["logged"].keys() == one["logged"].keys()

@@ -68,19 +68,20 @@ class TestReport(pl.Callback):
             direction: {path: one["content"] for path, one in gathered(measured, trainer).items()}
             for direction, measured in evaluation.measured.get(variant, {}).items()
         }
+        logged = {name: float(value) for name, value in trainer.logged_metrics.items()}  # every rank takes part
         if trainer.is_global_zero:
-            self._write(trainer, evaluation.table, contents, pairs)
+            self._write(trainer, evaluation.table, logged, contents, pairs)
 
     def _write(
         self,
         trainer: pl.Trainer,
         table: dict[str, dict[str, Any]],
+        logged: dict[str, float],
         contents: dict[str, dict[str, float]],
         pairs: dict[str, dict[str, Tensor]],
     ) -> None:
         root = Path(trainer.default_root_dir)
         folder = root / "test"
-        logged = {name: float(value) for name, value in trainer.logged_metrics.items()}
         figures = {name: finite(row) for name, row in table.items()}
         content = {"checkpoint": str(trainer.ckpt_path), "figures": figures, "logged": logged, "content": contents}
         write_json(folder / "report.json", content)

@@ -48,8 +48,8 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
     precomputed = _Precomputed(reals.shape[1])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")
-        kid = KernelInceptionDistance(precomputed, subsets=SUBSETS, subset_size=subset_size)
-    fid = FrechetInceptionDistance(precomputed)
+        kid = KernelInceptionDistance(precomputed, subsets=SUBSETS, subset_size=subset_size, sync_on_compute=False)
+    fid = FrechetInceptionDistance(precomputed, sync_on_compute=False)  # every process has all images
     for features, real in ((_sorted(reals), True), (_sorted(fakes), False)):
         kid.update(features, real=real)
         fid.update(features, real=real)
