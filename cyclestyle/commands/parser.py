@@ -58,13 +58,17 @@ def call(function: Callable[..., int], name: str, args: Sequence[str]) -> int:
 
 
 def add_parameters(parser: Parser, function: Callable[..., Any]) -> None:
-    """Add an option for each parameter; lists take several words, and parameters before the `*` are positional."""
+    """Add an option for each parameter of a function or field of a dataclass.
+
+    Lists take several words, and parameters before the `*` are positional.
+    """
     hints, descriptions = get_type_hints(function), parameter_descriptions(function)
     parameters = inspect.signature(function).parameters
     special: set[Any] = {
         key for key in parameters if _item(hints[key]) or hints[key] is bool or _positional(parameters[key])
     }
-    parser.add_function_arguments(function, skip=special, sub_configs=True)
+    add = parser.add_class_arguments if inspect.isclass(function) else parser.add_function_arguments
+    add(function, skip=special, sub_configs=True)
     for key in (key for key in parameters if key in special):
         default = parameters[key].default
         required = default is inspect.Parameter.empty

@@ -3,7 +3,7 @@
 import resource
 import sys
 from collections.abc import Sequence
-from inspect import signature
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,27 +33,14 @@ LISTS = ("style", "style_weights", "mask")
 """Options that take several words."""
 
 
-def predict(
-    *,
-    input: str,
-    output: str,
-    ckpt_path: str | None = None,
-    style: list[str] = [],  # noqa: B006  # never changed
-    style_weights: list[float] | None = None,
-    mask: list[str] = [],  # noqa: B006  # never changed
-    direction: Direction | None = None,
-    averaging: Averaging = "auto",
-    batch_size: int = 8,
-    overwrite: bool = False,
-    workers: int = 1,
-    stats: str | None = None,
-) -> dict[str, Any]:
+@dataclass(kw_only=True)
+class Prediction:
     """Translate an image or a folder of images.
 
     Args:
         input: an image, or a folder, searched recursively.
         output: folder for the results, each under the relative name and in the size of its input.
-        ckpt_path: checkpoint of a training run, or a generator file of another program.
+        ckpt_path: checkpoint or folder of a training run, or a generator file of another program.
         style: style images, or folders of them, for methods that take their style from images.
         style_weights: how the styles are mixed, one number each.
         mask: where each style applies: a grey image of the size of the photo, white inside, or a folder of these.
@@ -64,7 +51,19 @@ def predict(
         workers: processes that load images.
         stats: write time and memory to this JSON file.
     """
-    return locals()
+
+    input: str
+    output: str
+    ckpt_path: str | None = None
+    style: list[str] | None = None
+    style_weights: list[float] | None = None
+    mask: list[str] | None = None
+    direction: Direction | None = None
+    averaging: Averaging = "auto"
+    batch_size: int = 8
+    overwrite: bool = False
+    workers: int = 1
+    stats: str | None = None
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -73,10 +72,10 @@ def run(name: str, args: Sequence[str]) -> int:
     check_configs(args)
     parser = _parser(args)
     config = parser.parse_args(list(args))
-    settings = namespace(**predict(**{key: config[key] for key in signature(predict).parameters}))
+    settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
-    styles = _read_styles(settings.style)  # before a network is downloaded for them
+    styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
         task = _task(settings, parser, config)
@@ -99,11 +98,11 @@ def namespace(**values: Any) -> Any:
     return Namespace(**values)  # type: ignore[no-untyped-call]
 
 
-def _predict(task: Task, plan: PredictionPlan, settings: Namespace, trainer_settings: Any) -> int:
+def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
     writer, progress = ImageWriter(), OptimisationProgress(trainer_settings.enable_progress_bar is not False)
     trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False)
     if plan.batches:
-        masks = [Path(mask) for mask in settings.mask]
+        masks = [Path(mask) for mask in settings.mask or []]
         channels = task.in_channels(task.direction)
         images = PredictionImages(plan, channels=channels, workers=settings.workers, masks=masks)
         trainer.predict(task, images, return_predictions=False)
@@ -114,7 +113,7 @@ def _predict(task: Task, plan: PredictionPlan, settings: Namespace, trainer_sett
     return _report(plan, writer, settings.output)
 
 
-def _task(settings: Namespace, parser: Parser, config: Namespace) -> Task:
+def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
     """The task of the checkpoint, or one that needs none."""
     model = config.get("model")
     if settings.ckpt_path is not None:
@@ -131,7 +130,7 @@ def _task(settings: Namespace, parser: Parser, config: Namespace) -> Task:
     return task
 
 
-def _prepare(task: Task, settings: Namespace, styles: list[Tensor]) -> None:
+def _prepare(task: Task, settings: Prediction, styles: list[Tensor]) -> None:
     """Give the task its direction and its styles."""
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
@@ -163,7 +162,7 @@ def _a(task: Task) -> str:
 def _parser(args: Sequence[str]) -> Parser:
     parser = Parser(prog="cyclestyle predict", description="Translate an image or a folder of images.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
-    add_parameters(parser, predict)
+    add_parameters(parser, Prediction)
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     ours = {"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=ours)
