@@ -67,9 +67,8 @@ class SampleGrid(pl.Callback):
 
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         step = trainer.global_step
-        if (
-            step == self._last_step or not self._samples
-        ):  # with gradient accumulation, several batches have the same step
+        # With gradient accumulation, several batches have the same step.
+        if step == self._last_step or not self._samples:
             return
         self._last_step = step
         samples = self._outputs(pl_module)
