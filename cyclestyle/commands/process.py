@@ -19,10 +19,13 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         for handler in logging.getLogger(name).handlers + logging.getLogger(f"{name}.utilities.rank_zero").handlers:
             handler.addFilter(lambda record: not any(hint in record.getMessage() for hint in _HINTS))
+    warnings.formatwarning = _one_line_warning
     # The dispatcher removes the name of the command, so LightningCLI gets its words as an argument.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     # `data.workers` documents how many loader workers pay off; its default leaves one core to training.
     warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+    # `best` goes by a figure of validation, which a short run does not reach.
+    warnings.filterwarnings("ignore", message=r".ModelCheckpoint\(monitor=.*could not find the monitored key")
     # `--ckpt_path last` both starts and resumes a run.
     warnings.filterwarnings("ignore", message=r"\.fit\(ckpt_path=.last.\) is set, but there is no last checkpoint")
     # A folder that holds a run is refused unless the run is resumed, and then its files are expected.
@@ -33,6 +36,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
     # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.
     warnings.filterwarnings("ignore", message="The number of training batches")
+
+
+def _one_line_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return f"cyclestyle: warning: {' '.join(str(message).split())}\n"
 
 
 def keep_memory() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -31,6 +31,13 @@ from cyclestyle.callbacks.loggers import rename_columns
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
+from cyclestyle.commands.trainer_options import (
+    check_processes,
+    check_training,
+    fill_in_loggers,
+    unwanted_callbacks,
+    with_own_logger,
+)
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks.base import Task, task_name
 from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
@@ -52,7 +59,7 @@ def run(name: str, args: Sequence[str]) -> int:
         save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={"callbacks": [Speed(), TestReport()]},
-        args=[name, *args],
+        args=[name, *map(with_own_logger, args)],
     )
     return 0
 
@@ -75,8 +82,12 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Alarms, "alarms")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
+        parser.add_argument(
+            "--oversubscribe", type=bool, default=False, help="allow more processes than the machine has cores"
+        )
         parser.set_defaults(
             {
+                "trainer.enable_model_summary": False,
                 "trainer.default_root_dir": "runs/cyclestyle",
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
                 "trainer.plugins": [{"class_path": "cyclestyle.callbacks.AtomicCheckpointIO"}],
@@ -118,14 +129,10 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set the defaults that depend on other settings, and check settings that must agree."""
         config = self.config[self.config.subcommand]
-        root = config.trainer.default_root_dir
-        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
-        for logger in loggers:
-            settings = logger.get("init_args") if hasattr(logger, "get") else None
-            if settings is not None and "save_dir" in settings and settings.save_dir is None:
-                # `validate` and `test` write a separate CSV file, but use the same W&B run.
-                separate = self.subcommand != "fit" and "WandbLogger" not in logger.class_path
-                settings.save_dir = str(Path(root) / str(self.subcommand)) if separate else root
+        check_processes(config.trainer, oversubscribe=config.oversubscribe)
+        if self.subcommand == "fit":
+            check_training(config.trainer)
+        fill_in_loggers(config.trainer, str(self.subcommand))
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # without validation there is no value to monitor
         task: type[Task] = import_class(config.model.class_path)
@@ -146,6 +153,13 @@ class TrainingCLI(LightningCLI):
                 f"{config.trainer.max_epochs}; raise model.constant_epochs or model.decay_epochs"
             )
 
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer without those of our callbacks that its options exclude."""
+        trainer = self.config[self.subcommand].trainer
+        keys = self._parser(self.subcommand).callback_keys
+        keys[:] = [key for key in keys if key not in unwanted_callbacks(trainer)]
+        return super().instantiate_trainer(**kwargs)
+
     def instantiate_classes(self) -> None:
         """Build the task, the datamodule and the trainer. A ValueError is reported as a mistake in the config."""
         try:
@@ -161,9 +175,11 @@ class TrainingCLI(LightningCLI):
         """
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
+        if config.trainer.fast_dev_run:
+            return
         ensure_writable(root)
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
-        if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
+        if config.ckpt_path is None and not self.resumes:
             _refuse_second_run(root)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
@@ -172,10 +188,16 @@ class TrainingCLI(LightningCLI):
         """Print the paths of the checkpoints."""
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if self.trainer.global_step == 0:
+            raise CycleStyleError("no step was trained; raise trainer.max_time, or the limits of the run")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+                print(f"stopped early: {callback.stopping_reason_message}")
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, LastCheckpoint) and callback.last.exists():
                 print(f"last: {callback.last} (epoch {self.trainer.current_epoch}, step {self.trainer.global_step})")
-            if isinstance(callback, ModelCheckpoint) and Path(callback.best_model_path).is_file():
+            scored = isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None
+            if scored and Path(callback.best_model_path).is_file():
                 best = read_checkpoint(Path(callback.best_model_path))
                 figure = f"{callback.monitor} {callback.best_model_score:.4g}"
                 print(f"best: {callback.best_model_path} (epoch {best['epoch'] + 1}, {figure})")

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datasets import SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
+from cyclestyle.data.datasets import Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
@@ -114,6 +114,8 @@ class ImageFolders(pl.LightningDataModule, ABC):
         collate_fn: Callable[[Sequence[Any]], dict[str, Any]],
         sampler: UnpairedSampler | None = None,
     ) -> DataLoader[Any]:
+        if sampler is not None and self.trainer is not None and self.trainer.overfit_batches:
+            data, sampler = Drawn(data, list(sampler)), None  # the same crops and flips in every epoch
         return DataLoader(
             data,
             batch_size=self.batch_size,
