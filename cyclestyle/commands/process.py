@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.files import remove_unfinished
 
 _HINTS = ("Tip", "GPU available: False", "TPU available: False")
 """Parts of log messages of Lightning that are advertisement, or say nothing."""
@@ -55,16 +56,19 @@ def keep_memory() -> None:
 
 
 def ensure_writable(folder: Path) -> None:
-    """Create the folder, and check that it can be written, before any work is done.
+    """Create the folder, check that it can be written, before any work is done, and clear what killed runs left there.
 
     Raises:
         CycleStyleError: it cannot.
     """
     probe = folder / ".writable"
+    if folder.exists() and not folder.is_dir():
+        raise CycleStyleError(f"{folder} is a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink(missing_ok=True)
+        remove_unfinished(folder)
     except OSError as error:
         raise CycleStyleError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
 

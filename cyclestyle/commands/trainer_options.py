@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import Namespace  # type: ignore[attr-defined]  # exported without __all__
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import ProgressBar
 
 from cyclestyle.commands.parser import ALIASES, import_class

@@ -1,9 +1,9 @@
 """The commands `fit`, `validate` and `test`, based on LightningCLI."""
 
 import os
-import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from cyclestyle.callbacks import (
     Speed,
     TestReport,
 )
-from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.callbacks.loggers import rename_columns
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
+from cyclestyle.commands.resuming import check_checkpoint, find_checkpoint, measure_as_trained, warn
 from cyclestyle.commands.trainer_options import (
     check_processes,
     check_training,
@@ -39,9 +39,9 @@ from cyclestyle.commands.trainer_options import (
     with_own_logger,
 )
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.tasks.base import Task, task_name
-from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
-from cyclestyle.weights.upgrade import upgrade
+from cyclestyle.files import locked
+from cyclestyle.tasks.base import Task
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -103,23 +103,19 @@ class TrainingCLI(LightningCLI):
         """Parse the arguments, and resolve and check the path of the checkpoint."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
-        self.resumes = config.get("ckpt_path") == "last" or _slurm_restarted()
-        folder = Path(config.trainer.default_root_dir) / "checkpoints"
-        if self.resumes:
-            config.ckpt_path = newest_checkpoint(folder, _warn)
-            if config.ckpt_path is None and self.config.subcommand != "fit":
-                raise CycleStyleError(f"{folder} holds no checkpoint; train first, or name one with --ckpt_path")
-        elif config.get("ckpt_path") == "best":
-            config.ckpt_path = folder / "best.ckpt"
-        elif config.get("ckpt_path") is None and self.config.subcommand != "fit":
-            config.ckpt_path = run_checkpoint(folder.parent)
-        elif config.get("ckpt_path") and Path(config.ckpt_path).is_dir():
-            config.ckpt_path = run_checkpoint(Path(config.ckpt_path))
+        is_fit = self.config.subcommand == "fit"
+        named = config.get("ckpt_path")
+        self.resumes = named == "last" or _slurm_restarted()
+        run = Path(config.trainer.default_root_dir)
+        path = find_checkpoint("last" if self.resumes else named, run, required=not is_fit)
+        config.ckpt_path = None if path is None else str(path)
         config.weights_only = True
-        if config.get("ckpt_path"):
-            config.ckpt_path = str(config.ckpt_path)
-            is_fit = self.config.subcommand == "fit"  # `validate` and `test` use the settings of the checkpoint
-            _check_checkpoint(Path(config.ckpt_path), config.model if is_fit else {})
+        if path is None:
+            return
+        if is_fit:
+            check_checkpoint(path, config)
+        else:
+            measure_as_trained(path, config.data, args)
 
     def _parse_ckpt_path(self) -> None:
         """Skip this in `fit`, where Lightning would silently replace the config by the checkpoint's settings."""
@@ -148,7 +144,7 @@ class TrainingCLI(LightningCLI):
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
             config.trainer.max_epochs = scheduled
         elif scheduled is not None and (config.trainer.max_epochs or 0) > scheduled:
-            _warn(
+            warn(
                 f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is "
                 f"{config.trainer.max_epochs}; raise model.constant_epochs or model.decay_epochs"
             )
@@ -167,6 +163,16 @@ class TrainingCLI(LightningCLI):
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Let no other process train in the folder of the run meanwhile."""
+        config = self.config[subcommand]
+        lock = nullcontext()
+        if subcommand == "fit" and not config.trainer.fast_dev_run and self.trainer.is_global_zero:
+            ensure_writable(Path(config.trainer.default_root_dir))
+            lock = locked(Path(config.trainer.default_root_dir))  # type: ignore[assignment]
+        with lock:
+            super()._run_subcommand(subcommand)
+
     def before_fit(self) -> None:
         """Check the folder of the run before any file is written to it.
 
@@ -177,7 +183,6 @@ class TrainingCLI(LightningCLI):
         root = Path(config.trainer.default_root_dir)
         if config.trainer.fast_dev_run:
             return
-        ensure_writable(root)
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes:
             _refuse_second_run(root)
@@ -210,43 +215,6 @@ def _checkpoints(root: str) -> str:
 def _slurm_restarted() -> bool:
     """Return whether SLURM has requeued this job, so that the same command must resume."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-
-
-@rank_zero_only
-def _warn(message: str) -> None:
-    print(f"cyclestyle: warning: {message}", file=sys.stderr)
-
-
-def _check_checkpoint(path: Path, model: Mapping[str, Any]) -> None:
-    """Check that a checkpoint is of the task and of the networks in the config; warn about other changed settings.
-
-    Raises:
-        CycleStyleError: the checkpoint is of another task or of other networks.
-    """
-    checkpoint = upgrade(read_checkpoint(path))
-    if "state_dict" not in checkpoint:
-        raise CycleStyleError(f"{path} is not a checkpoint of a training run; only predict takes bare weights")
-    if not model:
-        return
-    task: type[Task] = import_class(model["class_path"])
-    stored = checkpoint.get("cyclestyle_task", task_name(task))
-    if stored != task_name(task):
-        raise CycleStyleError(f"{path} is a checkpoint of {stored}, but the config says {task_name(task)}")
-    old, new = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
-    changed = [name for name in old if name in new and _without_tuple(old[name]) != _without_tuple(new[name])]
-    for name in changed:
-        if name not in task.architecture:
-            _warn(f"continuing with model.{name} {new[name]}; {path} was trained with {old[name]}")
-        else:
-            raise CycleStyleError(
-                f"{path} was trained with model.{name} {old[name]}, but the config says {new[name]}; "
-                "use the config.yaml of the run, or start again in another folder"
-            )
-
-
-def _without_tuple(value: Any) -> Any:
-    """Convert a tuple to a list, as YAML does, so that both compare as equal."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 @rank_zero_only

@@ -70,6 +70,7 @@ class Photos(ImageFolders):
             on_bad_image=on_bad_image,
             seed=seed,
         )
+        self.save_hyperparameters(logger=False)  # into checkpoints
         self.folders = {"train": train, "test": test}
 
     def setup(self, stage: str) -> None:
