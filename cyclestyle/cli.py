@@ -1,5 +1,6 @@
 """The command line: finds the command, runs it, and reports a user's mistake in one line."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,6 +45,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return stop.status
     except CycleStyleError as error:
         return _fail(str(error), status=error.status)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
 
@@ -56,7 +60,13 @@ def _run(name: str, args: Sequence[str]) -> int:
     with one_line_errors():
         command = import_module(f"cyclestyle.commands.{COMMANDS[name][0]}")
         quiet()  # after the import, which installs the log handlers of Lightning
-        return int(command.run(name, resolve_config_arguments(args)))
+        return int(command.run(name, resolve_config_arguments([_expand_home(word) for word in args])))
+
+
+def _expand_home(word: str) -> str:
+    """Expand `~` also in `--option=~/folder`, where a shell leaves it."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{os.path.expanduser(value)}"
 
 
 def console() -> NoReturn:

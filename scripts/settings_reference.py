@@ -1,4 +1,4 @@
-"""Generates the tables of settings in docs/configuration.md from the `--help` of the commands.
+"""Generates the tables of settings in docs/configuration.md from the `--help all` of the commands.
 
 `mkdocs.yml` uses this file as a hook. A line `<!-- settings of NAME -->` in a page is replaced by tables of the
 settings of configs/NAME.yaml, with the defaults of the config and the descriptions of the help.
@@ -33,7 +33,7 @@ OWN_WORDS = {
 
 @cache
 def options(*words: str) -> dict[str, str]:
-    """Return the help of every option that `cyclestyle WORDS --help` lists, by the name of the option without dashes.
+    """Return the help of every option that `cyclestyle WORDS --help all` lists, by the name of the option without dashes.
 
     A word that ends in `.help=CLASS` selects the options of a class, as in `cyclestyle fit --model.help=CycleGAN`.
     """
@@ -41,7 +41,7 @@ def options(*words: str) -> dict[str, str]:
     output = io.StringIO()
     with redirect_stdout(output), patch.dict(os.environ, COLUMNS="10000"):
         try:
-            status = main([*words, *(() if asks else ("--help",))])
+            status = main([*words, *(() if asks else ("--help", "all"))])
         except SystemExit as stop:
             status = int(stop.code or 0)
     if status:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cyclestyle.callbacks import WandbLogger
 from cyclestyle.commands.parser import call
 from cyclestyle.commands.predict import LISTS
-from cyclestyle.commands.process import ensure_writable
+from cyclestyle.commands.process import ensure_writable, number_of, refuse_input_as_output
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_json
@@ -88,6 +88,7 @@ def compare(
     names = [method.name for method in methods]
     if len({_slug(name) for name in names}) < len(names):
         raise CycleStyleError(f"two methods have the same name among {', '.join(names)}; give each one its own")
+    refuse_input_as_output([folder], [Path(input), Path(target)])
     ensure_writable(folder)
     evaluator = _Evaluator(network, paintings, photos)
     rows, results, failures = [evaluator.row("photo", photos)], {}, {}
@@ -170,7 +171,8 @@ class _Evaluator:
     def notes(self) -> list[str]:
         """Return the notes that explain the metrics and costs."""
         return [
-            f"{len(self.photos)} photos and {len(self.embeddings)} paintings, by the extractor {self.extractor.name}.",
+            f"{number_of(len(self.photos), 'photo')} and {number_of(len(self.embeddings), 'painting')}, "
+            f"by the extractor {self.extractor.name}.",
             "Style distance: between the Gram matrices of a result's features and their mean over the paintings, "
             "relative to the latter. KID: between results and paintings, mean and standard deviation over random "
             "subsets. Content and structure distance: between the features of a photo and of its result at each "

@@ -1,6 +1,7 @@
 """One parser for every command: the options of a typed function, errors in one line, old names accepted."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -48,7 +49,16 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a CycleStyleError that names the option and what is wrong with it."""
-        raise CycleStyleError(one_line(message)) from ex
+        from cyclestyle.commands.short_help import suggestion  # needs the classes of all options
+
+        text = one_line(message)
+        raise CycleStyleError(text + suggestion(text, self.option_names())) from ex
+
+    def option_names(self) -> list[str]:
+        """Return the options of this parser, or of the command that it has parsed, such as `trainer.max_epochs`."""
+        parsers = [self, *(self._subcommands_action.choices.values() if self._subcommands_action else ())]
+        words = [word for parser in parsers for action in parser._actions for word in action.option_strings]
+        return sorted({word[2:] for word in words if word.startswith("--")})
 
 
 def call(function: Callable[..., int], name: str, args: Sequence[str]) -> int:
@@ -115,9 +125,13 @@ def check_configs(args: Sequence[str]) -> None:
     """
     for path in config_files(args):
         try:
-            yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CycleStyleError(f"{path} is not valid YAML: {one_line(str(error))}") from error
+        if content is None:
+            raise CycleStyleError(f"{path} is empty; expected options such as `trainer: {{max_epochs: 10}}`")
+        if not isinstance(content, dict):
+            raise CycleStyleError(f"{path} holds {one_line(str(content))[:40]!r}, not options with their values")
 
 
 def config_files(args: Sequence[str]) -> list[Path]:
@@ -150,13 +164,16 @@ def _renamed(value: Any) -> Any:
     if isinstance(value, str) and value in RENAMED_CLASSES:
         return _notice(value, RENAMED_CLASSES[value])
     if isinstance(value, str):
-        return ALIASES.get(value, value)
+        return ALIASES.get(value, value)  # called for names of classes only
     if isinstance(value, list):
         return [_renamed(one) for one in value]
     if not isinstance(value, dict):
         return value
     classes = ("class_path", "model", "logger")
-    renamed = {key: _renamed(one) if key in classes or not isinstance(one, str) else one for key, one in value.items()}
+    renamed = {
+        key: _renamed(one) if key in classes or not isinstance(one, str) else os.path.expanduser(one)
+        for key, one in value.items()
+    }
     for (group, old), new in RENAMED_SETTINGS.items():
         settings = renamed.get(group)
         if isinstance(settings, dict) and old in settings:

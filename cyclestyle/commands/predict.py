@@ -1,5 +1,6 @@
 """`predict`: translate an image or a folder of images."""
 
+import inspect
 import resource
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ import cyclestyle.tasks
 from cyclestyle.callbacks import ImageWriter, OptimisationProgress
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
-from cyclestyle.commands.process import ensure_writable, ensure_writable_file, keep_memory
+from cyclestyle.commands.process import ensure_writable, ensure_writable_file, keep_memory, number_of
+from cyclestyle.commands.trainer_options import check_processes
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CycleStyleError
@@ -29,6 +31,8 @@ from cyclestyle.tasks.load import stored_settings
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
+TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
+"""Options of Lightning's Trainer that concern translating."""
 LISTS = ("style", "style_weights", "mask")
 """Options that take several words."""
 
@@ -49,6 +53,7 @@ class Prediction:
         batch_size: images of one size that are translated together.
         overwrite: translate images again whose result exists.
         workers: processes that load images.
+        oversubscribe: allow more processes than the machine has cores.
         stats: write time and memory to this JSON file.
     """
 
@@ -63,6 +68,7 @@ class Prediction:
     batch_size: int = 8
     overwrite: bool = False
     workers: int = 1
+    oversubscribe: bool = False
     stats: str | None = None
 
 
@@ -70,8 +76,10 @@ def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any image failed."""
     keep_memory()
     check_configs(args)
+    args = _with_run(args)
     parser = _parser(args)
     config = parser.parse_args(list(args))
+    check_processes(config.trainer, oversubscribe=config.oversubscribe)
     settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
@@ -103,7 +111,7 @@ def namespace(**values: Any) -> Any:
 def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
     writer = ImageWriter(sum(len(batch) for batch in plan.batches))
     progress = OptimisationProgress(trainer_settings.enable_progress_bar is not False)
-    trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False)
+    trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False, enable_model_summary=False)
     if plan.batches:
         masks = [Path(mask) for mask in settings.mask or []]
         channels = task.in_channels(task.direction)
@@ -167,10 +175,23 @@ def _parser(args: Sequence[str]) -> Parser:
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, Prediction)
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
-    ours = {"callbacks", "logger", "enable_checkpointing", "default_root_dir"}
-    parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=ours)
-    parser.set_defaults({"trainer.enable_model_summary": False, **_stored_model(args)})
+    others = set(inspect.signature(pl.Trainer).parameters) - set(TRAINER)
+    parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=others)
+    parser.set_defaults(_stored_model(args))
     return parser
+
+
+def _with_run(args: Sequence[str]) -> list[str]:
+    """Replace the saved config of a run, which is about training, by the checkpoint of the run."""
+    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    for path in config_files(words):
+        config = yaml.safe_load(path.read_text())
+        if isinstance(config, dict) and "data" in config and "trainer" in config:
+            position = words.index(str(path))
+            named = any(word.partition("=")[0] == "--ckpt_path" for word in words)
+            run = path.parent if (path.parent / "checkpoints").is_dir() else config["trainer"]["default_root_dir"]
+            words[position - 1 : position + 1] = [] if named else ["--ckpt_path", str(run)]
+    return words
 
 
 def _stored_model(args: Sequence[str]) -> dict[str, Any]:
@@ -204,10 +225,10 @@ def _write_stats(path: Path, writer: ImageWriter) -> None:
 def _report(plan: PredictionPlan, writer: ImageWriter, output: str) -> int:
     failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{writer.written} images written to {output}{kept}")
+    print(f"{number_of(writer.written, 'image')} written to {output}{kept}")
     if not failures:
         return 0
-    print(f"cyclestyle: error: {len(failures)} images failed:", file=sys.stderr)
+    print(f"cyclestyle: error: {number_of(len(failures), 'image')} failed:", file=sys.stderr)
     for text in failures.values():
         print(f"  {text}", file=sys.stderr)
     return 1

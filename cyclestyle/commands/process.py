@@ -4,12 +4,13 @@ import ctypes
 import logging
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import remove_unfinished
 
-_HINTS = ("Tip", "GPU available: False", "TPU available: False")
+_HINTS = ("Tip", "available: False", "Seed set to", "Restor", "stopped: `max_", "Loaded model weights")
 """Parts of log messages of Lightning that are advertisement, or say nothing."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
@@ -84,3 +85,21 @@ def ensure_writable_file(path: str | Path) -> Path:
         raise CycleStyleError(f"{path} is a folder; name a file")
     ensure_writable(path.parent)
     return path
+
+
+def refuse_input_as_output(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write a file over an input, or a folder that is one.
+
+    Raises:
+        CycleStyleError: an output is an input, or a file that exists in an input folder.
+    """
+    for output in outputs:
+        for given in inputs:
+            same = output.resolve() == given.resolve()
+            if same or (output.is_file() and output.resolve().is_relative_to(given.resolve())):
+                raise CycleStyleError(f"the output {output} is an input; choose another path for it")
+
+
+def number_of(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 image`, `2 images`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -26,6 +26,11 @@ def warn(message: str) -> None:
     print(f"cyclestyle: warning: {message}", file=sys.stderr)
 
 
+@rank_zero_only
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
 def find_checkpoint(named: str | Path | None, run: Path, *, required: bool) -> Path | None:
     """Return the checkpoint that a user means.
 
@@ -62,6 +67,7 @@ def check_checkpoint(path: Path, config: Any) -> None:
         CycleStyleError: the checkpoint is of another task or of other networks.
     """
     checkpoint = read_run(path)
+    _say(f"continuing {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']})")
     task: type[Task] = import_class(config.model["class_path"])
     stored = checkpoint.get("cyclestyle_task", task_name(task))
     if stored != task_name(task):
@@ -87,7 +93,9 @@ def measure_as_trained(path: Path, data: Any, words: Sequence[str]) -> None:
         data: the datamodule in the config, changed in place.
         words: the words of the command line.
     """
-    stored, settings = data_settings(read_run(path)), data.get("init_args", {})
+    checkpoint = read_run(path)
+    _say(f"measuring {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']})")
+    stored, settings = data_settings(checkpoint), data.get("init_args", {})
     given = {word.lstrip("-").partition("=")[0].rpartition(".")[2] for word in words if word.startswith("--data.")}
     for name, (old, new) in _changed(stored, settings).items():
         if name in MEASURED and name in given:

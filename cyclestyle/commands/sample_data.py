@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyclestyle.commands.parser import call
+from cyclestyle.commands.process import number_of
 from cyclestyle.data.sample import write_samples
 
 
@@ -35,7 +36,7 @@ def sample_data(folder: str, *, train: int = 240, test: int = 24, size: int = 12
     )
     if drawn and terminal:
         print(file=sys.stderr)
-    print(f"{drawn} images drawn into {folder}")
+    print(f"{number_of(drawn, 'image')} drawn into {folder}")
     return 0
 
 

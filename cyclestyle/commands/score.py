@@ -1,18 +1,20 @@
 """`score`: measure translations beside two baselines, with or without the true images."""
 
+import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cyclestyle.commands.parser import call
-from cyclestyle.commands.process import ensure_writable_file
+from cyclestyle.commands.process import ensure_writable_file, number_of, refuse_input_as_output
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import DataError
 from cyclestyle.files import write_json
 from cyclestyle.functional.colour import ColourTransfer
-from cyclestyle.images import read_image, to_image, to_tensor, write_image
+from cyclestyle.images import EXTENSIONS, read_image, to_image, to_tensor, write_image
 from cyclestyle.metrics import (
     METRICS,
     Extractor,
@@ -50,7 +52,7 @@ def score(
     the true images are known, how close they are to those (PSNR, SSIM, perceptual and texture distance).
 
     Args:
-        output: folders of translations, one row each.
+        output: folders of translations, one row each; also those of other programs, with any ending of the names.
         input: folder of untouched images, of the same names.
         source: training images of the domain of the input.
         target: training images of the domain of the output.
@@ -61,8 +63,9 @@ def score(
         sheet: write a PNG with one row each: input, domain colour transfer, each output, truth.
         columns: images on the sheet.
     """
-    written = [ensure_writable_file(path) for path in (json, sheet) if path]
     folder, true = Path(input), None if truth is None else Path(truth)
+    written = [ensure_writable_file(path) for path in (json, sheet) if path]
+    refuse_input_as_output(written, [Path(one) for one in (*output, input, source, target, truth) if one])
     names = [path.relative_to(folder) for path in find_images(folder)]
     found = build_extractor(extractor, weights)
     targets = list(_tensors(Path(target)))
@@ -72,7 +75,7 @@ def score(
     print(_table(rows, len(names)))
     print(
         f"KID, FID, content, structure and perceptual distance by the extractor {found.name}; "
-        f"KID and FID to {len(domain)} images of {target}"
+        f"KID and FID to {number_of(len(domain), 'image')} of {target}"
     )
     if json:
         write_json(written[0], {name: finite(row) for name, row in rows.items()})
@@ -126,25 +129,48 @@ def _score(
     domain: Tensor,
 ) -> Scores:
     """The figures of the results of a method, rounded to 8 bits as files are; means over the images."""
-    results, each = [], []
+    results, each, resized = [], [], 0
     for name in names:
-        if not (folder / name).exists():
-            raise DataError(f"{folder / name} does not exist; every image of {inputs} needs its counterpart")
-        result = to_tensor(to_image(method(to_tensor(read_image(folder / name)))))[None]
-        images = {"input": to_tensor(read_image(inputs / name))[None], "translation": result}
+        original = to_tensor(read_image(inputs / name))[None]
+        result = to_tensor(to_image(method(to_tensor(read_image(counterpart(folder, name, inputs))))))[None]
+        if result.shape != original.shape:
+            result, resized = _resize(result, original), resized + 1
+        images = {"input": original, "translation": result}
         if truth is not None:
-            images["truth"] = _read_truth(result, truth / name)
+            images["truth"] = _read_truth(result, counterpart(truth, name, inputs))
         figures = measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
         results.append(result[0])
         each.append({key: float(value) for key, value in figures.items()})
+    if resized:
+        print(f"resized {resized} of {number_of(len(names), 'image')} of {folder} to the sizes of those of {inputs}")
     sets = measure_sets(domain, _embeddings(extractor, results), extractor.name)
     means = {key: mean([scores[key] for scores in each]) for key in each[0]}
     return {"kid": sets["kid"], "kid_std": sets["kid_std"], "fid": sets["fid"], **means}
 
 
+def counterpart(folder: Path, name: Path, inputs: Path) -> Path:
+    """Return the image in `folder` that belongs to an input: of the same relative name, or with another ending.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    if (folder / name).is_file():
+        return folder / name
+    near = sorted((folder / name).parent.glob(f"{glob.escape(name.stem)}.*"))
+    found = [path for path in near if path.suffix.lower() in EXTENSIONS]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{found[0]} and {found[1]} may both belong to {inputs / name}; remove one of them")
+    raise DataError(f"{folder / name} does not exist, with any ending; every image of {inputs} needs its counterpart")
+
+
+def _resize(image: Tensor, like: Tensor) -> Tensor:
+    found = functional.interpolate(image, size=like.shape[2:], mode="bicubic", antialias=True, align_corners=False)
+    return found.clamp(-1, 1)
+
+
 def _read_truth(result: Tensor, path: Path) -> Tensor:
-    if not path.exists():
-        raise DataError(f"{path} does not exist; every image needs its true counterpart, or leave --truth out")
     true = to_tensor(read_image(path))[None]
     if result.shape != true.shape:
         raise DataError(f"the translation of {path.name} and {path} differ in size")
@@ -152,14 +178,21 @@ def _read_truth(result: Tensor, path: Path) -> Tensor:
 
 
 def _sheet(names: Sequence[Path], methods: Sequence[tuple[Path, Method]]) -> Tensor:
-    """One row per method, one column per image: `(3, height, width)`; the images must be of one size."""
-    rows = [[method(to_tensor(read_image(folder / name))) for name in names] for folder, method in methods]
-    return torch.cat([torch.cat(row, dim=2) for row in rows], dim=1)
+    """One row per method, one column per image: `(3, height, width)`; every image in the size of the first input."""
+    inputs = methods[0][0]
+    first = to_tensor(read_image(inputs / names[0]))[None]
+
+    def cell(folder: Path, method: Method, name: Path) -> Tensor:
+        image = method(to_tensor(read_image(counterpart(folder, name, inputs))))[None]
+        return (image if image.shape == first.shape else _resize(image, first))[0]
+
+    rows = [torch.cat([cell(folder, method, name) for name in names], dim=2) for folder, method in methods]
+    return torch.cat(rows, dim=1)
 
 
 def _table(rows: Mapping[str, Scores], count: int) -> str:
     names = columns(next(iter(rows.values())))
-    lines = [f"{f'{count} images':30}" + "".join(f"{METRICS[name].heading:>14}" for name in names)]
+    lines = [f"{number_of(count, 'image'):30}" + "".join(f"{METRICS[name].heading:>14}" for name in names)]
     for row, scores in rows.items():
         lines.append(f"{row:30}" + "".join(f"{METRICS[name].text(scores[name]):>14}" for name in names))
     return "\n".join(lines)

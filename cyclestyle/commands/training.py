@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -31,6 +31,7 @@ from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
 from cyclestyle.commands.resuming import check_checkpoint, find_checkpoint, measure_as_trained, warn
+from cyclestyle.commands.short_help import short_help
 from cyclestyle.commands.trainer_options import (
     check_processes,
     check_training,
@@ -101,6 +102,8 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments, and resolve and check the path of the checkpoint."""
+        if {"-h", "--help"} & set(args):
+            self._print_help(args)
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         is_fit = self.config.subcommand == "fit"
@@ -116,6 +119,16 @@ class TrainingCLI(LightningCLI):
             check_checkpoint(path, config)
         else:
             measure_as_trained(path, config.data, args)
+
+    def _print_help(self, args: Sequence[str]) -> NoReturn:
+        """Print the options that matter, or all of them after `--help all`."""
+        command = self._subcommand_parsers[args[0]]
+        assert isinstance(command, Parser)
+        if args[-1] == "all":
+            command.print_help()
+        else:
+            print(short_help(args[0], command.option_names()))
+        raise SystemExit(0)
 
     def _parse_ckpt_path(self) -> None:
         """Skip this in `fit`, where Lightning would silently replace the config by the checkpoint's settings."""
@@ -205,7 +218,8 @@ class TrainingCLI(LightningCLI):
             if scored and Path(callback.best_model_path).is_file():
                 best = read_checkpoint(Path(callback.best_model_path))
                 figure = f"{callback.monitor} {callback.best_model_score:.4g}"
-                print(f"best: {callback.best_model_path} (epoch {best['epoch'] + 1}, {figure})")
+                shown = Path(self.trainer.default_root_dir, "checkpoints", Path(callback.best_model_path).name)
+                print(f"best: {shown} (epoch {best['epoch'] + 1}, {figure})")
 
 
 def _checkpoints(root: str) -> str:

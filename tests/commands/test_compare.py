@@ -121,7 +121,7 @@ def test_an_image_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_pat
         photo.parent,
         tmp_path / "out",
     )
-    assert reason.startswith("1 images failed: ")
+    assert reason.startswith("1 image failed: ")
     assert "broken.png" in reason
 
 

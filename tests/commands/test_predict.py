@@ -63,7 +63,7 @@ def test_results_are_kept_unless_told_otherwise(cyclestyle, checkpoint, photos, 
     (out / "a.jpg").write_bytes(b"mine")
     (out / "g.bmp").unlink()
     _, text, _ = cyclestyle(*words)
-    assert f"1 images written to {out}, 6 kept that were there already" in text
+    assert f"1 image written to {out}, 6 kept that were there already" in text
     assert (out / "a.jpg").read_bytes() == b"mine"
     assert (out / "g.bmp").exists()
     cyclestyle(*words, "--overwrite")

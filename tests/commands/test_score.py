@@ -51,7 +51,7 @@ def test_a_missing_counterpart_is_named(cyclestyle, folders, tmp_path):
     words = {**folders, "--output": tmp_path}
     status, _, error = cyclestyle("score", *(word for pair in words.items() for word in pair))
     assert status == 1
-    assert "0000.png does not exist; every image of" in error
+    assert "0000.png does not exist, with any ending; every image of" in error
 
 
 def test_sample_data_from_the_command_line(cyclestyle, tmp_path):

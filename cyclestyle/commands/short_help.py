@@ -1,0 +1,156 @@
+"""The options of training that matter, on one screen, and suggestions for misspelt ones."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from cyclestyle.callbacks import EMAGenerators, Evaluation, LastCheckpoint, SampleGrid
+from cyclestyle.commands.parser import parameter_descriptions
+from cyclestyle.data import Photos, UnpairedImages
+from cyclestyle.tasks import CycleGAN, Task
+
+_CLASSES: dict[str, type] = {
+    "model": CycleGAN,
+    "data": UnpairedImages,
+    "checkpoint": LastCheckpoint,
+    "ema": EMAGenerators,
+    "evaluation": Evaluation,
+    "grid": SampleGrid,
+}
+"""Groups of options, and the class whose arguments they are."""
+
+_TEXT = {
+    "config": "a name that `cyclestyle configs` lists, or a file; repeat it to stack configs",
+    "ckpt_path": "last resumes the run; or a checkpoint, or the folder of a run",
+    "init_from": "start a new run from the weights of another one, or of the original's files",
+    "trainer.default_root_dir": "folder of the run (default: runs/cyclestyle)",
+    "trainer.max_epochs": "epochs (default: those of the schedule)",
+    "trainer.devices": "number of GPUs, or of processes on a CPU",
+    "trainer.precision": "32-true, bf16-mixed or 16-mixed",
+}
+"""Descriptions of options that are not arguments of a class above."""
+
+_SHOWN = {
+    "fit": (
+        "config, ckpt_path, init_from, data.root, data.load_size, data.crop_size, data.batch_size, data.workers, "
+        "model.generator, model.ngf, model.lambda_A, model.lambda_identity, model.lr, model.constant_epochs, "
+        "model.decay_epochs, trainer.default_root_dir, trainer.devices, trainer.precision, ema.decay, "
+        "evaluation.extractor, grid.every_n_steps"
+    ),
+    "test": "config, ckpt_path, data.root, data.crop_size, evaluation.extractor, evaluation.weights, "
+    "trainer.default_root_dir",
+}
+_SHOWN["validate"] = _SHOWN["test"]
+
+_EXAMPLES = {
+    "fit": (
+        "Train from a config. Examples:",
+        "  cyclestyle fit --config cyclegan --data.root datasets/monet2photo --trainer.default_root_dir runs/monet",
+        "  cyclestyle fit --config runs/monet/config.yaml --ckpt_path last      # resume",
+    ),
+    "test": (
+        "Measure a run on its test images, and write RUN/test/report.html. Example:",
+        "  cyclestyle test --config runs/monet/config.yaml",
+    ),
+    "validate": (
+        "Measure a run on its test images, as during training. Example:",
+        "  cyclestyle validate --config runs/monet/config.yaml",
+    ),
+}
+
+SYNONYMS = {
+    "epochs": ("trainer.max_epochs", "model.constant_epochs", "model.decay_epochs"),
+    "steps": ("trainer.max_steps",),
+    "gpus": ("trainer.devices",),
+    "gpu_ids": ("trainer.devices",),
+    "name": ("trainer.default_root_dir",),
+    "checkpoints_dir": ("trainer.default_root_dir",),
+    "dataroot": ("data.root",),
+    "dataset": ("data.root",),
+    "continue_train": ("ckpt_path last",),
+    "resume": ("ckpt_path last",),
+    "learning_rate": ("model.lr",),
+    "n_epochs": ("model.constant_epochs",),
+    "n_epochs_decay": ("model.decay_epochs",),
+    "num_threads": ("data.workers",),
+    "max_dataset_size": ("data.max_images",),
+    "preprocess": ("data.resize",),
+    "netG": ("model.generator",),
+    "netD": ("model.discriminator",),
+    "beta1": ("model.betas",),
+    "display_freq": ("grid.every_n_steps",),
+    "save_epoch_freq": ("checkpoint.every_n_epochs",),
+    "dataset_mode": ("data",),
+    "results_dir": ("output",),
+}
+"""Names that other programs, the original implementation among them, give to options of ours."""
+
+
+def short_help(name: str, known: Iterable[str]) -> str:
+    """Return the help of `fit`, `test` or `validate`, without the options that few runs need.
+
+    Args:
+        name: the command.
+        known: all options of the command, such as `model.lr`.
+    """
+    lines = [f"usage: cyclestyle {name} --config NAME [--OPTION VALUE ...]", "", *_EXAMPLES[name], ""]
+    available = set(known)
+    for option in _SHOWN[name].split(", "):
+        if option in available or option.partition(".")[0] in ("model", "data"):
+            lines.append(f"  --{option:26} {_describe(option)}")
+    lines += ["", f"`cyclestyle {name} --help all` lists every option, `--model.help CycleGAN` those of a method."]
+    return "\n".join(lines)
+
+
+def suggestion(message: str, known: Iterable[str]) -> str:
+    """Return what a user may have meant by the option that an error message names; empty if nothing is near.
+
+    Args:
+        message: the error message.
+        known: all options of the command, such as `trainer.max_epochs`.
+    """
+    found = re.search(r"unrecognized arguments: --([\w.]+)|(?:([\w.]+): )?there is no option ([\w.]+)", message)
+    if found is None or (found[1] is None and found[2] is None):  # the parser of the group will name it again
+        return ""
+    wrong = found[1] or ".".join(filter(None, (found[2], found[3])))
+    options = [*known, *subclass_options()]
+    name = wrong.rpartition(".")[2]
+    same = [option for option in options if option.rpartition(".")[2] == name and option != wrong]
+    near = SYNONYMS.get(name) or same or _near(wrong, options)
+    return f"; did you mean {' or '.join(f'--{one}' for one in dict.fromkeys(near))}?" if near else ""
+
+
+def subclass_options() -> list[str]:
+    """Return the options of all methods and datamodules."""
+    methods = [one for one in vars(__import__("cyclestyle.tasks", fromlist=["tasks"])).values() if _is_task(one)]
+    groups = [("model", methods), ("data", [UnpairedImages, Photos])]
+    return sorted({f"{group}.{name}" for group, classes in groups for one in classes for name in _arguments(one)})
+
+
+def _near(wrong: str, options: list[str]) -> list[str]:
+    """Options whose last word is spelt like that of a wrong one, in the same group if there are any."""
+    group, _, name = wrong.rpartition(".")
+    names = {option.rpartition(".")[2] for option in options if not group or option.startswith(f"{group}.")}
+    close = get_close_matches(name, sorted(names), n=1, cutoff=0.7) or [one for one in names if one.startswith(name)]
+    return [one for one in options if close and one.rpartition(".")[2] == close[0] and one.startswith(group)][:3]
+
+
+def _is_task(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Task)
+
+
+def _arguments(one: type) -> list[str]:
+    return [name for name in inspect.signature(one).parameters if name not in ("args", "kwargs")]
+
+
+def _describe(option: str) -> str:
+    if option in _TEXT:
+        return _TEXT[option]
+    group, _, name = option.partition(".")
+    owner = _CLASSES[group]
+    text = parameter_descriptions(owner).get(name, "").partition(";")[0].partition(". ")[0].rstrip(".")
+    default = inspect.signature(owner).parameters[name].default
+    shown = "" if default in (inspect.Parameter.empty, None) else f" (default: {default})"
+    return f"{text}{shown}"
