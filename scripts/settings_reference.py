@@ -33,7 +33,7 @@ OWN_WORDS = {
 
 @cache
 def options(*words: str) -> dict[str, str]:
-    """Return the help of every option that `cyclestyle WORDS --help all` lists, by the name of the option without dashes.
+    """Return the help of every option that `cyclestyle WORDS --help all` lists, by its name without dashes.
 
     A word that ends in `.help=CLASS` selects the options of a class, as in `cyclestyle fit --model.help=CycleGAN`.
     """

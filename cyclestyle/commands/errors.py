@@ -74,7 +74,7 @@ def _without_worker_traceback(message: str) -> str:
 
 def _missing_package(error: ModuleNotFoundError) -> str:
     """Say which package is missing; Lightning names it as a requirement of pip."""
-    named = re.search(r"['`]?([\w-]+)[\w.>=<]*'? not met", str(error))
+    named = re.search(r"['`]([\w-]+)[\w.>=<]*['`] (?:is not installed|not met)", str(error))
     name = named[1] if named else error.name
     return f"{name} is not installed; `pip install {name}` adds it" if name else one_line(str(error))
 

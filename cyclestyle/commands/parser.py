@@ -174,6 +174,10 @@ def _renamed(value: Any) -> Any:
         key: _renamed(one) if key in classes or not isinstance(one, str) else os.path.expanduser(one)
         for key, one in value.items()
     }
+    trainer = renamed.get("trainer")
+    if isinstance(trainer, dict) and isinstance(trainer.get("callbacks"), list):
+        # Configs add their callbacks to those of the configs before, instead of replacing them.
+        renamed["trainer"] = {f"{key}+" if key == "callbacks" else key: one for key, one in trainer.items()}
     for (group, old), new in RENAMED_SETTINGS.items():
         settings = renamed.get(group)
         if isinstance(settings, dict) and old in settings:
