@@ -71,6 +71,7 @@ class MLFlowLogger(loggers.MLFlowLogger):
         address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
         folder.mkdir(parents=True, exist_ok=True)
         known = self._id_file.read_text().strip() if self._id_file.is_file() else None
+        self._continues = known is not None
         super().__init__(
             experiment_name=experiment_name,
             run_name=run_name,
@@ -89,6 +90,12 @@ class MLFlowLogger(loggers.MLFlowLogger):
         if not self._id_file.exists():
             write_file(self._id_file, f"{self._run_id}\n")
         return client
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any) -> None:
+        """Log the parameters of a new run; MLflow does not allow those of a resumed one to change."""
+        if not self._continues:
+            super().log_hyperparams(params)
 
     @rank_zero_only
     def log_image(self, key: str, images: Sequence[Image.Image], step: int | None = None, **_: Any) -> None:
