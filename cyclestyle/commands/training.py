@@ -140,11 +140,6 @@ class TrainingCLI(LightningCLI):
         scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
             config.trainer.max_epochs = scheduled
-        elif scheduled is not None and (config.trainer.max_epochs or 0) > scheduled:
-            _warn(
-                f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is "
-                f"{config.trainer.max_epochs}; raise model.constant_epochs or model.decay_epochs"
-            )
 
     def instantiate_classes(self) -> None:
         """Build the task, the datamodule and the trainer. A ValueError is reported as a mistake in the config."""
@@ -165,6 +160,7 @@ class TrainingCLI(LightningCLI):
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
             _refuse_second_run(root)
+        _warn_of_idle_epochs(self.model, config)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
@@ -193,6 +189,16 @@ def _slurm_restarted() -> bool:
 @rank_zero_only
 def _warn(message: str) -> None:
     print(f"cyclestyle: warning: {message}", file=sys.stderr)
+
+
+def _warn_of_idle_epochs(task: Task, config: Mapping[str, Any]) -> None:
+    scheduled = task.scheduled_epochs(config["model"].get("init_args", {}))
+    epochs = config["trainer"].max_epochs or 0
+    if scheduled is not None and epochs > scheduled and task.learning_rate_factor(scheduled) == 0:
+        _warn(
+            f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is {epochs}; "
+            "raise model.constant_epochs or model.decay_epochs"
+        )
 
 
 def _check_checkpoint(path: Path, model: Mapping[str, Any]) -> None:

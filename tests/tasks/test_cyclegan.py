@@ -121,7 +121,7 @@ def test_learning_rate_is_constant_then_falls_linearly():
     rates = []
 
     class Rates(pl.Callback):
-        def on_train_epoch_start(self, trainer, pl_module):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
     quiet_trainer(max_epochs=7, limit_train_batches=1, callbacks=[Rates()]).fit(task, loader(batches(1)))
