@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.functional import GanMode, discriminator_loss, generator_loss
+from cyclestyle.functional import GanMode, discriminator_loss, generator_loss, gradient_penalty
 from cyclestyle.functional.adversarial import check_gan_mode
 from cyclestyle.networks import build_discriminator, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both, frozen
@@ -57,7 +57,7 @@ class CycleGAN(Task):
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
-        gan_mode: `lsgan` (the paper's), `vanilla` or `hinge`.
+        gan_mode: `lsgan` (the paper's), `vanilla`, `hinge` or `wgangp` (with a gradient penalty).
         lambda_A: weight of the cycle A → B → A.
         lambda_B: weight of the cycle B → A → B.
         lambda_identity: weight of the identity losses relative to the cycle weights; 0 turns them off.
@@ -214,7 +214,12 @@ class CycleGAN(Task):
 
     def _discriminator_loss(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         scores_real, scores_fake = call_on_both(discriminator, real, fake)
-        return discriminator_loss(scores_real, scores_fake, self.gan_mode)
+        loss = discriminator_loss(scores_real, scores_fake, self.gan_mode)
+        if self.gan_mode == "wgangp":  # the loss of Gulrajani et al. 2017, eq. 3, halved like the others
+            alpha = torch.rand(len(real), device=real.device)
+            # `forward` and not a call, because compiled calls have no second derivative
+            loss = loss + 0.5 * gradient_penalty(discriminator.forward, real, fake, alpha)
+        return loss
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fake and the identity image; the latter is not computed where no loss needs it."""
