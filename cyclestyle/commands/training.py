@@ -33,6 +33,7 @@ from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks.base import Task, task_name
+from cyclestyle.tasks.load import start_from
 from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
@@ -75,6 +76,13 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Alarms, "alarms")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="start a new run of `fit` with the weights of a checkpoint, of the folder of a run, or of a folder of "
+            "the original implementation; the averaged weights where there are any",
+        )
         parser.set_defaults(
             {
                 "trainer.default_root_dir": "runs/cyclestyle",
@@ -104,6 +112,8 @@ class TrainingCLI(LightningCLI):
             config.ckpt_path = run_checkpoint(folder.parent)
         elif config.get("ckpt_path") and Path(config.ckpt_path).is_dir():
             config.ckpt_path = run_checkpoint(Path(config.ckpt_path))
+        if config.init_from and self.config.subcommand == "fit":
+            _check_start(config.ckpt_path, folder)
         config.weights_only = True
         if config.get("ckpt_path"):
             config.ckpt_path = str(config.ckpt_path)
@@ -152,7 +162,7 @@ class TrainingCLI(LightningCLI):
         """Check the folder of the run before any file is written to it.
 
         Raises:
-            CycleStyleError: a new run would start in the folder of another run.
+            CycleStyleError: a new run would start in the folder of another run, or `init_from` does not fit.
         """
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
@@ -160,6 +170,8 @@ class TrainingCLI(LightningCLI):
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
             _refuse_second_run(root)
+        if config.init_from and config.ckpt_path is None:
+            start_from(self.model, config.init_from)
         _warn_of_idle_epochs(self.model, config)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
@@ -189,6 +201,18 @@ def _slurm_restarted() -> bool:
 @rank_zero_only
 def _warn(message: str) -> None:
     print(f"cyclestyle: warning: {message}", file=sys.stderr)
+
+
+def _check_start(ckpt_path: str | Path | None, folder: Path) -> None:
+    """Refuse `init_from` together with a checkpoint of another run. A run that resumes itself ignores `init_from`.
+
+    Raises:
+        CycleStyleError: the checkpoint is not in the folder of the checkpoints of this run.
+    """
+    if ckpt_path is not None and Path(ckpt_path).resolve().parent != folder.resolve():
+        raise CycleStyleError(
+            f"--init_from starts a new run, --ckpt_path {ckpt_path} continues another one; leave one of them out"
+        )
 
 
 def _warn_of_idle_epochs(task: Task, config: Mapping[str, Any]) -> None:
