@@ -1,10 +1,13 @@
-"""Atomic writes."""
+"""Atomic writes, and locks of folders."""
 
 import json
 import os
+import re
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +15,8 @@ from cyclestyle.errors import CycleStyleError
 
 UNFINISHED = ".unfinished-"
 """Prefix of the names of temporary files. A process that is killed leaves its temporary file behind."""
+
+_ABANDONED_AFTER = 24 * 3600  # seconds after which a temporary file of another machine counts as left behind
 
 
 @contextmanager
@@ -31,7 +36,8 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, suffix=path.suffix, delete=False) as file:
+        prefix = unfinished_name("")
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, suffix=path.suffix, delete=False) as file:
             temporary = Path(file.name)
             yield file
             if sync:
@@ -62,10 +68,89 @@ def write_json(path: Path, content: Any) -> None:
     write_file(path, json.dumps(content, indent=2) + "\n")
 
 
+def unfinished_name(name: str) -> str:
+    """Return the name of a temporary file, which tells the machine and the process that it belongs to."""
+    return f"{UNFINISHED}{_machine()}-{os.getpid()}-{name}"
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files in `folder` that killed processes left behind."""
+    """Remove the temporary files in `folder` that killed processes left behind; those of live processes stay."""
     for path in folder.glob(f"{UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+        if _abandoned(path):
+            path.unlink(missing_ok=True)
+
+
+def _abandoned(path: Path) -> bool:
+    owner = re.match(rf"{re.escape(UNFINISHED)}(.+?)-(\d+)-", path.name)
+    if owner is None:
+        return True  # of an earlier version, which did not name the process
+    if owner[1] != _machine():
+        with suppress(FileNotFoundError):
+            return time.time() - path.stat().st_mtime > _ABANDONED_AFTER
+        return False
+    return int(owner[2]) != os.getpid() and not _is_running(int(owner[2]))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _machine() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, so that no other process works in it at the same time.
+
+    The system releases the lock when the process ends, also if it is killed. Where the file system knows no locks,
+    nothing is locked.
+
+    Raises:
+        CycleStyleError: another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    path = folder / ".lock"
+    while True:
+        with path.open("a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                owner = file.read().strip() or "its name is unknown"
+                raise CycleStyleError(
+                    f"another process is working in {folder} ({owner}); wait for it, stop it, or choose another folder"
+                ) from error
+            except OSError:  # this file system has no locks
+                yield
+                return
+            if not _is_same_file(file, path):
+                continue  # its owner has just released and removed it
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_same_file(file: IO[Any], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _umask() -> int:

@@ -5,10 +5,12 @@ from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
-from cyclestyle.callbacks.loggers import CSVLogger, SaveConfig, WandbLogger
+from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
+from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
 from cyclestyle.callbacks.progress import OptimisationProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.sample_grid import SampleGrid
+from cyclestyle.callbacks.save_config import SaveConfig
 from cyclestyle.callbacks.speed import Speed
 from cyclestyle.callbacks.writer import ImageWriter
 
@@ -21,11 +23,13 @@ __all__ = [
     "FiniteNumbers",
     "ImageWriter",
     "LastCheckpoint",
+    "MLFlowLogger",
     "OptimisationProgress",
     "ProgressBar",
     "SampleGrid",
     "SaveConfig",
     "Speed",
+    "TensorBoardLogger",
     "TestReport",
     "WandbLogger",
 ]

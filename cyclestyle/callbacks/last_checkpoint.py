@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.errors import CheckpointError, StoppedError
-from cyclestyle.files import UNFINISHED, remove_unfinished
+from cyclestyle.files import remove_unfinished, unfinished_name
 from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
@@ -77,11 +77,14 @@ class LastCheckpoint(Checkpoint):
             remove_unfinished(self.last.parent)
         self._step = trainer.global_step
         self._signals.install()
+        _end_epoch_again(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Write a checkpoint between two steps if one is due."""
+        # The step axis of logs: Lightning counts one step too many if trainer.max_steps is set on resuming.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         if (self._due or self._stop) and self._between_steps:
             with _before_this_batch(trainer):
                 self._save(trainer)
@@ -188,7 +191,7 @@ def _link_previous(last: Path) -> None:
     """Create `previous.ckpt` as a hard link to `last.ckpt`, before a newer checkpoint replaces the latter."""
     if not last.exists():
         return
-    linked = last.with_name(f"{UNFINISHED}{PREVIOUS}")
+    linked = last.with_name(unfinished_name(PREVIOUS))
     try:
         linked.unlink(missing_ok=True)
         os.link(last, linked)
@@ -217,6 +220,14 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
         else:
             return path
     return None
+
+
+def _end_epoch_again(trainer: pl.Trainer) -> None:
+    """Let an epoch that was complete stay so, if an epoch has more batches than before: Lightning would continue it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if progress.is_last_batch:  # restored from a checkpoint
+        batches = int(trainer.num_training_batches)
+        progress.current.load_state_dict(dict.fromkeys(asdict(progress.current), batches))
 
 
 @contextmanager

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytorch_lightning as pl
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from PIL import Image
 from pytorch_lightning import loggers
-from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import csv_logs
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
@@ -49,6 +47,10 @@ class CSVLogger(loggers.CSVLogger):
         if step is not None:
             self.experiment.continue_at(step, metrics)
         super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Write nothing: `config.yaml` is in the same folder."""
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -174,6 +176,8 @@ class WandbLogger(loggers.WandbLogger):
         """Return the W&B run; it is offline if W&B cannot be reached."""
         import wandb
 
+        self._wandb_init.pop("anonymous", None)  # has no effect any more, but W&B warns of it
+        self._wandb_init["settings"] = wandb.Settings(silent=True)
         try:
             return super().experiment
         except wandb.errors.Error as error:  # no network, no account, no permission
@@ -215,31 +219,3 @@ def _stored_id(path: Path) -> str:
 def _write_on_rank_zero(path: Path, text: str) -> None:
     """Write the file in the process of rank 0, the only one that tracks the run."""
     path.write_text(text + "\n")
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes the complete config to `<run>/config.yaml`, and logs it as hyperparameters."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the config without the paths of this run, so that it can be used for another run.
-
-        `test` and `validate` do not write a config.
-        """
-        if stage != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it
-            return
-        resolved = self.config
-        self.config = resolved.clone()
-        self.config.ckpt_path = None
-        loggers = self.config.trainer.logger
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            settings = logger.get("init_args") if hasattr(logger, "get") else None
-            if settings is not None and settings.get("save_dir") == resolved.trainer.default_root_dir:
-                settings.save_dir = None
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Log the config as hyperparameters."""
-        if stage == "fit":
-            for logger in trainer.loggers:
-                if not isinstance(logger, CSVLogger):  # config.yaml is in the same folder
-                    logger.log_hyperparams({"config": self.config.as_dict()})

@@ -1,6 +1,8 @@
 """Progress bars."""
 
+import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,12 +16,20 @@ from cyclestyle.tasks.base import as_task
 class ProgressBar(TQDMProgressBar):
     """Progress bar of an epoch with the losses, the speed and the remaining time of the epoch and of the run.
 
+    Where the output is not a terminal, such as a log file, plain lines take the place of the bar: one for each epoch,
+    one for each validation with its figures, and one every `line_every_n_steps` steps.
+
     Args:
-        refresh_rate: steps between two updates, each of which copies the losses from the device.
+        refresh_rate: steps between two updates, each of which copies the losses from the device; 0 for no progress.
+        line_every_n_steps: steps between two lines where the output is not a terminal.
     """
 
-    def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate)
+    def __init__(self, refresh_rate: int = 10, line_every_n_steps: int = 500) -> None:
+        if line_every_n_steps < 1:
+            raise ValueError(f"line_every_n_steps must be at least 1, got {line_every_n_steps}")
+        plain = not sys.stdout.isatty()
+        super().__init__(refresh_rate=0 if plain else refresh_rate)
+        self._line_every = line_every_n_steps if plain and refresh_rate else 0
         self._start: tuple[float, int] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -34,6 +44,30 @@ class ProgressBar(TQDMProgressBar):
         renamed = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
         seconds = self._remaining_seconds(trainer)
         return renamed if seconds is None else {**renamed, "left": _format_time(seconds)}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update the bar, or print a line if one is due."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._line_every and (trainer.global_step % self._line_every == 0 or trainer.is_last_batch):
+            self._print_line(trainer, self.get_metrics(trainer, pl_module))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar, or print a line with the figures of the validation."""
+        super().on_validation_end(trainer, pl_module)
+        if self._line_every and not trainer.sanity_checking:
+            figures = {name: value for name, value in trainer.logged_metrics.items() if name.startswith("val")}
+            self._print_line(trainer, figures)
+
+    def _print_line(self, trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
+        if not trainer.is_global_zero:
+            return
+        texts = (
+            f"{name} {value if isinstance(value, str) else f'{float(value):.4g}'}" for name, value in figures.items()
+        )
+        epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        print(f"epoch {trainer.current_epoch + 1}{epochs}, step {trainer.global_step}:", ", ".join(texts), flush=True)
 
     def _remaining_seconds(self, trainer: pl.Trainer) -> float | None:
         if self._start is None or not trainer.training:

@@ -29,6 +29,14 @@ def one_line_errors() -> Iterator[None]:
         raise CycleStyleError(
             "the memory of the GPU is full; lower the batch size, data.crop_size, or for Gatys model.tile"
         ) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cyclestyle"):
+            raise
+        raise CycleStyleError(_missing_package(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Early stopping conditioned on metric"):
+            raise
+        raise CycleStyleError(_missing_figure(str(error))) from error
     except OSError as error:
         if error.errno not in _DISK:
             raise
@@ -62,3 +70,17 @@ def _without_worker_traceback(message: str) -> str:
     if not message.startswith("Caught "):
         return message
     return re.sub(r"^[\w.]+Error: ", "", message.strip().splitlines()[-1])
+
+
+def _missing_package(error: ModuleNotFoundError) -> str:
+    """Say which package is missing; Lightning names it as a requirement of pip."""
+    named = re.search(r"['`]?([\w-]+)[\w.>=<]*'? not met", str(error))
+    name = named[1] if named else error.name
+    return f"{name} is not installed; `pip install {name}` adds it" if name else one_line(str(error))
+
+
+def _missing_figure(message: str) -> str:
+    """Name the figures that early stopping can go by."""
+    wanted, *known = re.findall(r"`([\w/]+)`", message.replace("`EarlyStopping`", ""))
+    known = [name for name in known if name.startswith("val")] or known
+    return f"early stopping goes by {wanted}, which is not logged; choose one of {', '.join(sorted(known))}"

@@ -27,6 +27,13 @@ RENAMED_CLASSES = {
     "cyclestyle.callbacks.WholeCheckpointIO": "cyclestyle.callbacks.AtomicCheckpointIO",
 }
 """Classes in the configs of earlier versions, and the names that they have now."""
+LOGGERS = ("CSVLogger", "WandbLogger", "TensorBoardLogger", "MLFlowLogger")
+ALIASES = {
+    f"{package}{name}": f"cyclestyle.callbacks.{name}"
+    for package in ("", "pytorch_lightning.loggers.", "lightning.pytorch.loggers.")
+    for name in LOGGERS
+}
+"""Loggers of Lightning, which stand for those of this package: these resume, and write to the folder of the run."""
 RENAMED_SETTINGS = {("grid", "pictures"): "images"}
 """Settings in the configs of earlier versions, and the names that they have now."""
 
@@ -142,12 +149,14 @@ def _load_yaml(text: str) -> Any:
 def _renamed(value: Any) -> Any:
     if isinstance(value, str) and value in RENAMED_CLASSES:
         return _notice(value, RENAMED_CLASSES[value])
+    if isinstance(value, str):
+        return ALIASES.get(value, value)
     if isinstance(value, list):
         return [_renamed(one) for one in value]
     if not isinstance(value, dict):
         return value
-    renamed = {key: _renamed(one) if key in ("class_path", "model") or not isinstance(one, str) else one
-               for key, one in value.items()}  # fmt: skip
+    classes = ("class_path", "model", "logger")
+    renamed = {key: _renamed(one) if key in classes or not isinstance(one, str) else one for key, one in value.items()}
     for (group, old), new in RENAMED_SETTINGS.items():
         settings = renamed.get(group)
         if isinstance(settings, dict) and old in settings:
@@ -163,5 +172,12 @@ def _notice(old: str, new: str) -> str:
 
 
 _yaml = get_loader("yaml")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes enums of strings, which some callbacks of Lightning have as defaults, as strings."""
+
+
+_Dumper.add_multi_representer(str, lambda dumper, value: dumper.represent_str(str(value)))
 set_loader("cyclestyle", _load_yaml, (yaml.YAMLError,))
-set_dumper("cyclestyle", lambda data: yaml.safe_dump(data, default_flow_style=False, sort_keys=False))
+set_dumper("cyclestyle", lambda data: yaml.dump(data, Dumper=_Dumper, default_flow_style=False, sort_keys=False))

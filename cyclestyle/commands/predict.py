@@ -22,7 +22,7 @@ from cyclestyle.commands.process import ensure_writable, ensure_writable_file, k
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.files import write_json
+from cyclestyle.files import remove_unfinished, write_json
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.load import stored_settings
@@ -88,6 +88,8 @@ def run(name: str, args: Sequence[str]) -> int:
         Path(settings.input), Path(settings.output), batch_size=batch_size, overwrite=settings.overwrite
     )
     ensure_writable(Path(settings.output))
+    for folder in {target.parent for batch in plan.batches for _, target in batch}:
+        remove_unfinished(folder)
     if settings.stats:
         ensure_writable_file(settings.stats)
     return _predict(task, plan, settings, trainer_settings)
@@ -99,7 +101,8 @@ def namespace(**values: Any) -> Any:
 
 
 def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
-    writer, progress = ImageWriter(), OptimisationProgress(trainer_settings.enable_progress_bar is not False)
+    writer = ImageWriter(sum(len(batch) for batch in plan.batches))
+    progress = OptimisationProgress(trainer_settings.enable_progress_bar is not False)
     trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False)
     if plan.batches:
         masks = [Path(mask) for mask in settings.mask or []]

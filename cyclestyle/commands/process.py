@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.files import remove_unfinished
 
 _HINTS = ("Tip", "GPU available: False", "TPU available: False")
 """Parts of log messages of Lightning that are advertisement, or say nothing."""
@@ -19,10 +20,13 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         for handler in logging.getLogger(name).handlers + logging.getLogger(f"{name}.utilities.rank_zero").handlers:
             handler.addFilter(lambda record: not any(hint in record.getMessage() for hint in _HINTS))
+    warnings.formatwarning = _one_line_warning
     # The dispatcher removes the name of the command, so LightningCLI gets its words as an argument.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     # `data.workers` documents how many loader workers pay off; its default leaves one core to training.
     warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
+    # `best` goes by a figure of validation, which a short run does not reach.
+    warnings.filterwarnings("ignore", message=r".ModelCheckpoint\(monitor=.*could not find the monitored key")
     # `--ckpt_path last` both starts and resumes a run.
     warnings.filterwarnings("ignore", message=r"\.fit\(ckpt_path=.last.\) is set, but there is no last checkpoint")
     # A folder that holds a run is refused unless the run is resumed, and then its files are expected.
@@ -33,6 +37,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
     # A short epoch is no mistake: rows are written every `log_every_n_steps` across epochs.
     warnings.filterwarnings("ignore", message="The number of training batches")
+
+
+def _one_line_warning(message: Warning | str, *_: object, **__: object) -> str:
+    return f"cyclestyle: warning: {' '.join(str(message).split())}\n"
 
 
 def keep_memory() -> None:
@@ -48,16 +56,19 @@ def keep_memory() -> None:
 
 
 def ensure_writable(folder: Path) -> None:
-    """Create the folder, and check that it can be written, before any work is done.
+    """Create the folder, check that it can be written, before any work is done, and clear what killed runs left there.
 
     Raises:
         CycleStyleError: it cannot.
     """
     probe = folder / ".writable"
+    if folder.exists() and not folder.is_dir():
+        raise CycleStyleError(f"{folder} is a file; name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink(missing_ok=True)
+        remove_unfinished(folder)
     except OSError as error:
         raise CycleStyleError(f"cannot write into {folder}: {error.strerror}; choose another folder") from error
 

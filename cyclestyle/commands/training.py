@@ -1,14 +1,14 @@
 """The commands `fit`, `validate` and `test`, based on LightningCLI."""
 
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -26,16 +26,23 @@ from cyclestyle.callbacks import (
     Speed,
     TestReport,
 )
-from cyclestyle.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.callbacks.loggers import rename_columns
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
+from cyclestyle.commands.resuming import check_checkpoint, check_start, find_checkpoint, measure_as_trained, warn
+from cyclestyle.commands.trainer_options import (
+    check_processes,
+    check_training,
+    fill_in_loggers,
+    unwanted_callbacks,
+    with_own_logger,
+)
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.tasks.base import Task, task_name
+from cyclestyle.files import locked
+from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.load import start_from
-from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
-from cyclestyle.weights.upgrade import upgrade
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -53,7 +60,7 @@ def run(name: str, args: Sequence[str]) -> int:
         save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
         trainer_defaults={"callbacks": [Speed(), TestReport()]},
-        args=[name, *args],
+        args=[name, *map(with_own_logger, args)],
     )
     return 0
 
@@ -83,8 +90,12 @@ class TrainingCLI(LightningCLI):
             help="start a new run of `fit` with the weights of a checkpoint, of the folder of a run, or of a folder of "
             "the original implementation; the averaged weights where there are any",
         )
+        parser.add_argument(
+            "--oversubscribe", type=bool, default=False, help="allow more processes than the machine has cores"
+        )
         parser.set_defaults(
             {
+                "trainer.enable_model_summary": False,
                 "trainer.default_root_dir": "runs/cyclestyle",
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
                 "trainer.plugins": [{"class_path": "cyclestyle.callbacks.AtomicCheckpointIO"}],
@@ -100,25 +111,21 @@ class TrainingCLI(LightningCLI):
         """Parse the arguments, and resolve and check the path of the checkpoint."""
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
-        self.resumes = config.get("ckpt_path") == "last" or _slurm_restarted()
-        folder = Path(config.trainer.default_root_dir) / "checkpoints"
-        if self.resumes:
-            config.ckpt_path = newest_checkpoint(folder, _warn)
-            if config.ckpt_path is None and self.config.subcommand != "fit":
-                raise CycleStyleError(f"{folder} holds no checkpoint; train first, or name one with --ckpt_path")
-        elif config.get("ckpt_path") == "best":
-            config.ckpt_path = folder / "best.ckpt"
-        elif config.get("ckpt_path") is None and self.config.subcommand != "fit":
-            config.ckpt_path = run_checkpoint(folder.parent)
-        elif config.get("ckpt_path") and Path(config.ckpt_path).is_dir():
-            config.ckpt_path = run_checkpoint(Path(config.ckpt_path))
-        if config.init_from and self.config.subcommand == "fit":
-            _check_start(config.ckpt_path, folder)
+        is_fit = self.config.subcommand == "fit"
+        named = config.get("ckpt_path")
+        self.resumes = named == "last" or _slurm_restarted()
+        run = Path(config.trainer.default_root_dir)
+        path = find_checkpoint("last" if self.resumes else named, run, required=not is_fit)
+        config.ckpt_path = None if path is None else str(path)
+        if config.init_from and is_fit:
+            check_start(path, run)
         config.weights_only = True
-        if config.get("ckpt_path"):
-            config.ckpt_path = str(config.ckpt_path)
-            is_fit = self.config.subcommand == "fit"  # `validate` and `test` use the settings of the checkpoint
-            _check_checkpoint(Path(config.ckpt_path), config.model if is_fit else {})
+        if path is None:
+            return
+        if is_fit:
+            check_checkpoint(path, config)
+        else:
+            measure_as_trained(path, config.data, args)
 
     def _parse_ckpt_path(self) -> None:
         """Skip this in `fit`, where Lightning would silently replace the config by the checkpoint's settings."""
@@ -128,14 +135,10 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set the defaults that depend on other settings, and check settings that must agree."""
         config = self.config[self.config.subcommand]
-        root = config.trainer.default_root_dir
-        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
-        for logger in loggers:
-            settings = logger.get("init_args") if hasattr(logger, "get") else None
-            if settings is not None and "save_dir" in settings and settings.save_dir is None:
-                # `validate` and `test` write a separate CSV file, but use the same W&B run.
-                separate = self.subcommand != "fit" and "WandbLogger" not in logger.class_path
-                settings.save_dir = str(Path(root) / str(self.subcommand)) if separate else root
+        check_processes(config.trainer, oversubscribe=config.oversubscribe)
+        if self.subcommand == "fit":
+            check_training(config.trainer)
+        fill_in_loggers(config.trainer, str(self.subcommand))
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # without validation there is no value to monitor
         task: type[Task] = import_class(config.model.class_path)
@@ -151,12 +154,29 @@ class TrainingCLI(LightningCLI):
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
             config.trainer.max_epochs = scheduled
 
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer without those of our callbacks that its options exclude."""
+        trainer = self.config[self.subcommand].trainer
+        keys = self._parser(self.subcommand).callback_keys
+        keys[:] = [key for key in keys if key not in unwanted_callbacks(trainer)]
+        return super().instantiate_trainer(**kwargs)
+
     def instantiate_classes(self) -> None:
         """Build the task, the datamodule and the trainer. A ValueError is reported as a mistake in the config."""
         try:
             super().instantiate_classes()
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Let no other process train in the folder of the run meanwhile."""
+        config = self.config[subcommand]
+        lock = nullcontext()
+        if subcommand == "fit" and not config.trainer.fast_dev_run and self.trainer.is_global_zero:
+            ensure_writable(Path(config.trainer.default_root_dir))
+            lock = locked(Path(config.trainer.default_root_dir))  # type: ignore[assignment]
+        with lock:
+            super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
         """Check the folder of the run before any file is written to it.
@@ -166,12 +186,13 @@ class TrainingCLI(LightningCLI):
         """
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
-        ensure_writable(root)
-        rename_columns(root / "metrics.csv", self.model.renamed_logs)
-        if config.ckpt_path is None and not self.resumes and not config.trainer.fast_dev_run:
-            _refuse_second_run(root)
         if config.init_from and config.ckpt_path is None:
             start_from(self.model, config.init_from)
+        if config.trainer.fast_dev_run:
+            return
+        rename_columns(root / "metrics.csv", self.model.renamed_logs)
+        if config.ckpt_path is None and not self.resumes:
+            _refuse_second_run(root)
         _warn_of_idle_epochs(self.model, config)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
@@ -180,10 +201,16 @@ class TrainingCLI(LightningCLI):
         """Print the paths of the checkpoints."""
         if not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        if self.trainer.global_step == 0:
+            raise CycleStyleError("no step was trained; raise trainer.max_time, or the limits of the run")
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+                print(f"stopped early: {callback.stopping_reason_message}")
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, LastCheckpoint) and callback.last.exists():
                 print(f"last: {callback.last} (epoch {self.trainer.current_epoch}, step {self.trainer.global_step})")
-            if isinstance(callback, ModelCheckpoint) and Path(callback.best_model_path).is_file():
+            scored = isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None
+            if scored and Path(callback.best_model_path).is_file():
                 best = read_checkpoint(Path(callback.best_model_path))
                 figure = f"{callback.monitor} {callback.best_model_score:.4g}"
                 print(f"best: {callback.best_model_path} (epoch {best['epoch'] + 1}, {figure})")
@@ -198,63 +225,14 @@ def _slurm_restarted() -> bool:
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
-@rank_zero_only
-def _warn(message: str) -> None:
-    print(f"cyclestyle: warning: {message}", file=sys.stderr)
-
-
-def _check_start(ckpt_path: str | Path | None, folder: Path) -> None:
-    """Refuse `init_from` together with a checkpoint of another run. A run that resumes itself ignores `init_from`.
-
-    Raises:
-        CycleStyleError: the checkpoint is not in the folder of the checkpoints of this run.
-    """
-    if ckpt_path is not None and Path(ckpt_path).resolve().parent != folder.resolve():
-        raise CycleStyleError(
-            f"--init_from starts a new run, --ckpt_path {ckpt_path} continues another one; leave one of them out"
-        )
-
-
 def _warn_of_idle_epochs(task: Task, config: Mapping[str, Any]) -> None:
     scheduled = task.scheduled_epochs(config["model"].get("init_args", {}))
     epochs = config["trainer"].max_epochs or 0
     if scheduled is not None and epochs > scheduled and task.learning_rate_factor(scheduled) == 0:
-        _warn(
+        warn(
             f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is {epochs}; "
             "raise model.constant_epochs or model.decay_epochs"
         )
-
-
-def _check_checkpoint(path: Path, model: Mapping[str, Any]) -> None:
-    """Check that a checkpoint is of the task and of the networks in the config; warn about other changed settings.
-
-    Raises:
-        CycleStyleError: the checkpoint is of another task or of other networks.
-    """
-    checkpoint = upgrade(read_checkpoint(path))
-    if "state_dict" not in checkpoint:
-        raise CycleStyleError(f"{path} is not a checkpoint of a training run; only predict takes bare weights")
-    if not model:
-        return
-    task: type[Task] = import_class(model["class_path"])
-    stored = checkpoint.get("cyclestyle_task", task_name(task))
-    if stored != task_name(task):
-        raise CycleStyleError(f"{path} is a checkpoint of {stored}, but the config says {task_name(task)}")
-    old, new = checkpoint.get("hyper_parameters", {}), model.get("init_args", {})
-    changed = [name for name in old if name in new and _without_tuple(old[name]) != _without_tuple(new[name])]
-    for name in changed:
-        if name not in task.architecture:
-            _warn(f"continuing with model.{name} {new[name]}; {path} was trained with {old[name]}")
-        else:
-            raise CycleStyleError(
-                f"{path} was trained with model.{name} {old[name]}, but the config says {new[name]}; "
-                "use the config.yaml of the run, or start again in another folder"
-            )
-
-
-def _without_tuple(value: Any) -> Any:
-    """Convert a tuple to a list, as YAML does, so that both compare as equal."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 @rank_zero_only

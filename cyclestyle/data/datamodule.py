@@ -1,30 +1,30 @@
 """The LightningDataModule of unpaired images, and the base class of all datamodules of image folders."""
 
-import atexit
 import logging
-import multiprocessing
 import os
 import random
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datasets import SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
+from cyclestyle.data.datasets import Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
+from cyclestyle.data.worker_signals import WorkerSignals
 from cyclestyle.errors import DataError
 
 log = logging.getLogger(__name__)
 
 OnBadImage = Literal["raise", "skip"]
+
+_START = {"epoch": 0, "pairs": 0, "processed": 0, "length": 0}
+"""Where a new run starts: epoch, pairs of it that are used, batches of all epochs, batches of an epoch (0: unknown)."""
 
 _SPLITS = ("train_A", "train_B", "test_A", "test_B")
 
@@ -65,8 +65,9 @@ class ImageFolders(pl.LightningDataModule, ABC):
         self.on_bad_image = on_bad_image
         self.seed = seed
         self.max_images = max_images
-        self._resume_from = {"epoch": 0, "pairs": 0}  # set when a checkpoint is loaded
+        self._resume_from = dict(_START)  # set when a checkpoint is loaded
         self._paths: dict[str, list[Path]] = {}
+        self._length = 0  # batches of a training epoch
 
     @abstractmethod
     def _find(self, split: str) -> list[Path]:
@@ -92,19 +93,41 @@ class ImageFolders(pl.LightningDataModule, ABC):
         return self.val_dataloader()  # type: ignore[no-any-return]  # Lightning allows several loaders
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the current epoch and the number of its pairs that all ranks together have used."""
+        """Return the current epoch, the number of its pairs that all ranks together have used, and batch counts."""
         if self.trainer is None:
             return dict(self._resume_from)
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
         processed = total.processed  # type: ignore[attr-defined]  # declared as the base class in Lightning
         if not processed:
             return dict(self._resume_from)
-        epoch, batches = divmod(processed, int(self.trainer.num_training_batches))
-        return {"epoch": epoch, "pairs": batches * self.batch_size * self.trainer.world_size}
+        length, size = int(self.trainer.num_training_batches), self.batch_size * self.trainer.world_size
+        start = self._resume_from
+        # With another batch size or other images than before, only the batches since then have the present length.
+        known = start["processed"] if start["processed"] else start["epoch"] * length + start["pairs"] // size
+        epochs, batches = divmod(start["pairs"] // size + processed - known, length)
+        return {
+            "epoch": start["epoch"] + epochs,
+            "pairs": batches * size,
+            "processed": processed,
+            "length": self._length,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from the position in `state_dict`."""
-        self._resume_from = {"epoch": int(state_dict["epoch"]), "pairs": int(state_dict["pairs"])}
+        self._resume_from = {**_START, **{name: int(value) for name, value in state_dict.items()}}
+
+    def _check_position(self) -> None:
+        """Check that an interrupted epoch has as many batches as it had.
+
+        Raises:
+            DataError: it has another number.
+        """
+        start = self._resume_from
+        if start["pairs"] and start["length"] not in (0, self._length):
+            raise DataError(
+                f"the run was interrupted within an epoch of {start['length']} batches, which has {self._length} now; "
+                "resume with the batch size, images and processes that it had, and change them after the epoch"
+            )
 
     def _sampler(self, size_A: int, size_B: int, *, paired: bool) -> UnpairedSampler:
         """Build the sampler of this process, which starts at the position of the loaded checkpoint."""
@@ -126,6 +149,11 @@ class ImageFolders(pl.LightningDataModule, ABC):
         collate_fn: Callable[[Sequence[Any]], dict[str, Any]],
         sampler: UnpairedSampler | None = None,
     ) -> DataLoader[Any]:
+        if sampler is not None:
+            self._length = -(-len(sampler) // self.batch_size)
+            self._check_position()
+        if sampler is not None and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            data, sampler = Drawn(data, list(sampler)), None  # the same crops and flips in every epoch
         return DataLoader(
             data,
             batch_size=self.batch_size,
@@ -211,6 +239,7 @@ class UnpairedImages(ImageFolders):
             seed=seed,
             max_images=max_images,
         )
+        self.save_hyperparameters(logger=False)  # into checkpoints
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
             if channels not in (1, 2, 3, 4):
                 raise ValueError(f"{name} must be 1 to 4, got {channels}")
@@ -265,26 +294,3 @@ class UnpairedImages(ImageFolders):
                 "or train without validation: --trainer.limit_val_batches 0"
             )
         return find_images_in([root / name])
-
-
-class WorkerSignals:
-    """Lets the workers of loaders ignore stop signals until their parent exits.
-
-    A signal to a process group, such as Ctrl-C, reaches the workers too, but the parent decides when to stop. At exit
-    multiprocessing sends SIGTERM to its workers and waits for them, so that they must obey then.
-    """
-
-    def __init__(self) -> None:
-        self._exiting = multiprocessing.Event()
-        atexit.register(
-            self._exiting.set
-        )  # runs before the exit function of multiprocessing, which is registered first
-
-    def __call__(self, worker: int) -> None:
-        """Install the handlers in a worker; the `worker_init_fn` of a loader."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_terminate)
-
-    def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        if self._exiting.is_set():
-            os._exit(128 + number)

@@ -47,6 +47,20 @@ class UnpairedTrainSet(UnpairedSet):
         return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
 
 
+class Drawn(Dataset[Any]):
+    """The items of a training set for a fixed list of draws, for `trainer.overfit_batches`."""
+
+    def __init__(self, data: Dataset[Any], draws: Sequence[Draw]) -> None:
+        self.data, self.draws = data, draws
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the same item for the same index in every epoch."""
+        return self.data[self.draws[index]]
+
+
 class UnpairedTestSet(UnpairedSet):
     """Pairs of held-out images without augmentation; the smaller domain is repeated to the length of the larger."""
 

@@ -73,6 +73,7 @@ class Photos(ImageFolders):
             seed=seed,
             max_images=max_images,
         )
+        self.save_hyperparameters(logger=False)  # into checkpoints
         self.folders = {"train": train, "test": test}
 
     def setup(self, stage: str) -> None:

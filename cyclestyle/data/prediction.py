@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.folders import find_images
+from cyclestyle.data.worker_signals import WorkerSignals
 from cyclestyle.errors import DataError, ImageError
 from cyclestyle.images import EXTENSIONS, read_image, read_size, to_tensor
 
@@ -89,7 +90,13 @@ class PredictionImages(pl.LightningDataModule):
         """Return a loader of whole batches; if there are fewer batches than processes, empty batches are added."""
         missing = (self.trainer.world_size if self.trainer else 1) - len(self.plan.batches)
         batches = _Batches([*self.plan.batches, *[[]] * missing], self.channels, self.masks, self.plan.root)
-        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_identity)
+        return DataLoader(
+            batches,
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_identity,
+            worker_init_fn=WorkerSignals() if self.workers else None,
+        )
 
 
 class _Batches(Dataset[dict[str, Any]]):

@@ -1,0 +1,39 @@
+"""Writes the complete config of a run to its folder."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import SaveConfigCallback
+
+from cyclestyle.callbacks.loggers import CSVLogger
+from cyclestyle.files import write_file
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the complete config to `<run>/config.yaml`, and logs it as hyperparameters."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the config without the paths of this run, so that it can be used for another run.
+
+        `test` and `validate` do not write a config.
+        """
+        if stage != "fit" or self.already_saved or not trainer.is_global_zero:
+            return
+        resolved = self.config
+        self.config = resolved.clone()
+        self.config.ckpt_path = None
+        loggers = self.config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            settings = logger.get("init_args") if hasattr(logger, "get") else None
+            if settings is not None and settings.get("save_dir") == resolved.trainer.default_root_dir:
+                settings.save_dir = None
+        text = self.parser.dump(self.config, skip_none=False)
+        write_file(Path(trainer.default_root_dir) / self.config_filename, text)
+        self.save_config(trainer, pl_module, stage)
+        self.already_saved = True
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Log the config as hyperparameters."""
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # config.yaml is in the same folder
+                logger.log_hyperparams({"config": self.config.as_dict()})
