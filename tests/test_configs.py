@@ -47,7 +47,7 @@ def test_data_sets_are_the_paper_recipe_with_differences_only(capsys, path):
     assert config["data"]["init_args"]["root"] == f"datasets/{path.stem}"
     assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
     assert set(yaml.safe_load(path.read_text())) == {"data", "trainer"}
-    assert CycleGAN(**{**config["model"]["init_args"], "ngf": 1, "ndf": 1}).constant_epochs == 100
+    assert CycleGAN(**{**config["model"]["init_args"], "ngf": 1, "ndf": 1}).schedule.constant_epochs == 100
 
 
 def test_johnson_shows_every_default(capsys):

@@ -80,7 +80,7 @@ class Alarms(pl.Callback):
         losses, self._losses = self._losses, []
         for name, domain in discriminators.items():
             mean = torch.stack([loss[name] for loss in losses]).mean().item()
-            if mean < SATURATED:
+            if 0 <= mean < SATURATED:  # losses of a Wasserstein critic are negative and have no bound
                 self._raise(
                     trainer,
                     f"saturation {domain}",

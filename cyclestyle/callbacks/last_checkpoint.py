@@ -33,17 +33,27 @@ class LastCheckpoint(Checkpoint):
         dirpath: folder of the checkpoints; the command line sets `<run>/checkpoints`.
         every_n_train_steps: optimiser steps between two checkpoints within an epoch; 0 for none.
         every_n_epochs: epochs between two checkpoints; 0 for none. The last one is always written.
+        keep_every_n_epochs: epochs between two checkpoints that are kept, as `epoch_0005.ckpt` for the state after
+            five epochs; 0 for none.
     """
 
-    def __init__(self, dirpath: str | None = None, *, every_n_train_steps: int = 0, every_n_epochs: int = 1) -> None:
-        if every_n_train_steps < 0 or every_n_epochs < 0:
+    def __init__(
+        self,
+        dirpath: str | None = None,
+        *,
+        every_n_train_steps: int = 0,
+        every_n_epochs: int = 1,
+        keep_every_n_epochs: int = 0,
+    ) -> None:
+        if min(every_n_train_steps, every_n_epochs, keep_every_n_epochs) < 0:
             raise ValueError(
-                "every_n_train_steps and every_n_epochs must be 0 or more, "
-                f"got {every_n_train_steps} and {every_n_epochs}"
+                "every_n_train_steps, every_n_epochs and keep_every_n_epochs must be 0 or more, "
+                f"got {every_n_train_steps}, {every_n_epochs} and {keep_every_n_epochs}"
             )
         self.dirpath = dirpath
         self.every_n_train_steps = every_n_train_steps
         self.every_n_epochs = every_n_epochs
+        self.keep_every_n_epochs = keep_every_n_epochs
         self._signals = StopSignals()
         self._due = False  # a checkpoint is due
         self._stop = False  # the run stops after the next checkpoint
@@ -120,7 +130,10 @@ class LastCheckpoint(Checkpoint):
         epochs = trainer.current_epoch + 1
         regular = self.every_n_epochs and epochs % self.every_n_epochs == 0
         final = epochs == trainer.max_epochs or self._step == trainer.max_steps or trainer.should_stop
-        if regular or final or self._due or self._stop:
+        kept = self.keep_every_n_epochs and epochs % self.keep_every_n_epochs == 0
+        if kept:  # before `last.ckpt`, so that a run that is killed in between repeats the epoch and writes it again
+            trainer.save_checkpoint(self.last.with_name(f"epoch_{epochs:04}.ckpt"), weights_only=False)
+        if regular or final or kept or self._due or self._stop:
             self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -56,6 +56,22 @@ def find_checkpoint(named: str | Path | None, run: Path, *, required: bool) -> P
     return run_checkpoint(path) if path.is_dir() else path
 
 
+def check_start(path: Path | None, run: Path) -> None:
+    """Check that `init_from` and a checkpoint are not named together. A run that resumes itself ignores `init_from`.
+
+    Args:
+        path: the checkpoint that `fit` continues from, if any.
+        run: the folder of the run.
+
+    Raises:
+        CycleStyleError: the checkpoint is not one of this run.
+    """
+    if path is not None and path.resolve().parent != (run / "checkpoints").resolve():
+        raise CycleStyleError(
+            f"--init_from starts a new run, --ckpt_path {path} continues another one; leave one of them out"
+        )
+
+
 def check_checkpoint(path: Path, config: Any) -> None:
     """Check that a checkpoint is of the task and of the networks in the config; name other changed settings.
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,7 +30,7 @@ from cyclestyle.callbacks.loggers import rename_columns
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, check_configs, import_class
 from cyclestyle.commands.process import ensure_writable
-from cyclestyle.commands.resuming import check_checkpoint, find_checkpoint, measure_as_trained, warn
+from cyclestyle.commands.resuming import check_checkpoint, check_start, find_checkpoint, measure_as_trained, warn
 from cyclestyle.commands.short_help import short_help
 from cyclestyle.commands.trainer_options import (
     check_processes,
@@ -42,6 +42,7 @@ from cyclestyle.commands.trainer_options import (
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import locked
 from cyclestyle.tasks.base import Task
+from cyclestyle.tasks.load import start_from
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 
@@ -84,6 +85,13 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
         parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="start a new run of `fit` with the weights of a checkpoint, of the folder of a run, or of a folder of "
+            "the original implementation; the averaged weights where there are any",
+        )
+        parser.add_argument(
             "--oversubscribe", type=bool, default=False, help="allow more processes than the machine has cores"
         )
         parser.set_defaults(
@@ -112,6 +120,8 @@ class TrainingCLI(LightningCLI):
         run = Path(config.trainer.default_root_dir)
         path = find_checkpoint("last" if self.resumes else named, run, required=not is_fit)
         config.ckpt_path = None if path is None else str(path)
+        if config.init_from and is_fit:
+            check_start(path, run)
         config.weights_only = True
         if path is None:
             return
@@ -156,11 +166,6 @@ class TrainingCLI(LightningCLI):
         scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
             config.trainer.max_epochs = scheduled
-        elif scheduled is not None and (config.trainer.max_epochs or 0) > scheduled:
-            warn(
-                f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is "
-                f"{config.trainer.max_epochs}; raise model.constant_epochs or model.decay_epochs"
-            )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer without those of our callbacks that its options exclude."""
@@ -190,15 +195,18 @@ class TrainingCLI(LightningCLI):
         """Check the folder of the run before any file is written to it.
 
         Raises:
-            CycleStyleError: a new run would start in the folder of another run.
+            CycleStyleError: a new run would start in the folder of another run, or `init_from` does not fit.
         """
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
+        if config.init_from and config.ckpt_path is None:
+            start_from(self.model, config.init_from)
         if config.trainer.fast_dev_run:
             return
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes:
             _refuse_second_run(root)
+        _warn_of_idle_epochs(self.model, config)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
@@ -229,6 +237,16 @@ def _checkpoints(root: str) -> str:
 def _slurm_restarted() -> bool:
     """Return whether SLURM has requeued this job, so that the same command must resume."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def _warn_of_idle_epochs(task: Task, config: Mapping[str, Any]) -> None:
+    scheduled = task.scheduled_epochs(config["model"].get("init_args", {}))
+    epochs = config["trainer"].max_epochs or 0
+    if scheduled is not None and epochs > scheduled and task.learning_rate_factor(scheduled) == 0:
+        warn(
+            f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is {epochs}; "
+            "raise model.constant_epochs or model.decay_epochs"
+        )
 
 
 @rank_zero_only

@@ -38,22 +38,33 @@ class ImageFolders(pl.LightningDataModule, ABC):
         workers: number of loader processes; by default the number of cores minus one, at most 4.
         on_bad_image: `raise` or `skip` files that are not images.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
+        max_images: number of training images of each domain that are used, the first by name; None for all.
 
     Raises:
-        ValueError: `batch_size` is less than 1.
+        ValueError: `batch_size` or `max_images` is less than 1.
     """
 
     def __init__(
-        self, *, prepare: Preparation, batch_size: int, workers: int | None, on_bad_image: OnBadImage, seed: int | None
+        self,
+        *,
+        prepare: Preparation,
+        batch_size: int,
+        workers: int | None,
+        on_bad_image: OnBadImage,
+        seed: int | None,
+        max_images: int | None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if max_images is not None and max_images < 1:
+            raise ValueError(f"max_images must be at least 1, or null for all images, got {max_images}")
         self.prepare = prepare
         self.batch_size = batch_size
         self.workers = min(4, (os.cpu_count() or 1) - 1) if workers is None else workers
         self.on_bad_image = on_bad_image
         self.seed = seed
+        self.max_images = max_images
         self._resume_from = dict(_START)  # set when a checkpoint is loaded
         self._paths: dict[str, list[Path]] = {}
         self._length = 0  # batches of a training epoch
@@ -73,7 +84,8 @@ class ImageFolders(pl.LightningDataModule, ABC):
             DataError: a folder does not exist or contains no images, or a file is not an image.
         """
         if split not in self._paths:
-            self._paths[split] = self._check(self._find(split), split)
+            used = self.max_images if split.startswith("train") else None
+            self._paths[split] = self._check(self._find(split)[:used], split)
         return self._paths[split]
 
     def test_dataloader(self) -> DataLoader[Any]:
@@ -191,10 +203,11 @@ class UnpairedImages(ImageFolders):
         on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
             start, leaves out the ones that cannot be read, and logs their number and names.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
+        max_images: use only the first so many training images of each domain, sorted by name; null for all.
 
     Raises:
         DataError: a folder does not exist or contains no images, or a file is not an image.
-        ValueError: a size or a number of channels is out of range.
+        ValueError: a size, a number of images or a number of channels is out of range.
     """
 
     def __init__(
@@ -216,6 +229,7 @@ class UnpairedImages(ImageFolders):
         workers: int | None = None,
         on_bad_image: OnBadImage = "raise",
         seed: int | None = None,
+        max_images: int | None = None,
     ) -> None:
         super().__init__(
             prepare=Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip),
@@ -223,6 +237,7 @@ class UnpairedImages(ImageFolders):
             workers=workers,
             on_bad_image=on_bad_image,
             seed=seed,
+            max_images=max_images,
         )
         self.save_hyperparameters(logger=False)  # into checkpoints
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):

@@ -43,10 +43,11 @@ class Photos(ImageFolders):
         on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
             start, leaves out the ones that cannot be read, and logs their number and names.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
+        max_images: use only the first so many training photos, sorted by name; null for all.
 
     Raises:
         DataError: a folder does not exist or contains no images, or a file is not an image.
-        ValueError: a size is out of range.
+        ValueError: a size or a number of images is out of range.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Photos(ImageFolders):
         workers: int | None = None,
         on_bad_image: OnBadImage = "raise",
         seed: int | None = None,
+        max_images: int | None = None,
     ) -> None:
         super().__init__(
             prepare=Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip),
@@ -69,6 +71,7 @@ class Photos(ImageFolders):
             workers=workers,
             on_bad_image=on_bad_image,
             seed=seed,
+            max_images=max_images,
         )
         self.save_hyperparameters(logger=False)  # into checkpoints
         self.folders = {"train": train, "test": test}

@@ -58,6 +58,7 @@ class Autoencoder(Task):
             the style are transferred separately, each with its own strength).
         strength: α in [0, 1], the interpolation between the statistics of the photo (0) and of the style (1).
         colour_strength: for `separate`, the interpolation between the colours of the photo and of the style, in [0, 1].
+        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -85,8 +86,9 @@ class Autoencoder(Task):
         mode: Mode = "joint",
         strength: float = 0.6,
         colour_strength: float = 1.0,
+        **schedule: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**schedule)
         check_choices(encoder=(encoder, get_args(Encoder)), transfer=(transfer, get_args(Transfer)))
         check_choices(mode=(mode, get_args(Mode)), objective=(objective, get_args(Objective)))
         if not 1 <= level <= 5:

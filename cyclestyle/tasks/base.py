@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
+from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
 
 Batch = dict[str, Any]
 """What a datamodule yields, such as `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`."""
@@ -48,9 +50,21 @@ class Task(pl.LightningModule, ABC):
     ```
 
     Constructor arguments must be numbers, strings, lists or dictionaries of these, and `save_hyperparameters()` must
-    be called, so that `load` can build the task from its checkpoint.
+    be called, so that `load` can build the task from its checkpoint. A task that takes `**schedule` and hands it to
+    `super().__init__(**schedule)` has the options below.
+
+    Args:
+        constant_epochs: epochs at `lr`; null: all.
+        decay_epochs: epochs over which the rate then falls linearly to 0.
+        lr_policy: how the rate falls: `linear` as these two say; `step` every `lr_step_epochs`; `plateau` where
+            `monitor` no longer falls; `cosine` over `constant_epochs + decay_epochs`.
+        lr_warmup_steps: steps in which the rate rises linearly at the start; 0 for none.
+        lr_step_epochs: epochs between two reductions of `step`.
+        lr_factor: what `step` and `plateau` multiply the rate by; null: 0.1 and 0.2, as the original code.
+        lr_patience: validations that `plateau` waits for a figure that is better by 1 %.
 
     Attributes:
+        schedule: the learning-rate policy.
         monitor: the logged figure that `best.ckpt` goes by where translations are not evaluated. The lower, the better.
         directions: the directions that evaluation measures. For each, `sample` must return `real_X` and `fake_Y`, and
             may return the reconstruction `rec_X`. Empty for methods without two domains.
@@ -78,8 +92,28 @@ class Task(pl.LightningModule, ABC):
     takes_masks: ClassVar[bool] = False
     renamed_logs: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        constant_epochs: int | None = None,
+        decay_epochs: int = 0,
+        lr_policy: LRPolicy = "linear",
+        lr_warmup_steps: int = 0,
+        lr_step_epochs: int = 50,
+        lr_factor: float | None = None,
+        lr_patience: int = 5,
+    ) -> None:
         super().__init__()
+        self.schedule = Schedule(
+            policy=lr_policy,
+            constant_epochs=constant_epochs,
+            decay_epochs=decay_epochs,
+            warmup_steps=lr_warmup_steps,
+            step_epochs=lr_step_epochs,
+            factor=lr_factor,
+            patience=lr_patience,
+        )
+        self._plateau = Plateau(self.schedule.reduction, lr_patience)
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
         self.direction: Direction = "AtoB"
@@ -126,13 +160,17 @@ class Task(pl.LightningModule, ABC):
         raise CycleStyleError(f"{type(self).__name__} has learnt its style; leave --style out")
 
     def learning_rate_factor(self, epoch: int) -> float:
-        """Return the factor of the learning rate in `epoch`, counted from 0."""
-        return 1.0
+        """Return the factor of the learning rate in `epoch`, counted from 0, without warm-up.
+
+        With the policy `plateau` it is that of the present epoch.
+        """
+        return self._plateau.factor if self.schedule.policy == "plateau" else self.schedule.at_epoch(epoch)
 
     @classmethod
     def scheduled_epochs(cls, settings: Mapping[str, Any]) -> int | None:
         """Return the epochs that the schedule of the constructor arguments `settings` has; None if it has no end."""
-        return None
+        constant = settings.get("constant_epochs")
+        return None if constant is None else int(constant) + int(settings.get("decay_epochs", 0))
 
     # Training
 
@@ -215,10 +253,35 @@ class Task(pl.LightningModule, ABC):
                 parameter.grad = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return one Adam over all parameter groups, and its schedule, which counts epochs."""
-        optimizer = torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        """Return one Adam over all parameter groups. `on_train_batch_start` sets its rate."""
+        return {"optimizer": torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas)}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate, a function of the epoch and the step, and the betas.
+
+        A resumed run therefore has the rate of an uninterrupted one, or the one that a changed setting asks for. A
+        task with optimisers of its own decides about their rates itself.
+        """
+        if type(self).configure_optimizers is not Task.configure_optimizers:
+            return
+        factor = self.learning_rate_factor(self.current_epoch) * self.schedule.warmup(self.global_step)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"], group["betas"] = self.lr * factor, self.betas
+
+    def on_validation_epoch_end(self) -> None:
+        """Show the monitored figure to the policy `plateau`, before any checkpoint of this validation is written.
+
+        Raises:
+            CycleStyleError: the figure has not been logged.
+        """
+        trainer = self.trainer
+        if self.schedule.policy != "plateau" or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise CycleStyleError(
+                f"lr_policy plateau follows {self.monitor}, which the validation has not logged; choose another policy"
+            )
+        self._plateau.observe(float(trainer.callback_metrics[self.monitor]))
 
     def configure_gradient_clipping(
         self,
@@ -278,7 +341,16 @@ class Task(pl.LightningModule, ABC):
         return tuple(name for name, _ in self.named_children() if name not in self.discriminators)
 
     def setup(self, stage: str) -> None:
-        """Give each rank random states of its own, and keep DDP away from gradients that are reduced here."""
+        """Give each rank random states of its own, and keep DDP away from gradients that are reduced here.
+
+        Raises:
+            CycleStyleError: the policy `plateau` has no validation to follow.
+        """
+        if stage == "fit" and self.schedule.policy == "plateau" and not self.trainer.enable_validation:
+            raise CycleStyleError(
+                f"model.lr_policy plateau follows {self.monitor}, but the run has no validation; "
+                "leave trainer.limit_val_batches above 0, or choose linear, step or cosine"
+            )
         parts = self._rank_states()
         for number, part in enumerate(parts.values()):
             part.reseed(self.global_rank * len(parts) + number)
@@ -295,35 +367,24 @@ class Task(pl.LightningModule, ABC):
         elif self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
         self._restored_random = None
-        self._apply_rates()
         if self.discriminators_first and self.trainer.world_size > 1:  # DDP leaves these out
             for parameter in self._discriminator_parameters():
                 torch.distributed.broadcast(parameter.data, 0)
 
-    def _apply_rates(self) -> None:
-        """Let `lr` and `betas` of this task replace those that a resumed optimiser has restored.
-
-        A task with optimisers of its own decides about their rates itself.
-        """
-        if type(self).configure_optimizers is not Task.configure_optimizers:
-            return
-        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
-        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
-        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
-        for group in scheduler.optimizer.param_groups:
-            group["lr"] = self.lr * self.learning_rate_factor(scheduler.last_epoch)
-            group["betas"] = self.betas
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the name of the task, and the random state of every rank."""
+        """Store the name of the task, the state of its schedule, and the random state of every rank."""
         checkpoint["cyclestyle_task"] = task_name(type(self))
+        if self.schedule.policy == "plateau":
+            checkpoint["plateau"] = self._plateau.state_dict()
         parts = {name: part.state_dict() for name, part in self._rank_states().items()}
         states = gather_ranks({"parts": parts, "random": random_state(self.device)})
         checkpoint["rank_states"] = [state["parts"] for state in states]
         checkpoint["random"] = [state["random"] for state in states]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the random state of this rank; a rank that the checkpoint does not have starts with its own."""
+        """Restore the schedule, and the random state of this rank, unless the checkpoint does not have this rank."""
+        if "plateau" in checkpoint:
+            self._plateau.load_state_dict(checkpoint["plateau"])
         states, random = checkpoint.get("rank_states", []), checkpoint.get("random", [])
         if self.global_rank < len(states):
             for name, part in self._rank_states().items():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.functional import GanMode, discriminator_loss, generator_loss
+from cyclestyle.functional import GanMode, discriminator_loss, generator_loss, gradient_penalty
 from cyclestyle.functional.adversarial import check_gan_mode
 from cyclestyle.networks import build_discriminator, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both, frozen
@@ -57,7 +57,7 @@ class CycleGAN(Task):
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
-        gan_mode: `lsgan` (the paper's), `vanilla` or `hinge`.
+        gan_mode: `lsgan` (the paper's), `vanilla`, `hinge` or `wgangp` (with a gradient penalty).
         lambda_A: weight of the cycle A → B → A.
         lambda_B: weight of the cycle B → A → B.
         lambda_identity: weight of the identity losses relative to the cycle weights; 0 turns them off.
@@ -69,6 +69,7 @@ class CycleGAN(Task):
         compile: compile the networks with `torch.compile`.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
+        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, or identity losses are asked for between domains whose
@@ -113,13 +114,12 @@ class CycleGAN(Task):
         compile: bool = False,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
+        **schedule: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **schedule)
         check_gan_mode(gan_mode)
         check_positive(ngf=ngf, ndf=ndf, lr=lr)
-        check_not_negative(
-            lambda_A=lambda_A, lambda_B=lambda_B, lambda_identity=lambda_identity, decay_epochs=decay_epochs
-        )
+        check_not_negative(lambda_A=lambda_A, lambda_B=lambda_B, lambda_identity=lambda_identity)
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
             if channels not in (1, 2, 3, 4):
                 raise ValueError(f"{name} must be 1 to 4, got {channels}")
@@ -132,7 +132,6 @@ class CycleGAN(Task):
         self.gan_mode = gan_mode
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
         self.lr, self.betas = lr, betas
-        self.constant_epochs, self.decay_epochs = constant_epochs, decay_epochs
         self.compile_networks = compile
         self.channels = channels_A, channels_B
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -215,7 +214,12 @@ class CycleGAN(Task):
 
     def _discriminator_loss(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         scores_real, scores_fake = call_on_both(discriminator, real, fake)
-        return discriminator_loss(scores_real, scores_fake, self.gan_mode)
+        loss = discriminator_loss(scores_real, scores_fake, self.gan_mode)
+        if self.gan_mode == "wgangp":  # the loss of Gulrajani et al. 2017, eq. 3, halved like the others
+            alpha = torch.rand(len(real), device=real.device)
+            # `forward` and not a call, because compiled calls have no second derivative
+            loss = loss + 0.5 * gradient_penalty(discriminator.forward, real, fake, alpha)
+        return loss
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fake and the identity image; the latter is not computed where no loss needs it."""
@@ -256,18 +260,6 @@ class CycleGAN(Task):
     def in_channels(self, direction: Direction) -> int:
         """Return the channels of the source domain."""
         return self.channels[0 if direction == "AtoB" else 1]
-
-    # Schedule
-
-    def learning_rate_factor(self, epoch: int) -> float:
-        """Return 1 for `constant_epochs`, then fall linearly to 0; the last epoch still learns, as in the original."""
-        past = max(0, epoch + 1 - self.constant_epochs)
-        return max(0.0, 1.0 - past / (self.decay_epochs + 1))
-
-    @classmethod
-    def scheduled_epochs(cls, settings: Mapping[str, Any]) -> int | None:
-        """Return the sum of constant and decaying epochs."""
-        return int(settings["constant_epochs"]) + int(settings["decay_epochs"])
 
     def setup(self, stage: str) -> None:
         """Set memory format and compilation of the networks."""

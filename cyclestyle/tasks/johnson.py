@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +88,7 @@ class Johnson(Task):
         upsample: `resize` (no checkerboard artefacts) or `transpose`.
         width: output channels of the first convolution.
         lr: learning rate of Adam.
+        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, or a layer is unknown.
@@ -112,8 +113,9 @@ class Johnson(Task):
         upsample: UpsampleName = "resize",
         width: int = 32,
         lr: float = 1e-3,
+        **schedule: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**schedule)
         check_choices(preset=(preset, tuple(PRESETS)))
         check_positive(style_size=style_size, style_weight=style_weight, lr=lr)
         check_not_negative(content_weight=content_weight, tv_weight=tv_weight)

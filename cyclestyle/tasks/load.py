@@ -10,7 +10,7 @@ from torch import Tensor
 from cyclestyle.errors import CheckpointError
 from cyclestyle.tasks.base import Task, task_name
 from cyclestyle.weights.checkpoints import read_checkpoint
-from cyclestyle.weights.foreign import find
+from cyclestyle.weights.foreign import Found, find, find_in_folder
 from cyclestyle.weights.upgrade import upgrade
 
 Averaging = Literal["auto", "ema", "raw"]
@@ -23,7 +23,7 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
     the table in `cyclestyle.weights.foreign`.
 
     Args:
-        path: a checkpoint, or a file of another program.
+        path: a checkpoint, the folder of a run or of the original CycleGAN, or a file of another program.
         averaging: `ema` takes the averaged weights of a run, `raw` those of its last step, and `auto` the averaged
             ones where there are any.
         task: the class, for tasks that are not part of this package.
@@ -34,21 +34,45 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
             the changed arguments, or it has no averaged weights.
         ValueError: `averaging` or a changed argument is out of its range.
     """
-    if averaging not in get_args(Averaging):
-        raise ValueError(f"averaging must be auto, ema or raw, got {averaging!r}")
     path = Path(path)
-    checkpoint = upgrade(read_checkpoint(path))
-    if averaging == "ema" and "ema" not in checkpoint:
-        raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
-    if "cyclestyle_task" not in checkpoint:
-        if "state_dict" in checkpoint:
-            raise CheckpointError(f"{path} is a checkpoint of another program; expected one of cyclestyle")
-        found = find(checkpoint, path)
-        return _build(named_task(found.task, path), {**found.settings, **changes}, found.weights, path)
-    chosen = named_task(checkpoint["cyclestyle_task"], path, task)
-    average = {} if averaging == "raw" else checkpoint.get("ema", {})
-    settings = {**stored_settings(checkpoint), **changes}
-    return _build(chosen, settings, {**checkpoint["state_dict"], **average}, path)
+    found, own = _read(path, averaging)
+    chosen = named_task(found.task, path, task if own else None)
+    built = _build(chosen, {**found.settings, **changes}, path)
+    _put(found.weights, built, path)
+    return built.eval()
+
+
+def start_from(task: Task, path: str | Path) -> None:
+    """Give a task the weights of a checkpoint, for a new run: the averaged ones where there are any.
+
+    Nothing else is taken from the checkpoint: no optimiser, no settings, no random state.
+
+    Args:
+        task: the task of the new run.
+        path: a checkpoint, the folder of a run, or a folder of the original CycleGAN implementation with
+            `latest_net_G_A.pth` and the other three files.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
+    """
+    path = Path(path)
+    found, own = _read(path, "auto")
+    name = task_name(type(task))
+    if found.task != name:
+        hint = "; name the folder of its four files" if found.task == "GeneratorOnly" else ""
+        raise CheckpointError(f"{path} holds a {found.task}, but the config says {name}{hint}")
+    expected = {key: value.shape for key, value in task.state_dict().items()}
+    fits = {key: value.shape for key, value in found.weights.items()} == expected
+    ours = stored_settings({"hyper_parameters": dict(task.hparams)})
+    for setting in type(task).architecture:
+        if setting not in found.settings or setting not in ours or found.settings[setting] == ours[setting]:
+            continue
+        if own or not fits:  # the names of foreign networks are only inferred from their weights
+            raise CheckpointError(
+                f"the networks of {path} have model.{setting} {found.settings[setting]}, but the config says "
+                f"{ours[setting]}; set both to the same"
+            )
+    _put(found.weights, task, path)
 
 
 def named_task(name: str, path: Path, given: type[Task] | None = None) -> type[Task]:
@@ -75,18 +99,39 @@ def stored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if not key.startswith("_")}
 
 
-def _build(chosen: type[Task], settings: Mapping[str, Any], weights: Mapping[str, Tensor], path: Path) -> Task:
+def _read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
+    """Return what a file or folder holds, and whether it is of this package."""
+    if averaging not in get_args(Averaging):
+        raise ValueError(f"averaging must be auto, ema or raw, got {averaging!r}")
+    if path.is_dir() and (folder := find_in_folder(path)) is not None:
+        return folder, False
+    checkpoint = upgrade(read_checkpoint(path))
+    if averaging == "ema" and "ema" not in checkpoint:
+        raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
+    if "cyclestyle_task" not in checkpoint:
+        if "state_dict" in checkpoint:
+            raise CheckpointError(f"{path} is a checkpoint of another program; expected one of cyclestyle")
+        return find(checkpoint, path), False
+    average = {} if averaging == "raw" else checkpoint.get("ema", {})
+    weights = {**checkpoint["state_dict"], **average}
+    return Found(task=checkpoint["cyclestyle_task"], settings=stored_settings(checkpoint), weights=weights), True
+
+
+def _build(chosen: type[Task], settings: Mapping[str, Any], path: Path) -> Task:
     try:
-        task = chosen(**settings)
+        return chosen(**settings)
     except TypeError as error:
         raise CheckpointError(f"{path} was written by another version of {chosen.__name__}: {error}") from error
+
+
+def _put(weights: Mapping[str, Tensor], task: Task, path: Path) -> None:
+    """Load weights into a task whose names and shapes must be the same."""
+    name, architecture = type(task).__name__, type(task).architecture
     expected = {key: value.shape for key, value in task.state_dict().items()}
     given = {key: value.shape for key, value in weights.items()}
     if differing := sorted(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key)):
-        remedy = f"; leave changes of {', '.join(chosen.architecture)} out" if chosen.architecture else ""
+        remedy = f"; leave changes of {', '.join(architecture)} out" if architecture else ""
         raise CheckpointError(
-            f"the weights of {path} do not fit {chosen.__name__}: {differing[0]} is missing, unexpected or of another "
-            f"size{remedy}"
+            f"the weights of {path} do not fit {name}: {differing[0]} is missing, unexpected or of another size{remedy}"
         )
     task.load_state_dict(weights)
-    return task.eval()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.weights.fast_neural_style import is_example, read_example
-from cyclestyle.weights.official import GeneratorShape, check_weights, cleaned, read_shape
+from cyclestyle.weights.official import GeneratorShape, check_weights, cleaned, read_official, read_shape
 
 Content = Mapping[str, Any]
 
@@ -43,6 +43,19 @@ def find(content: Content, path: Path) -> Found:
             return form.build(content, path)
     known = ", ".join(form.name for form in FORMATS)
     raise CheckpointError(f"{path} holds no generator of a known kind; expected a checkpoint of a run, or {known}")
+
+
+def find_in_folder(folder: Path) -> Found | None:
+    """Return what a folder of the original CycleGAN holds, `latest_net_G_A.pth` and the other three; else None.
+
+    Raises:
+        CheckpointError: one of the other files is missing, or a file is damaged or of another kind.
+    """
+    if not (folder / "latest_net_G_A.pth").is_file():
+        return None
+    settings, networks = read_official(folder)
+    weights = {f"{name}.{key}": value for name, network in networks.items() for key, value in network.items()}
+    return Found(task="CycleGAN", settings=settings, weights=weights)
 
 
 def _is_generator(content: Content) -> bool:

@@ -237,6 +237,8 @@ _OPTIONS: dict[str, tuple[str, type]] = {
     "niter": ("constant_epochs", int),
     "n_epochs_decay": ("decay_epochs", int),
     "niter_decay": ("decay_epochs", int),
+    "lr_policy": ("lr_policy", str),
+    "lr_decay_iters": ("lr_step_epochs", int),
 }
 
 
@@ -250,6 +252,8 @@ def _options(folder: Path) -> dict[str, Any]:
     options = {ours: kind(found[name]) for name, (ours, kind) in _OPTIONS.items() if name in found}
     if "beta1" in found:
         options["betas"] = (float(found["beta1"]), 0.999)
+    if options.get("lr_policy") == "lambda":
+        options["lr_policy"] = "linear"
     if found.get("no_lsgan") == "True":
         options["gan_mode"] = "vanilla"
     return options

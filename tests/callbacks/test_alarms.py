@@ -63,6 +63,12 @@ def test_a_perfect_discriminator_raises_an_alarm(monkeypatch, alarms):
     ] == [True] * 2
 
 
+def test_the_negative_losses_of_a_critic_raise_no_alarm(monkeypatch, alarms):
+    original = CycleGAN._discriminator_loss
+    monkeypatch.setattr(CycleGAN, "_discriminator_loss", lambda *arguments: original(*arguments) - 1)
+    assert "separates real from fake perfectly" not in "".join(alarms(steps=112))
+
+
 def test_exploding_gradients_raise_an_alarm(monkeypatch, alarms):
     original = CycleGAN.training_step
 

@@ -10,8 +10,9 @@ import sys
 import pytest
 import torch
 
+from cyclestyle.callbacks import LastCheckpoint
 from cyclestyle.cli import main
-from cyclestyle.tasks import CycleGAN
+from cyclestyle.tasks import CycleGAN, load
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 SCRIPT = "scripts/kill_and_resume.py"
@@ -259,3 +260,41 @@ def test_killed_many_times(processes, workers, accumulate):
     options = [f"--processes={processes}", f"--workers={workers}", f"--accumulate={accumulate}", "--kills=40"]
     result = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_snapshots_are_kept_and_a_resumed_run_continues_them(cyclestyle, words, samples, tmp_path):
+    """Every second epoch; stopped in the third. Each is the state that a run of so many epochs ends with."""
+    words = [*words, "--model.constant_epochs=5", "--checkpoint.keep_every_n_epochs=2", "--checkpoint.every_n_epochs=0"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main([*words, f"--trainer.default_root_dir={whole}"]) == 0
+    names = {"last.ckpt", "previous.ckpt", "best.ckpt", "epoch_0002.ckpt", "epoch_0004.ckpt"}
+    assert {path.name for path in (whole / "checkpoints").iterdir()} == names
+    assert main([*words, f"--trainer.default_root_dir={parts}", "--trainer.max_steps=10"]) == 0
+    assert not (parts / "checkpoints" / "epoch_0004.ckpt").exists()
+    assert main([*words, f"--trainer.default_root_dir={parts}"]) == 0
+    assert_same(parts, whole)
+    for name, epochs in (("epoch_0002.ckpt", 2), ("epoch_0004.ckpt", 4)):
+        ours, theirs = (read_checkpoint(run / "checkpoints" / name) for run in (parts, whole))
+        assert ours["global_step"] == theirs["global_step"] == 4 * epochs
+        assert all(torch.equal(weight, theirs["state_dict"][key]) for key, weight in ours["state_dict"].items())
+    snapshot = whole / "checkpoints" / "epoch_0002.ckpt"
+    assert torch.equal(
+        load(snapshot).G_AB.model[1].weight, read_checkpoint(snapshot)["state_dict"]["G_AB.model.1.weight"]
+    )
+    root = f"--trainer.default_root_dir={whole}"
+    status, _, _ = cyclestyle("test", *words[1:], root, "--ckpt_path", snapshot)
+    assert status == 0
+    assert f"Checkpoint {snapshot}." in (whole / "test" / "report.html").read_text()
+    more = ["--input", samples / "testA", "--output", tmp_path / "out"]
+    assert cyclestyle("predict", "--ckpt_path", snapshot, *more)[0] == 0
+    again = tmp_path / "again"
+    resumed = [*words, f"--trainer.default_root_dir={again}", f"--ckpt_path={snapshot}"]
+    assert main(resumed) == 0
+    theirs = read_checkpoint(whole / "checkpoints" / "last.ckpt")["state_dict"]
+    ours = read_checkpoint(again / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
+
+
+def test_negative_periods_are_refused():
+    with pytest.raises(ValueError, match="keep_every_n_epochs must be 0 or more, got 0, 1 and -1"):
+        LastCheckpoint(keep_every_n_epochs=-1)

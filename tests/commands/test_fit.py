@@ -72,6 +72,7 @@ def test_without_validation_grids_show_training_images(tiny_fit, samples, tmp_pa
         (["--model.generator=vit"], "vit"),
         (["--model.gan_mode=wgan"], "wgan"),
         (["--model.lr=-1"], "lr must be above 0, got -1"),
+        (["--data.max_images=0"], "max_images must be at least 1, or null for all images, got 0"),
         (["--data.crop_size=30"], "crop_size must be a positive multiple of 4, got 30"),
         (
             ["--model.channels_B=1", "--model.lambda_identity=0"],

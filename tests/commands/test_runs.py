@@ -55,11 +55,10 @@ def test_a_changed_rate_is_applied_and_named(cyclestyle, tiny_fit, run):
     assert "warning: continuing with model.lr 0.01; " in error
     assert "warning: continuing with model.constant_epochs 2; " in error
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert [group["initial_lr"] for group in last["optimizer_states"][0]["param_groups"]] == [2e-4, 2e-4]
+    assert [group["lr"] for group in last["optimizer_states"][0]["param_groups"]] == [0.01, 0.01]
     with (run / "metrics.csv").open(newline="") as file:
         rates = [float(row["train/lr"]) for row in csv.DictReader(file) if row["train/lr"]]
-    # the last row of an epoch already has the rate of the next one
-    assert rates[:6] + rates[7:13] == pytest.approx([2e-4] * 6 + [0.01] * 6)
+    assert rates == pytest.approx([2e-4] * 7 + [0.01] * 7)
 
 
 def test_epochs_after_the_schedule_are_warned_of(cyclestyle, tiny_fit, tmp_path):

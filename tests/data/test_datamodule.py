@@ -121,3 +121,23 @@ def test_bad_images_raise_an_error_or_are_skipped_and_logged(copy, caplog):
     used = {path for batch in epoch(data) for path in batch["paths_A"]}
     assert len(used) == 6
     assert str(cut) not in used
+
+
+def test_only_the_first_images_of_each_domain_are_trained_on(samples):
+    data = UnpairedImages(str(samples), max_images=3, **SMALL)
+    for domain in "AB":
+        folder = samples / f"train{domain}"
+        assert data.paths(f"train_{domain}") == sorted(folder.iterdir())[:3]
+        assert len(data.paths(f"test_{domain}")) == 3
+    assert UnpairedImages(str(samples), max_images=1, **SMALL).paths("test_A") == sorted((samples / "testA").iterdir())
+    batches = epoch(data)
+    assert {path for batch in batches for path in batch["paths_A"]} == set(map(str, data.paths("train_A")))
+    assert len(batches) == 3
+    assert len(data.domain_images("train_A", 500)) == 3
+    assert len(UnpairedImages(str(samples), max_images=50, **SMALL).paths("train_A")) == 7
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_fewer_than_one_image_is_refused(samples, count):
+    with pytest.raises(ValueError, match=f"max_images must be at least 1, or null for all images, got {count}"):
+        UnpairedImages(str(samples), max_images=count, **SMALL)

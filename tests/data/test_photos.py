@@ -64,3 +64,13 @@ def test_errors_name_the_setting_or_the_file(samples, save_image, tmp_path):
         epoch(Photos([str(tmp_path)], resize="none", on_bad_image="skip", workers=0))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         Photos(batch_size=0)
+
+
+def test_only_the_first_photos_are_trained_on(samples):
+    data = Photos([str(samples / "trainA")], test=[str(samples / "testA")], max_images=2, **SMALL)
+    assert sorted(path for batch in epoch(data) for path in batch["paths"]) == [
+        str(path) for path in sorted((samples / "trainA").iterdir())[:2]
+    ]
+    assert len(data.paths("test")) == 3
+    with pytest.raises(ValueError, match="max_images must be at least 1"):
+        Photos([str(samples / "trainA")], max_images=0, **SMALL)

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
+from cyclestyle.cli import main
 from cyclestyle.tasks import CycleGAN
 from cyclestyle.tasks.cyclegan import frozen
+from cyclestyle.weights.checkpoints import read_checkpoint
 
 TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1}
 
@@ -75,6 +77,45 @@ def test_one_backward_is_the_update_of_two():
         assert torch.allclose(ours.double(), theirs, rtol=0, atol=2e-7), name  # Lightning hands float32 weights back
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_critic_of_wgangp_has_the_loss_of_the_paper(bf16):
+    """Written out with its own penalty, on the images of the pool."""
+    torch.manual_seed(0)
+    dtype = torch.float32 if bf16 else torch.float64
+    task = CycleGAN(**TINY, pool_size=1, gan_mode="wgangp", init_gain=0.2).to(dtype)
+    first, second = ({domain: images.to(dtype) for domain, images in batch.items()} for batch in batches(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        task.losses(first)
+        task.pool_B._random.seed(0)  # the first draw is above ½: the pool returns the image of the first batch
+        torch.manual_seed(1)
+        loss = task.losses(second)["D_B"]
+    torch.manual_seed(1)
+    alpha, real = torch.rand(1), second["B"]
+    candidates = []
+    for batch in (first, second):
+        fake = task.G_AB(batch["A"]).detach()
+        mixed = (alpha * real + (1 - alpha) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(task.D_B(mixed).sum(), mixed)
+        critic = task.D_B(fake).mean() - task.D_B(real).mean()
+        candidates.append((0.5 * (critic + 10 * (slope.norm() - 1) ** 2)).item())
+    expected = candidates[0]
+    assert abs(expected - candidates[1]) > 0.03 * abs(expected)
+    assert loss.item() == pytest.approx(expected, rel=1e-2 if bf16 else 1e-6)
+
+
+def test_a_run_with_wgangp_resumes_exactly(tiny_fit, tmp_path):
+    words = [*tiny_fit, "--model.gan_mode=wgangp", "--ckpt_path=last", "--best.monitor=val/cycle"]
+    folders = [tmp_path / name for name in ("whole", "parts")]
+    assert main([*words, f"--trainer.default_root_dir={folders[0]}"]) == 0
+    assert main([*words, f"--trainer.default_root_dir={folders[1]}", "--trainer.max_steps=3"]) == 0
+    assert main([*words, f"--trainer.default_root_dir={folders[1]}"]) == 0
+    whole, parts = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in folders)
+    assert whole["global_step"] == parts["global_step"] == 7
+    for name, weight in whole["state_dict"].items():
+        assert torch.equal(weight, parts["state_dict"][name]), name
+    assert torch.equal(whole["random"][0]["cpu"], parts["random"][0]["cpu"])
+
+
 def test_frozen_stops_at_the_parameters_and_puts_the_state_back():
     layer = torch.nn.Linear(2, 1)
     x = torch.ones(1, 2, requires_grad=True)
@@ -121,7 +162,7 @@ def test_learning_rate_is_constant_then_falls_linearly():
     rates = []
 
     class Rates(pl.Callback):
-        def on_train_epoch_start(self, trainer, pl_module):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
     quiet_trainer(max_epochs=7, limit_train_batches=1, callbacks=[Rates()]).fit(task, loader(batches(1)))
@@ -143,7 +184,7 @@ def test_clipping_keeps_the_players_apart():
 
 
 @pytest.mark.parametrize("generator", ["resnet6", "unet128"])
-@pytest.mark.parametrize("gan_mode", ["lsgan", "vanilla", "hinge"])
+@pytest.mark.parametrize("gan_mode", ["lsgan", "vanilla", "hinge", "wgangp"])
 def test_a_step_of_every_kind_moves_every_network(generator, gan_mode):
     torch.manual_seed(0)
     task = CycleGAN(generator=generator, ngf=2, ndf=2, discriminator="pixel", gan_mode=gan_mode)
@@ -167,7 +208,7 @@ def test_domains_of_other_channels_and_other_sizes():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gan_mode": "wgan"}, "gan_mode must be one of lsgan, vanilla, hinge, got 'wgan'"),
+        ({"gan_mode": "wgan"}, "gan_mode must be one of lsgan, vanilla, hinge, wgangp, got 'wgan'"),
         ({"ngf": 0}, "ngf must be above 0, got 0"),
         ({"lambda_A": -1.0}, "lambda_A must not be below 0, got -1"),
         ({"channels_A": 5}, "channels_A must be 1 to 4, got 5"),
