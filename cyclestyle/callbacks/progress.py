@@ -57,7 +57,11 @@ class ProgressBar(TQDMProgressBar):
         """Close the bar, or print a line with the figures of the validation."""
         super().on_validation_end(trainer, pl_module)
         if self._line_every and not trainer.sanity_checking:
-            figures = {name: value for name, value in trainer.logged_metrics.items() if name.startswith("val")}
+            figures = {  # without those of each direction
+                name: value
+                for name, value in trainer.logged_metrics.items()
+                if name.startswith("val") and not name.endswith(("_AtoB", "_BtoA"))
+            }
             self._print_line(trainer, figures)
 
     def _print_line(self, trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:

@@ -2,6 +2,9 @@
 
 import csv
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -91,3 +94,107 @@ def test_a_dry_run_writes_no_config(cyclestyle, tiny_fit, tmp_path):
     words = ["--trainer.fast_dev_run=true", f"--trainer.default_root_dir={tmp_path / 'dry'}"]
     assert cyclestyle(*tiny_fit, *words)[0] == 0
     assert not (tmp_path / "dry" / "config.yaml").exists()
+
+
+def test_a_second_fit_in_the_same_folder_is_refused(cyclestyle, tiny_fit, tmp_path):
+    """The lock ends with its process, also if that is killed; nothing has to be removed by hand."""
+    words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path}", "--data.workers=1", "--model.constant_epochs=5000"]
+    first = subprocess.Popen([sys.executable, "-m", "cyclestyle", *words], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(tmp_path / "checkpoints" / "last.ckpt")
+        for more in ([], ["--ckpt_path=last"]):
+            status, _, error = cyclestyle(*words, *more)
+            assert status == 1
+            assert f"another process is working in {tmp_path} (process {first.pid} on " in error
+    finally:
+        first.kill()
+        first.wait()
+    status, _, error = cyclestyle(*words, "--ckpt_path=last", "--trainer.max_time=00:00:00:00")
+    assert status == 0, error
+    assert not (tmp_path / ".lock").exists()
+
+
+def wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} has not appeared"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_images_are_measured_as_the_run_prepared_them(cyclestyle, tiny_fit, run, command):
+    """The config file says 256 pixels; the run was trained with 32 by an option. It used to be measured at 256."""
+    data = next(word for word in tiny_fit if word.startswith("--data.root"))
+    words = ["--config=cyclegan", data, f"--trainer.default_root_dir={run}", "--data.workers=0"]
+    as_trained = cyclestyle(command, *words, "--data.crop_size=32", "--data.load_size=36")
+    assert as_trained[0] == 0, as_trained[2]
+    assert "warning" not in as_trained[2]
+    assert cyclestyle(command, *words)[1] == as_trained[1]
+    status, output, error = cyclestyle(command, *words, "--data.crop_size=16", "--data.load_size=16")
+    assert status == 0
+    assert "measuring with data.crop_size 16; " in error
+    assert output != as_trained[1]
+
+
+def test_a_changed_batch_size_is_named_and_applied_from_the_next_epoch(cyclestyle, tiny_fit, run):
+    """Lightning would continue the complete first epoch, which has more batches now than it had."""
+    root = f"--trainer.default_root_dir={run}"
+    words = [*tiny_fit, root, "--ckpt_path=last", "--model.constant_epochs=3"]
+    assert cyclestyle(*words, "--data.batch_size=2", "--trainer.max_epochs=2")[0] == 0
+    status, _, error = cyclestyle(*words, "--data.batch_size=1")
+    assert status == 0, error
+    assert "continuing with data.batch_size 1; " in error
+    assert "trained with 2" in error
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss_G"]]
+    epochs = [int(row["epoch"]) for row in rows]
+    assert [epochs.count(epoch) for epoch in range(3)] == [7, 4, 7]
+    assert [int(row["step"]) for row in rows] == list(range(18))
+
+
+def test_an_interrupted_epoch_is_not_continued_with_another_batch_size(cyclestyle, tiny_fit, tmp_path):
+    words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path}"]
+    assert cyclestyle(*words, "--trainer.max_steps=3")[0] == 0
+    status, _, error = cyclestyle(*words, "--ckpt_path=last", "--data.batch_size=2")
+    assert status == 1
+    assert "the run was interrupted within an epoch of 7 batches, which has 4 now; resume with" in error
+
+
+def test_steps_are_counted_on_where_max_steps_is_given_on_resuming(cyclestyle, tiny_fit, run):
+    words = [*tiny_fit, f"--trainer.default_root_dir={run}", "--ckpt_path=last", "--model.constant_epochs=3"]
+    assert cyclestyle(*words, "--trainer.max_steps=10")[0] == 0
+    with (run / "metrics.csv").open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file) if row["train/loss_G"]] == list(range(10))
+
+
+def test_predict_takes_the_config_of_a_run(cyclestyle, run, samples, tmp_path):
+    words = ["--input", samples / "testA", "--output", tmp_path / "out"]
+    status, output, error = cyclestyle("predict", "--config", run / "config.yaml", *words)
+    assert status == 0, error
+    assert "3 images written" in output
+
+
+def test_predict_takes_no_options_of_training(cyclestyle, run, samples, tmp_path):
+    words = ["--ckpt_path", run, "--input", samples / "testA", "--output", tmp_path / "out"]
+    status, _, error = cyclestyle("predict", *words, "--trainer.max_epochs=3")
+    assert status == 1
+    assert "unrecognized arguments: --trainer.max_epochs" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_lines_take_the_place_of_the_bar_where_there_is_no_terminal(cyclestyle, tiny_fit, tmp_path):
+    words = [word for word in tiny_fit if "enable_progress_bar" not in word]
+    root = f"--trainer.default_root_dir={tmp_path}"
+    status, output, _ = cyclestyle(*words, root, "--progress.line_every_n_steps=3", "--model.constant_epochs=2")
+    assert status == 0
+    lines = [line for line in output.splitlines() if line.startswith("epoch ")]
+    assert [line.partition(":")[0] for line in lines if "loss_G" in line] == [
+        "epoch 1/2, step 3",
+        "epoch 1/2, step 6",
+        "epoch 1/2, step 7",
+        "epoch 2/2, step 9",
+        "epoch 2/2, step 12",
+        "epoch 2/2, step 14",
+    ]
+    assert sum("val/kid" in line for line in lines) == 2
+    assert "\r" not in output
