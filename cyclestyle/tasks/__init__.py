@@ -2,6 +2,7 @@
 
 from cyclestyle.tasks.autoencoder import Autoencoder
 from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.cut import CUT
 from cyclestyle.tasks.cyclegan import CycleGAN
 from cyclestyle.tasks.gatys import Gatys
 from cyclestyle.tasks.generator_only import GeneratorOnly
@@ -10,6 +11,7 @@ from cyclestyle.tasks.load import Averaging, load
 from cyclestyle.tasks.translator import Translator
 
 __all__ = [
+    "CUT",
     "Autoencoder",
     "Averaging",
     "Batch",

@@ -13,8 +13,9 @@ from cyclestyle.functional.adversarial import check_gan_mode
 from cyclestyle.networks import build_discriminator, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both, frozen
 from cyclestyle.networks.discriminators import DiscriminatorName
-from cyclestyle.networks.generators import GeneratorName, UpsampleName
+from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
+from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
@@ -53,7 +54,8 @@ class CycleGAN(Task):
         ndf: filters of the discriminators' first layer.
         n_layers: layers of the `n_layers` discriminator.
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
-        upsample: `transpose` (the original's) or `resize` (a ResNet without checkerboards).
+        resample: `transpose` (the original's); for a ResNet also `resize` (no checkerboards) or `blur` (antialiased
+            generators and discriminators, as in CUT).
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
@@ -79,7 +81,7 @@ class CycleGAN(Task):
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
     architecture = (
-        *("generator", "depth", "upsample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers"),
     )
     renamed_logs: ClassVar = {
@@ -97,7 +99,7 @@ class CycleGAN(Task):
         ndf: int = 64,
         n_layers: int = 3,
         depth: int | None = None,
-        upsample: UpsampleName = "transpose",
+        resample: ResampleName = "transpose",
         dropout: bool = False,
         init: InitName = "normal",
         init_gain: float = 0.02,
@@ -145,12 +147,12 @@ class CycleGAN(Task):
                 ngf=ngf,
                 dropout=dropout,
                 depth=depth,
-                upsample=upsample,
+                resample=resample,
                 checkpoint_activations=checkpoint_activations,
             )
 
         def new_discriminator(inputs: int) -> nn.Module:
-            return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers)
+            return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers, resample=resample)
 
         self.G_AB = new_generator(channels_A, channels_B)
         self.G_BA = new_generator(channels_B, channels_A)

@@ -52,8 +52,7 @@ def _is_generator(content: Content) -> bool:
 def _official_generator(content: Content, path: Path) -> Found:
     shape = read_shape(content, "generator")
     assert isinstance(shape, GeneratorShape)
-    weights = cleaned(content)
-    check_weights(shape, weights, path)
+    weights = check_weights(shape, cleaned(content), path)
     settings = {
         "generator": shape.name,
         "depth": shape.depth,
@@ -61,7 +60,7 @@ def _official_generator(content: Content, path: Path) -> Found:
         "out_channels": shape.out_channels,
         "ngf": shape.ngf,
         "dropout": shape.dropout,
-        "upsample": shape.upsample,
+        "resample": shape.resample,
     }
     return Found(
         task="GeneratorOnly",
@@ -78,6 +77,17 @@ def _discriminator(content: Content, path: Path) -> Found:
     raise CheckpointError(
         f"{path} holds a discriminator; expected a generator file of the original implementation such as "
         "latest_net_G_A.pth, or a checkpoint of a run"
+    )
+
+
+def _is_patch_mlp(content: Content) -> bool:
+    return read_shape(content, "patch MLP") is not None
+
+
+def _patch_mlp(content: Content, path: Path) -> Found:
+    raise CheckpointError(
+        f"{path} holds the heads of a contrastive loss; expected the generator beside it, such as latest_net_G.pth, "
+        "or a checkpoint of a run"
     )
 
 
@@ -104,8 +114,13 @@ def _decoder(content: Content, path: Path) -> Found:
 
 FORMATS = (
     Format("a file of PyTorch's fast_neural_style example", is_example, _fast_neural_style),
-    Format("a generator file of the original CycleGAN such as latest_net_G_A.pth", _is_generator, _official_generator),
-    Format("a discriminator file of the original CycleGAN", _is_discriminator, _discriminator),
+    Format(
+        "a generator file of the original CycleGAN or CUT such as latest_net_G_A.pth or latest_net_G.pth",
+        _is_generator,
+        _official_generator,
+    ),
+    Format("a discriminator file of these", _is_discriminator, _discriminator),
+    Format("a patch MLP of the original CUT", _is_patch_mlp, _patch_mlp),
     Format("a decoder of WCT", _is_decoder, _decoder),
 )
 """The formats, in the order in which they are tried."""

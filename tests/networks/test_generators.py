@@ -62,8 +62,8 @@ def test_unet_skips_carry_the_activated_input():
         ({"name": "vit"}, "generator must be one of resnet9, resnet6, unet256, unet128, got 'vit'"),
         ({"name": "resnet9", "depth": 0}, "at least 1 block, got 0"),
         ({"name": "unet256", "depth": 4}, "at least 5 levels, got 4"),
-        ({"name": "resnet6", "upsample": "bicubic"}, "upsample must be transpose or resize, got 'bicubic'"),
-        ({"name": "unet128", "upsample": "resize"}, "a U-Net supports only upsample transpose, got 'resize'"),
+        ({"name": "resnet6", "resample": "bicubic"}, "resample must be one of transpose, resize, blur, got 'bicubic'"),
+        ({"name": "unet128", "resample": "resize"}, "a U-Net supports only resample transpose, got 'resize'"),
     ],
 )
 def test_invalid_values_raise_an_error(settings, message):
@@ -76,8 +76,8 @@ def test_upsampling_by_resize_has_no_checkerboard():
     torch.manual_seed(0)
     flat = torch.rand(1, 8, 1, 1).expand(1, 8, 16, 16)
 
-    def ripple(upsample):
-        layers = torch.nn.Sequential(*ResNetGenerator(ngf=2, blocks=1, upsample=upsample).model[11:])
+    def ripple(resample):
+        layers = torch.nn.Sequential(*ResNetGenerator(ngf=2, blocks=1, resample=resample).model[11:])
         up = next(i for i, layer in enumerate(layers) if isinstance(layer, torch.nn.InstanceNorm2d))
         return layers[:up](flat)[..., 4:-4, 4:-4].diff(dim=-1).abs().max().item()
 
