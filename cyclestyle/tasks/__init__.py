@@ -4,6 +4,7 @@ from cyclestyle.tasks.autoencoder import Autoencoder
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.cut import CUT
 from cyclestyle.tasks.cyclegan import CycleGAN
+from cyclestyle.tasks.dclgan import DCLGAN
 from cyclestyle.tasks.gatys import Gatys
 from cyclestyle.tasks.generator_only import GeneratorOnly
 from cyclestyle.tasks.johnson import Johnson
@@ -12,6 +13,7 @@ from cyclestyle.tasks.translator import Translator
 
 __all__ = [
     "CUT",
+    "DCLGAN",
     "Autoencoder",
     "Averaging",
     "Batch",
