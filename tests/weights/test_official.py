@@ -31,9 +31,10 @@ def as_old_wrapped_file(network, prefix):
         ResNetGenerator(in_channels=1, out_channels=3, ngf=3, blocks=2),
         ResNetGenerator(ngf=2, blocks=9, dropout=True),
         ResNetGenerator(ngf=2, blocks=3, resample="resize"),
+        ResNetGenerator(ngf=2, blocks=3, resample="blur"),
         UNetGenerator(in_channels=3, out_channels=1, ngf=2, depth=6),
     ],
-    ids=["resnet", "dropout", "resize", "unet"],
+    ids=["resnet", "dropout", "resize", "blur", "unet"],
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("zip_format", [True, False], ids=["zip", "2017"])
@@ -51,6 +52,7 @@ def test_the_architecture_of_a_generator_is_inferred_from_its_file(tmp_path, net
     [
         ({"generator": "resnet9", "depth": 3, "dropout": True, "discriminator": "n_layers", "n_layers": 1}, "n_layers"),
         ({"generator": "resnet9", "resample": "resize", "discriminator": "n_layers", "n_layers": 5}, "n_layers"),
+        ({"generator": "resnet6", "resample": "blur"}, "basic"),
         ({"generator": "unet128", "discriminator": "pixel"}, "pixel"),
         ({"channels_A": 1, "channels_B": 4, "lambda_identity": 0.0}, "basic"),
     ],
