@@ -1,4 +1,6 @@
-"""PatchNCE: the contrastive loss of patches (Park et al. 2020, *Contrastive Learning for Unpaired Translation*, eq. 3).
+"""PatchNCE: the contrastive loss of patches.
+
+Park et al. 2020, *Contrastive Learning for Unpaired Image-to-Image Translation*, eqs. 2 and 3.
 
 A patch of the translation (the query) has to be recognised among patches of the input (the keys): the one at the same
 place is the positive, those at the other places are the negatives. With n keys a loss of ln n is the level of chance.

@@ -30,7 +30,7 @@ T = TypeVar("T", bound=Task)
 
 @dataclass(frozen=True, kw_only=True)
 class PatchContrast:
-    """The multilayer PatchNCE loss of Park et al. 2020, eq. 4, unweighted: the mean over features, images and patches.
+    """The multilayer PatchNCE loss of Park et al. 2020, eq. 3, unweighted: the mean over features, images and patches.
 
     Args:
         features: names of the generators' features.

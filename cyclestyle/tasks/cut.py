@@ -195,7 +195,7 @@ class CUT(Task):
         losses = self.update_discriminators({"D_B": discriminator_loss(scores_real, scores_fake, self.gan_mode)})
         with frozen(self.D_B):
             losses["G_AB"] = self.lambda_GAN * generator_loss(self.D_B(fake_B), self.gan_mode)
-        # PatchNCE, eq. 4: the translation of each image, and of each image of B, corresponds to it
+        # PatchNCE, eq. 3: the translation of each image, and of each image of B, corresponds to it
         weight = self.lambda_NCE / 2 if self.nce_identity else self.lambda_NCE
         losses["NCE"] = weight * self._nce(real_A, fake_B, ids=ids.get("NCE"), mirrored=flip)
         if self.nce_identity:

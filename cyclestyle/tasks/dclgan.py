@@ -178,11 +178,11 @@ class DCLGAN(Task):
     # The step
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the terms of Han et al. 2021, eq. 7, weighted, and the losses of the discriminators."""
+        """Return the terms of Han et al. 2021, section 3, weighted, and the losses of the discriminators."""
         real_A, real_B = self._images(batch)
         fake_B, same_B = self._translate_both(self.G_AB, real_A, real_B)  # G_AB(A), G_AB(B)
         fake_A, same_A = self._translate_both(self.G_BA, real_B, real_A)  # G_BA(B), G_BA(A)
-        # Adversarial losses, eq. 1: the discriminators move first, and judge the fakes again for the generators
+        # Adversarial losses: the discriminators move first, and judge the fakes again for the generators
         losses = self.update_discriminators(
             {
                 "D_A": self._discriminator_loss(self.D_A, real_A, fake_A.detach()),
@@ -192,11 +192,11 @@ class DCLGAN(Task):
         with frozen(self.D_A, self.D_B):
             losses["G_AB"] = self.lambda_GAN / 2 * generator_loss(self.D_B(fake_B), self.gan_mode)
             losses["G_BA"] = self.lambda_GAN / 2 * generator_loss(self.D_A(fake_A), self.gan_mode)
-        # PatchNCE, eqs. 4 and 5
+        # PatchNCE: each image is a key of its own domain, its translation a query of the other one
         ids = batch.get("patch_ids", {})
         losses["NCE_AB"] = self.lambda_NCE / 2 * self._nce_AB(real_A, fake_B, ids=ids.get("NCE_AB"))
         losses["NCE_BA"] = self.lambda_NCE / 2 * self._nce_BA(real_B, fake_A, ids=ids.get("NCE_BA"))
-        # Identity losses, eq. 6
+        # Identity losses: a generator does not change images of its target domain
         if self.lambda_identity > 0:
             losses["idt_A"] = self.lambda_identity / 2 * F.l1_loss(same_A, real_A)
             losses["idt_B"] = self.lambda_identity / 2 * F.l1_loss(same_B, real_B)
