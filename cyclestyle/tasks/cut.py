@@ -76,7 +76,7 @@ class CUT(Task):
         betas: Adam's betas.
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
-        compile: compile the networks with `torch.compile`.
+        compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generator's activations in the backward pass: less memory, more time.
 

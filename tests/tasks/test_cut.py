@@ -327,7 +327,9 @@ def test_the_heads_and_the_encoder_learn_in_half_precision():
         assert record.gradients[name].norm() > 1e-6, name
 
 
-@pytest.mark.parametrize("way", ["checkpoint_activations", "channels_last"])
+@pytest.mark.parametrize(
+    "way", ["checkpoint_activations", "channels_last", pytest.param("compile", marks=pytest.mark.slow)]
+)
 def test_other_ways_to_run_the_step_have_the_same_gradients(way):
     data = with_ids(batches(1, images=2))
     found = []
