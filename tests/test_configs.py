@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cyclestyle.cli import main
-from cyclestyle.tasks import Autoencoder, CycleGAN, Gatys, Johnson
+from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, Gatys, Johnson
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA_SETS = sorted(CONFIGS.glob("*2*.yaml"))
@@ -18,6 +18,8 @@ STYLE = [CONFIGS / f"{name}.yaml" for name in ("gatys", "gatys_relu3", "wct")]
 COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_johnson", "sample_autoencoder")]
 AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
 JOHNSON = [CONFIGS / "johnson.yaml", CONFIGS / "johnson_relu3.yaml"]
+CONTRASTIVE = {CONFIGS / "cut.yaml": CUT, CONFIGS / "dclgan.yaml": DCLGAN}
+FASTCUT = CONFIGS / "fastcut.yaml"
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 
 
@@ -29,7 +31,7 @@ def parsed(capsys, *configs, words=()):
 
 def test_every_file_is_tested():
     tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
-    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER}
+    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *CONTRASTIVE, FASTCUT}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -39,6 +41,28 @@ def test_the_paper_recipe_shows_every_default(capsys):
     for part in ("model", "data"):
         assert shown[part]["init_args"] == bare[part]["init_args"]
     assert shown["model"]["init_args"]["betas"] == [0.5, 0.999]
+
+
+@pytest.mark.parametrize(("path", "task"), CONTRASTIVE.items(), ids=lambda value: getattr(value, "stem", ""))
+def test_contrastive_recipes_show_every_default(capsys, path, task):
+    shown = yaml.safe_load(path.read_text())
+    bare = parsed(capsys, words=[f"--model={task.__name__}", "--data=UnpairedImages"])
+    for part in ("model", "data"):
+        assert shown[part]["init_args"] == bare[part]["init_args"]
+    cyclegan = yaml.safe_load((CONFIGS / "cyclegan.yaml").read_text())
+    assert {key for key in shown if shown[key] != cyclegan[key]} == {"model", "trainer"}
+    assert shown["trainer"]["default_root_dir"] == f"runs/{path.stem}"
+
+
+def test_fastcut_changes_the_losses_and_the_schedule_alone(capsys):
+    base, changed = parsed(capsys, CONFIGS / "cut.yaml"), parsed(capsys, CONFIGS / "cut.yaml", FASTCUT)
+    assert {key for key in base if base[key] != changed[key]} == {"model", "trainer"}
+    before, after = (config["model"]["init_args"] for config in (base, changed))
+    assert {key: after[key] for key in after if after[key] != before[key]} == {
+        "lambda_NCE": 10.0, "nce_identity": False, "flip_equivariance": True, "constant_epochs": 150,
+        "decay_epochs": 50,
+    }  # fmt: skip
+    assert CUT.scheduled_epochs(after) == 200
 
 
 @pytest.mark.parametrize("path", DATA_SETS, ids=lambda path: path.stem)

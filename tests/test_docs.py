@@ -15,13 +15,16 @@ from torch.distributed.run import get_args_parser
 from cyclestyle.commands.shipped_configs import config_names, resolve_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets/README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets/README.md", *ROOT.glob("docs/**/*.md")])
 SCRIPTS = sorted(ROOT.glob("scripts/*.sh"))
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 
 TRAINING = ("fit", "validate", "test")
 PREDICTION = ("predict", "export", "sample-data", "score", "compare", "configs")
-CLASSES = {"model": ("CycleGAN", "Johnson", "Gatys", "Autoencoder"), "data": ("UnpairedImages", "Photos")}
+CLASSES = {
+    "model": ("CycleGAN", "CUT", "DCLGAN", "Johnson", "Gatys", "Autoencoder"),
+    "data": ("UnpairedImages", "Photos"),
+}
 USUAL = {"model": "CycleGAN", "data": "UnpairedImages"}  # of a training command without a config that names others
 
 
@@ -183,7 +186,7 @@ def test_the_configuration_page_shows_every_setting():
     assert {("model.lambda_A", "10.0"), ("model.preset", "reference"), ("grid.images", "4")} <= {
         row[:2] for row in rows
     }
-    for name in ("cyclegan", "johnson", "gatys", "autoencoder"):
+    for name in ("cyclegan", "cut", "dclgan", "johnson", "gatys", "autoencoder"):
         for part in ("model", "data"):
             settings = yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text()).get(part, {}).get("init_args", {})
             assert {f"{part}.{key}" for key in settings} <= {row[0] for row in rows}
@@ -191,4 +194,5 @@ def test_the_configuration_page_shows_every_setting():
 
 def test_every_page_is_in_the_navigation():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
-    assert set(re.findall(r"\w+\.md", str(nav))) == {page.name for page in ROOT.glob("docs/*.md")}
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in ROOT.glob("docs/**/*.md")}
+    assert set(re.findall(r"[\w/]+\.md", str(nav))) == pages

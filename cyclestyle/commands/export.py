@@ -1,4 +1,4 @@
-"""`export`: write a trained CycleGAN in the format of another program."""
+"""`export`: write trained networks in the format of another program."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal
 from cyclestyle.commands.parser import call
 from cyclestyle.errors import CheckpointError
 from cyclestyle.weights.checkpoints import read_checkpoint
-from cyclestyle.weights.official import NETWORKS, write_official
+from cyclestyle.weights.official import METHODS, method_of, write_official
 
 
 def export(
@@ -18,10 +18,10 @@ def export(
     epoch: str = "latest",
     overwrite: bool = False,
 ) -> int:
-    """Write a trained CycleGAN in the format of another program.
+    """Write the networks of a CycleGAN, CUT or DCLGAN in the format of another program.
 
-    `official` is the format of the original implementation: latest_net_G_A.pth, latest_net_G_B.pth, latest_net_D_A.pth
-    and latest_net_D_B.pth.
+    `official` is the format of the original implementation: for CycleGAN latest_net_G_A.pth, latest_net_G_B.pth,
+    latest_net_D_A.pth and latest_net_D_B.pth; for CUT latest_net_G.pth, latest_net_D.pth and latest_net_F.pth.
 
     Args:
         ckpt_path: checkpoint of a training run.
@@ -32,8 +32,10 @@ def export(
     """
     state = read_checkpoint(Path(ckpt_path)).get("state_dict", {})
     folder = Path(output)
-    if not all(any(key.startswith(f"{name}.") for key in state) for name in NETWORKS):
-        raise CheckpointError(f"{ckpt_path} is not a checkpoint of a CycleGAN run; there is nothing to export")
+    if method_of(state) is None:
+        raise CheckpointError(
+            f"{ckpt_path} is not a checkpoint of a run of {', '.join(METHODS)}; there is nothing to export"
+        )
     present = [path for path in folder.glob(f"{epoch}_net_*.pth") if not overwrite]
     if present:
         raise CheckpointError(f"{present[0]} exists already; add --overwrite, or choose another --output or --epoch")

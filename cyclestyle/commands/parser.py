@@ -21,7 +21,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from cyclestyle.commands.errors import one_line
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.weights.upgrade import RENAMED_TASKS
+from cyclestyle.weights.upgrade import RENAMED_ARGUMENTS, RENAMED_TASKS
 
 RENAMED_CLASSES = {
     **{f"{package}{old}": new for old, new in RENAMED_TASKS.items() for package in ("", "cyclestyle.tasks.")},
@@ -182,6 +182,11 @@ def _renamed(value: Any) -> Any:
         settings = renamed.get(group)
         if isinstance(settings, dict) and old in settings:
             renamed[group] = {_notice(key, new) if key == old else key: one for key, one in settings.items()}
+    for (task, old), new in RENAMED_ARGUMENTS.items():
+        settings = renamed.get("init_args")
+        named = str(renamed.get("class_path")).rpartition(".")[2]
+        if named == task and isinstance(settings, dict) and old in settings:
+            renamed["init_args"] = {_notice(key, new) if key == old else key: one for key, one in settings.items()}
     return renamed
 
 

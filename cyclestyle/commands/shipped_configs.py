@@ -48,7 +48,8 @@ def resolve_config(word: str) -> Path:
         if candidate in names:
             return config_folder() / f"{candidate}.yaml"
     short = [one.removeprefix("overlays/") for one in names]
-    close = get_close_matches(Path(name).name, short, n=3)
+    wrong = Path(name).name
+    close = get_close_matches(wrong, short, n=3, cutoff=0.75) or get_close_matches(wrong, short, n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise CycleStyleError(f"config {word} does not exist; {hint}`cyclestyle configs` lists the shipped ones")
 

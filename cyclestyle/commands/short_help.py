@@ -115,9 +115,9 @@ def suggestion(message: str, known: Iterable[str]) -> str:
     if found is None or (found[1] is None and found[2] is None):  # the parser of the group will name it again
         return ""
     wrong = found[1] or ".".join(filter(None, (found[2], found[3])))
-    options = [*known, *subclass_options()]
+    options = [option for option in (*known, *subclass_options()) if option != wrong]  # another method may have it
     name = wrong.rpartition(".")[2]
-    same = [option for option in options if option.rpartition(".")[2] == name and option != wrong]
+    same = [option for option in options if option.rpartition(".")[2] == name]
     near = SYNONYMS.get(name) or same or _near(wrong, options)
     return f"; did you mean {' or '.join(f'--{one}' for one in dict.fromkeys(near))}?" if near else ""
 

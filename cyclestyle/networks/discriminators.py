@@ -6,12 +6,18 @@ from torch import Tensor, nn
 
 from cyclestyle.errors import DataError
 from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.networks.resampling import BlurDown, ResampleName
 
 DiscriminatorName = Literal["basic", "n_layers", "pixel"]
 
 
 def build_discriminator(
-    name: DiscriminatorName, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3
+    name: DiscriminatorName,
+    *,
+    in_channels: int = 3,
+    ndf: int = 64,
+    n_layers: int = 3,
+    resample: ResampleName = "transpose",
 ) -> "PatchDiscriminator | PixelDiscriminator":
     """Build a discriminator by name.
 
@@ -20,6 +26,7 @@ def build_discriminator(
         in_channels: channels of the images.
         ndf: filters of the first convolution.
         n_layers: depth for `n_layers`; unused by the others.
+        resample: see `PatchDiscriminator`; unused by `pixel`, which has no downsampling.
 
     Raises:
         ValueError: `name` is unknown, or `n_layers` is less than 1.
@@ -28,9 +35,9 @@ def build_discriminator(
         raise ValueError(f"n_layers must be at least 1, got {n_layers}")
     match name:
         case "basic":
-            return PatchDiscriminator(in_channels=in_channels, ndf=ndf, n_layers=3)
+            return PatchDiscriminator(in_channels=in_channels, ndf=ndf, n_layers=3, resample=resample)
         case "n_layers":
-            return PatchDiscriminator(in_channels=in_channels, ndf=ndf, n_layers=n_layers)
+            return PatchDiscriminator(in_channels=in_channels, ndf=ndf, n_layers=n_layers, resample=resample)
         case "pixel":
             return PixelDiscriminator(in_channels=in_channels, ndf=ndf)
     raise ValueError(f"discriminator must be basic, n_layers or pixel, got {name!r}")
@@ -42,24 +49,37 @@ class PatchDiscriminator(nn.Module):
     Shape: `(N, in_channels, H, W)` → `(N, 1, h, w)`, one unbounded score per patch. H and W must be at least
     `min_size`, which is 24 with three layers.
 
+    Args:
+        in_channels: channels of the images.
+        ndf: filters of the first convolution.
+        n_layers: number of convolutions that halve height and width.
+        resample: with `blur`, these convolutions have a stride of 1 and an antialiased downsampling behind them, as
+            in CUT. The other names, which differ in upsampling alone, mean strided convolutions.
+
     Raises:
         DataError: the images are smaller than `min_size`.
     """
 
-    def __init__(self, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3) -> None:
+    def __init__(
+        self, *, in_channels: int = 3, ndf: int = 64, n_layers: int = 3, resample: ResampleName = "transpose"
+    ) -> None:
         super().__init__()
         self.min_size = 3 * 2**n_layers  # the last two convolutions remove one pixel each, the others halve the size
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, ndf, 4, stride=2, padding=1),  # (N, ndf, H/2, W/2)
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
+        blur = resample == "blur"
+        stride = 1 if blur else 2
         widths = [ndf * min(2**level, 8) for level in range(n_layers + 1)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, ndf, 4, stride=stride, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            *([BlurDown(ndf)] if blur else []),  # (N, ndf, H/2, W/2)
+        ]
         for level in range(1, n_layers + 1):
-            stride = 1 if level == n_layers else 2
+            halves = level < n_layers
             layers += [
-                nn.Conv2d(widths[level - 1], widths[level], 4, stride=stride, padding=1),
+                nn.Conv2d(widths[level - 1], widths[level], 4, stride=stride if halves else 1, padding=1),
                 InstanceNorm2d(widths[level]),
                 nn.LeakyReLU(0.2, inplace=True),
+                *([BlurDown(widths[level])] if blur and halves else []),
             ]
         layers.append(nn.Conv2d(widths[-1], 1, 4, padding=1))  # (N, 1, H/8 - 2, W/8 - 2) with three layers
         self.model = nn.Sequential(*layers)

@@ -1,12 +1,17 @@
-"""The generators of CycleGAN and pix2pix.
+"""The generators of CycleGAN, CUT and pix2pix.
 
-Every network is an `nn.Sequential` in the order of the original implementation. Its `state_dict` keys are therefore
+Every network is an `nn.Sequential` in the order of the original implementations. Its `state_dict` keys are therefore
 those of the official checkpoints (`model.1.weight`, `model.10.conv_block.1.weight`, …).
+
+Every generator names the activations of its encoder, which contrastive losses compare: `feature_channels` maps each
+name to its number of channels, and `features(images, names)` returns them. `contrastive_features` are the names that
+CUT compares by default.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from cyclestyle.errors import DataError
 from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.networks.resampling import BlurDown, BlurUp, ResampleName
 
 GeneratorName = Literal["resnet9", "resnet6", "unet256", "unet128"]
-UpsampleName = Literal["transpose", "resize"]
 
 DEPTHS: dict[GeneratorName, int] = {"resnet9": 9, "resnet6": 6, "unet256": 8, "unet128": 7}
 """Number of residual blocks of a ResNet, number of levels of a U-Net."""
@@ -30,7 +35,7 @@ def build_generator(
     ngf: int = 64,
     dropout: bool = False,
     depth: int | None = None,
-    upsample: UpsampleName = "transpose",
+    resample: ResampleName = "transpose",
     checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
     """Build a generator by name.
@@ -42,22 +47,22 @@ def build_generator(
         ngf: filters of the first convolution.
         dropout: add dropout with probability 0.5.
         depth: residual blocks or levels, instead of the number in `DEPTHS`.
-        upsample: see `ResNetGenerator`; a U-Net supports `transpose` only.
+        resample: see `ResNetGenerator`; a U-Net supports `transpose` only.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: `name` or `upsample` is unknown, `depth` is too small, or the U-Net does not support `upsample`.
+        ValueError: `name` or `resample` is unknown, `depth` is too small, or the U-Net does not support `resample`.
     """
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
     depth = DEPTHS[name] if depth is None else depth
     build: partial[ResNetGenerator] | partial[UNetGenerator]
     if name.startswith("resnet"):
-        build = partial(ResNetGenerator, blocks=depth, upsample=upsample)
-    elif upsample == "transpose":
+        build = partial(ResNetGenerator, blocks=depth, resample=resample)
+    elif resample == "transpose":
         build = partial(UNetGenerator, depth=depth)
     else:
-        raise ValueError(f"a U-Net supports only upsample transpose, got {upsample!r}; choose a resnet generator")
+        raise ValueError(f"a U-Net supports only resample transpose, got {resample!r}; choose a resnet generator")
     return build(
         in_channels=in_channels,
         out_channels=out_channels,
@@ -81,12 +86,23 @@ class ResNetGenerator(nn.Module):
         ngf: filters of the first convolution.
         blocks: number of residual blocks.
         dropout: add dropout with probability 0.5 to the residual blocks.
-        upsample: `transpose` (transposed convolutions, as in the original) or `resize` (bilinear interpolation, then
-            a padded convolution; avoids checkerboard artifacts, Odena et al. 2016).
+        resample: how height and width change. `transpose`: strided and transposed convolutions, as in CycleGAN.
+            `resize`: strided convolutions; bilinear interpolation, then a padded convolution (avoids checkerboard
+            artifacts, Odena et al. 2016). `blur`: convolutions with a stride of 1 and antialiased resampling in both
+            directions, as in CUT (Zhang 2019).
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
+    Features, with `blocks` 9 and `resample` `blur` the layers 0, 4, 8 and 12 to 20 of CUT:
+
+    | name | what | shape | with `blur` |
+    |---|---|---|---|
+    | `pixels` | the image with 3 reflected pixels on each side | `(N, in_channels, H + 6, W + 6)` | the same |
+    | `down1` | the second convolution, before its norm | `(N, 2 ngf, H/2, W/2)` | `(N, 2 ngf, H, W)` |
+    | `down2` | the third convolution, before its norm | `(N, 4 ngf, H/4, W/4)` | `(N, 4 ngf, H/2, W/2)` |
+    | `block0`, … | the residual blocks | `(N, 4 ngf, H/4, W/4)` | the same |
+
     Raises:
-        ValueError: `blocks` is less than 1, or `upsample` is unknown.
+        ValueError: `blocks` is less than 1, or `resample` is unknown.
     """
 
     multiple = 4
@@ -100,35 +116,37 @@ class ResNetGenerator(nn.Module):
         ngf: int = 64,
         blocks: int = 9,
         dropout: bool = False,
-        upsample: UpsampleName = "transpose",
+        resample: ResampleName = "transpose",
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         if blocks < 1:
             raise ValueError(f"a ResNet generator needs at least 1 block, got {blocks}")
+        check_resample(resample)
         self.checkpoint_activations = checkpoint_activations
         self.model = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, ngf, 7),  # (N, ngf, H, W)
             InstanceNorm2d(ngf),
             nn.ReLU(inplace=True),
-            nn.Conv2d(ngf, 2 * ngf, 3, stride=2, padding=1),  # (N, 2 ngf, H/2, W/2)
-            InstanceNorm2d(2 * ngf),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(2 * ngf, 4 * ngf, 3, stride=2, padding=1),  # (N, 4 ngf, H/4, W/4)
-            InstanceNorm2d(4 * ngf),
-            nn.ReLU(inplace=True),
+            *_downsampling(ngf, 2 * ngf, resample),  # (N, 2 ngf, H/2, W/2)
+            *_downsampling(2 * ngf, 4 * ngf, resample),  # (N, 4 ngf, H/4, W/4)
             *(ResNetBlock(4 * ngf, dropout=dropout) for _ in range(blocks)),
-            *_upsampling(4 * ngf, 2 * ngf, upsample),  # (N, 2 ngf, H/2, W/2)
+            *_upsampling(4 * ngf, 2 * ngf, resample),  # (N, 2 ngf, H/2, W/2)
             InstanceNorm2d(2 * ngf),
             nn.ReLU(inplace=True),
-            *_upsampling(2 * ngf, ngf, upsample),  # (N, ngf, H, W)
+            *_upsampling(2 * ngf, ngf, resample),  # (N, ngf, H, W)
             InstanceNorm2d(ngf),
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(3),
             nn.Conv2d(ngf, out_channels, 7),  # (N, out_channels, H, W)
             nn.Tanh(),
         )
+        down2, first = (8, 12) if resample == "blur" else (7, 10)  # modules of `model`
+        self.places = {"pixels": 0, "down1": 4, "down2": down2} | {f"block{n}": first + n for n in range(blocks)}
+        self.feature_channels = dict.fromkeys(self.places, 4 * ngf) | {"pixels": in_channels, "down1": 2 * ngf}
+        compared = ("pixels", "down1", "down2", "block0", "block4")
+        self.contrastive_features = tuple(name for name in compared if name in self.places)
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate images."""
@@ -138,10 +156,34 @@ class ResNetGenerator(nn.Module):
             return images
         return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
-    def _stages(self) -> list[nn.Sequential]:
-        """Split the network into stages that do not change their input in place, which recomputation requires."""
-        starts = [n for n in range(len(self.model)) if n == 0 or isinstance(self.model[n - 1], nn.ReLU | ResNetBlock)]
-        return [self.model[start:end] for start, end in pairwise([*starts, len(self.model)])]
+    def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """Return activations of the encoder in the order of `names`, running no layer behind the last of them.
+
+        Args:
+            images: `(N, in_channels, H, W)` in [-1, 1].
+            names: keys of `feature_channels`.
+        """
+        recompute = self.checkpoint_activations and torch.is_grad_enabled()
+        places = [self.places[name] for name in names]
+        found: dict[int, Tensor] = {}
+        end = 0
+        for stage in self._stages(places):
+            images = checkpoint(stage, images, use_reentrant=False) if recompute else stage(images)
+            end += len(stage)
+            if end - 1 in places:
+                found[end - 1] = images
+            if end > max(places):
+                break
+        return [found[place] for place in places]
+
+    def _stages(self, places: Sequence[int] = ()) -> list[nn.Sequential]:
+        """Split the network into stages that do not change their input in place, which recomputation requires.
+
+        Each of `places` is the last module of a stage. None of the features is changed in place by the next module.
+        """
+        starts = {0, *(place + 1 for place in places)}
+        starts |= {n + 1 for n, module in enumerate(self.model) if isinstance(module, nn.ReLU | ResNetBlock)}
+        return [self.model[start:end] for start, end in pairwise([*sorted(starts), len(self.model)])]
 
 
 class ResNetBlock(nn.Module):
@@ -180,6 +222,9 @@ class UNetGenerator(nn.Module):
         dropout: add dropout with probability 0.5 to the levels with 8 · ngf channels, except the innermost.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
+    Features: `pixels`, the image itself; and `down1` to the last level but one, the strided convolutions before their
+    norm, `(N, ngf · min(2 ** (level - 1), 8), H / 2 ** level, W / 2 ** level)`.
+
     Raises:
         ValueError: `depth` is less than 5.
         DataError: height or width is not a multiple of `multiple`.
@@ -206,18 +251,42 @@ class UNetGenerator(nn.Module):
         for outer, inner in ((4, 8), (2, 4), (1, 2)):
             block = UNetBlock(outer * ngf, inner * ngf, inner=block)
         self.model = UNetBlock(out_channels, ngf, in_channels=in_channels, inner=block, position="outermost")
+        levels = range(1, depth)  # the last one may be a single pixel, which has no negatives
+        self.feature_channels = {"pixels": in_channels} | {f"down{n}": ngf * min(2 ** (n - 1), 8) for n in levels}
+        self.contrastive_features = ("pixels", "down1", "down2", "down3", "down4")
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate images."""
+        self._check_size(images)
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(self.model, images, use_reentrant=False)  # type: ignore[no-any-return]
+        return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+    def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """Return activations of the encoder in the order of `names`, running no level behind the last of them.
+
+        Args:
+            images: `(N, in_channels, H, W)` in [-1, 1].
+            names: keys of `feature_channels`.
+        """
+        self._check_size(images)
+        down, block, *_ = self.model.model
+        found = {"pixels": images, "down1": down(images)}
+        features = found["down1"]
+        while not found.keys() >= set(names):
+            assert isinstance(block, UNetBlock)
+            activation, down, norm, block, *_ = block.model
+            before = found[f"down{len(found)}"] = down(activation(features))
+            features = norm(before)
+        return [found[name] for name in names]
+
+    def _check_size(self, images: Tensor) -> None:
         height, width = images.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise DataError(
                 f"this U-Net requires widths and heights that are multiples of {self.multiple}, got {width}×{height}; "
                 "change data.crop_size, or choose a resnet generator"
             )
-        if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(self.model, images, use_reentrant=False)  # type: ignore[no-any-return]
-        return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 
 class UNetBlock(nn.Module):
@@ -258,9 +327,30 @@ class UNetBlock(nn.Module):
         return torch.cat([activated, self.model[1:](activated)], dim=1)
 
 
-def _upsampling(in_channels: int, out_channels: int, upsample: UpsampleName) -> list[nn.Module]:
+def check_resample(resample: str) -> None:
+    """Check the name of a way to resample.
+
+    Raises:
+        ValueError: `resample` is unknown.
+    """
+    if resample not in get_args(ResampleName):
+        raise ValueError(f"resample must be one of {', '.join(get_args(ResampleName))}, got {resample!r}")
+
+
+def _downsampling(in_channels: int, out_channels: int, resample: ResampleName) -> list[nn.Module]:
+    """Build a convolution with norm and ReLU that halves height and width."""
+    stride = 1 if resample == "blur" else 2
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1),
+        InstanceNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+        *([BlurDown(out_channels)] if resample == "blur" else []),
+    ]
+
+
+def _upsampling(in_channels: int, out_channels: int, resample: ResampleName) -> list[nn.Module]:
     """Build the layers that double height and width."""
-    match upsample:
+    match resample:
         case "transpose":
             return [nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)]
         case "resize":
@@ -269,7 +359,8 @@ def _upsampling(in_channels: int, out_channels: int, upsample: UpsampleName) -> 
                 nn.ReflectionPad2d(1),
                 nn.Conv2d(in_channels, out_channels, 3),
             ]
-    raise ValueError(f"upsample must be transpose or resize, got {upsample!r}")
+        case "blur":
+            return [BlurUp(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)]
 
 
 def _optional(module: nn.Module | None) -> list[nn.Module]:

@@ -8,10 +8,10 @@ InitName = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
 def initialise(network: nn.Module, init: InitName = "normal", gain: float = 0.02) -> None:
-    """Initialise the weights of every convolution in place and set the biases to 0.
+    """Initialise the weights of every convolution and linear layer in place and set the biases to 0.
 
     Args:
-        network: its `Conv2d` and `ConvTranspose2d` modules are initialised.
+        network: its `Conv2d`, `ConvTranspose2d` and `Linear` modules are initialised.
         init: `normal` (from N(0, gain²); CycleGAN uses gain 0.02), `xavier`, `kaiming` or `orthogonal`.
         gain: standard deviation for `normal`, scaling factor for `xavier` and `orthogonal`; unused by `kaiming`.
 
@@ -19,7 +19,7 @@ def initialise(network: nn.Module, init: InitName = "normal", gain: float = 0.02
         ValueError: `init` is unknown.
     """
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             continue
         match init:
             case "normal":

@@ -1,12 +1,13 @@
 """The image transformation network of fast style transfer."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.networks.generators import UpsampleName
 from cyclestyle.networks.normalisation import InstanceNorm2d
+
+UpsampleName = Literal["transpose", "resize"]
 
 BLOCKS = 5
 OUTPUT_SCALE = 127.5

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.functional import GanMode, discriminator_loss, generator_loss, gradient_penalty
-from cyclestyle.functional.adversarial import check_gan_mode
+from cyclestyle.functional import GanMode
 from cyclestyle.networks import build_discriminator, build_generator, initialise
-from cyclestyle.networks.calls import call_at_any_size, call_on_both, frozen
+from cyclestyle.networks.calls import call_at_any_size, call_on_both
 from cyclestyle.networks.discriminators import DiscriminatorName
-from cyclestyle.networks.generators import GeneratorName, UpsampleName
+from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
+from cyclestyle.networks.resampling import ResampleName
+from cyclestyle.tasks.adversary import Adversary
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
@@ -53,7 +54,8 @@ class CycleGAN(Task):
         ndf: filters of the discriminators' first layer.
         n_layers: layers of the `n_layers` discriminator.
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
-        upsample: `transpose` (the original's) or `resize` (a ResNet without checkerboards).
+        resample: `transpose` (the original's); for a ResNet also `resize` (no checkerboards) or `blur` (antialiased
+            generators and discriminators, as in CUT).
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
@@ -80,7 +82,7 @@ class CycleGAN(Task):
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
     architecture = (
-        *("generator", "depth", "upsample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers"),
     )
     renamed_logs: ClassVar = {
@@ -98,7 +100,7 @@ class CycleGAN(Task):
         ndf: int = 64,
         n_layers: int = 3,
         depth: int | None = None,
-        upsample: UpsampleName = "transpose",
+        resample: ResampleName = "transpose",
         dropout: bool = False,
         init: InitName = "normal",
         init_gain: float = 0.02,
@@ -117,7 +119,6 @@ class CycleGAN(Task):
         **schedule: Any,
     ) -> None:
         super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **schedule)
-        check_gan_mode(gan_mode)
         check_positive(ngf=ngf, ndf=ndf, lr=lr)
         check_not_negative(lambda_A=lambda_A, lambda_B=lambda_B, lambda_identity=lambda_identity)
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
@@ -129,7 +130,7 @@ class CycleGAN(Task):
                 f"channels_B={channels_B}; set lambda_identity to 0"
             )
         self.save_hyperparameters()
-        self.gan_mode = gan_mode
+        self.adversary = Adversary(gan_mode)
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
         self.lr, self.betas = lr, betas
         self.compile_networks = compile
@@ -144,12 +145,12 @@ class CycleGAN(Task):
                 ngf=ngf,
                 dropout=dropout,
                 depth=depth,
-                upsample=upsample,
+                resample=resample,
                 checkpoint_activations=checkpoint_activations,
             )
 
         def new_discriminator(inputs: int) -> nn.Module:
-            return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers)
+            return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers, resample=resample)
 
         self.G_AB = new_generator(channels_A, channels_B)
         self.G_BA = new_generator(channels_B, channels_A)
@@ -193,9 +194,8 @@ class CycleGAN(Task):
         fake_A, same_A = self._translate_both(self.G_BA, real_B, real_A)  # G_BA(B), G_BA(A)
         losses = {}
         # Adversarial loss, eq. 1
-        with frozen(self.D_A, self.D_B):
-            losses["G_AB"] = generator_loss(self.D_B(fake_B), self.gan_mode)
-            losses["G_BA"] = generator_loss(self.D_A(fake_A), self.gan_mode)
+        losses["G_AB"] = self.adversary.generator_loss(self.D_B, fake_B)
+        losses["G_BA"] = self.adversary.generator_loss(self.D_A, fake_A)
         # Cycle consistency loss, eq. 2
         losses["cycle_A"] = self.lambda_A * F.l1_loss(self.G_BA(fake_B), real_A)
         losses["cycle_B"] = self.lambda_B * F.l1_loss(self.G_AB(fake_A), real_B)
@@ -204,22 +204,13 @@ class CycleGAN(Task):
             losses["idt_B"] = self.lambda_B * self.lambda_identity * F.l1_loss(same_B, real_B)
             losses["idt_A"] = self.lambda_A * self.lambda_identity * F.l1_loss(same_A, real_A)
         # Discriminator losses, eq. 1, on fakes from the history (section 4)
-        losses["D_B"] = self._discriminator_loss(self.D_B, real_B, self.pool_B.query(fake_B.detach()))
-        losses["D_A"] = self._discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()))
+        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, self.pool_B.query(fake_B.detach()))
+        losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()))
         return losses
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
         return A, B
-
-    def _discriminator_loss(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        scores_real, scores_fake = call_on_both(discriminator, real, fake)
-        loss = discriminator_loss(scores_real, scores_fake, self.gan_mode)
-        if self.gan_mode == "wgangp":  # the loss of Gulrajani et al. 2017, eq. 3, halved like the others
-            alpha = torch.rand(len(real), device=real.device)
-            # `forward` and not a call, because compiled calls have no second derivative
-            loss = loss + 0.5 * gradient_penalty(discriminator.forward, real, fake, alpha)
-        return loss
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fake and the identity image; the latter is not computed where no loss needs it."""

@@ -1,4 +1,4 @@
-"""A trained generator on its own, such as a generator file of the original CycleGAN implementation."""
+"""A trained generator on its own, such as a generator file of an original implementation."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,8 @@ from torch import Tensor
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks import build_generator
 from cyclestyle.networks.calls import call_at_any_size
-from cyclestyle.networks.generators import GeneratorName, UpsampleName
+from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.base import Batch, Direction, Task
 
 
@@ -20,7 +21,7 @@ class GeneratorOnly(Task):
         out_channels: channels of the images that it returns.
         ngf: filters of the first layer.
         dropout: whether its blocks have dropout, which changes the names of the weights.
-        upsample: `transpose` or `resize`.
+        resample: `transpose`, `resize` or `blur`.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class GeneratorOnly(Task):
         out_channels: int = 3,
         ngf: int = 64,
         dropout: bool = False,
-        upsample: UpsampleName = "transpose",
+        resample: ResampleName = "transpose",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -44,7 +45,7 @@ class GeneratorOnly(Task):
             out_channels=out_channels,
             ngf=ngf,
             dropout=dropout,
-            upsample=upsample,
+            resample=resample,
         )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -12,8 +12,7 @@ from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.functional.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.networks.calls import call_at_any_size
-from cyclestyle.networks.generators import UpsampleName
-from cyclestyle.networks.transform import TransformNetwork
+from cyclestyle.networks.transform import TransformNetwork, UpsampleName
 from cyclestyle.networks.vgg import VGG, VGGName
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive

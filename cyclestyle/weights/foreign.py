@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.weights.fast_neural_style import is_example, read_example
-from cyclestyle.weights.official import GeneratorShape, check_weights, cleaned, read_official, read_shape
+from cyclestyle.weights.official import METHODS, GeneratorShape, check_weights, cleaned, read_official, read_shape
 
 Content = Mapping[str, Any]
 
@@ -46,16 +46,23 @@ def find(content: Content, path: Path) -> Found:
 
 
 def find_in_folder(folder: Path) -> Found | None:
-    """Return what a folder of the original CycleGAN holds, `latest_net_G_A.pth` and the other three; else None.
+    """Return what a folder of the original CycleGAN, CUT or DCLGAN holds, such as `latest_net_G_A.pth`; else None.
 
     Raises:
         CheckpointError: one of the other files is missing, or a file is damaged or of another kind.
     """
-    if not (folder / "latest_net_G_A.pth").is_file():
+
+    def files(name: str) -> list[Path]:
+        return [folder / f"latest_net_{theirs}.pth" for theirs in METHODS[name].networks.values()]
+
+    begun = [name for name in METHODS if files(name)[0].is_file()]
+    if not begun:
         return None
-    settings, networks = read_official(folder)
+    complete = [name for name in begun if all(path.is_file() for path in files(name))]
+    task = max(complete or begun[:1], key=lambda name: len(files(name)))  # DCLGAN has the files of CycleGAN, and more
+    settings, networks = read_official(folder, method=task)
     weights = {f"{name}.{key}": value for name, network in networks.items() for key, value in network.items()}
-    return Found(task="CycleGAN", settings=settings, weights=weights)
+    return Found(task=task, settings=settings, weights=weights)
 
 
 def _is_generator(content: Content) -> bool:
@@ -65,8 +72,7 @@ def _is_generator(content: Content) -> bool:
 def _official_generator(content: Content, path: Path) -> Found:
     shape = read_shape(content, "generator")
     assert isinstance(shape, GeneratorShape)
-    weights = cleaned(content)
-    check_weights(shape, weights, path)
+    weights = check_weights(shape, cleaned(content), path)
     settings = {
         "generator": shape.name,
         "depth": shape.depth,
@@ -74,7 +80,7 @@ def _official_generator(content: Content, path: Path) -> Found:
         "out_channels": shape.out_channels,
         "ngf": shape.ngf,
         "dropout": shape.dropout,
-        "upsample": shape.upsample,
+        "resample": shape.resample,
     }
     return Found(
         task="GeneratorOnly",
@@ -91,6 +97,17 @@ def _discriminator(content: Content, path: Path) -> Found:
     raise CheckpointError(
         f"{path} holds a discriminator; expected a generator file of the original implementation such as "
         "latest_net_G_A.pth, or a checkpoint of a run"
+    )
+
+
+def _is_patch_mlp(content: Content) -> bool:
+    return read_shape(content, "patch MLP") is not None
+
+
+def _patch_mlp(content: Content, path: Path) -> Found:
+    raise CheckpointError(
+        f"{path} holds the heads of a contrastive loss; expected the generator beside it, such as latest_net_G.pth, "
+        "or a checkpoint of a run"
     )
 
 
@@ -117,8 +134,13 @@ def _decoder(content: Content, path: Path) -> Found:
 
 FORMATS = (
     Format("a file of PyTorch's fast_neural_style example", is_example, _fast_neural_style),
-    Format("a generator file of the original CycleGAN such as latest_net_G_A.pth", _is_generator, _official_generator),
-    Format("a discriminator file of the original CycleGAN", _is_discriminator, _discriminator),
+    Format(
+        "a generator file of the original CycleGAN or CUT such as latest_net_G_A.pth or latest_net_G.pth",
+        _is_generator,
+        _official_generator,
+    ),
+    Format("a discriminator file of these", _is_discriminator, _discriminator),
+    Format("a patch MLP of the original CUT", _is_patch_mlp, _patch_mlp),
     Format("a decoder of WCT", _is_decoder, _decoder),
 )
 """The formats, in the order in which they are tried."""

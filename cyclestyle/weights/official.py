@@ -1,17 +1,19 @@
-"""Files of the original implementation: a folder of four state_dicts, whose shapes determine the networks."""
+"""Files of the original implementations: a folder of state_dicts, whose shapes determine the networks."""
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import (
     PatchDiscriminator,
+    PatchMLP,
     PixelDiscriminator,
     ResNetGenerator,
     UNetGenerator,
@@ -19,11 +21,12 @@ from cyclestyle.networks import (
     build_generator,
 )
 from cyclestyle.networks.discriminators import DiscriminatorName
-from cyclestyle.networks.generators import DEPTHS, GeneratorName, UpsampleName
+from cyclestyle.networks.generators import DEPTHS, GeneratorName
+from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 
 NETWORKS = {"G_AB": "G_A", "G_BA": "G_B", "D_B": "D_A", "D_A": "D_B"}
-"""Name of each network here, and in the file names of the original (where `D_A` discriminates domain B)."""
+"""Name of each network of CycleGAN here, and in the file names of the original (where `D_A` discriminates domain B)."""
 
 LOSSES = {
     **{"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "idt_A": "idt_B", "idt_B": "idt_A"},
@@ -32,6 +35,75 @@ LOSSES = {
 """The name of each loss in the original code, and the one that it has here."""
 
 Weights = Mapping[str, Tensor]
+Kind = Literal["generator", "discriminator", "patch MLP"]
+KINDS: dict[str, Kind] = {"G": "generator", "D": "discriminator", "F": "patch MLP"}
+"""What the first letter of a network's name says."""
+
+
+def _is_true(text: str) -> bool:
+    return text == "True"
+
+
+class Method(NamedTuple):
+    """A method with an original implementation: its networks, and its settings in `train_opt.txt`.
+
+    Attributes:
+        networks: name of each network here, and in the file names of the original.
+        options: for each setting of the original, its name here and how its text is read.
+    """
+
+    networks: Mapping[str, str]
+    options: Mapping[str, tuple[str, Callable[[str], Any]]]
+
+
+_TRAINING: dict[str, tuple[str, Callable[[str], Any]]] = {  # including names of older versions
+    "gan_mode": ("gan_mode", str),
+    "lr": ("lr", float),
+    "n_epochs": ("constant_epochs", int),
+    "niter": ("constant_epochs", int),
+    "n_epochs_decay": ("decay_epochs", int),
+    "niter_decay": ("decay_epochs", int),
+    "lr_policy": ("lr_policy", str),
+    "lr_decay_iters": ("lr_step_epochs", int),
+}
+_CONTRAST: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "lambda_GAN": ("lambda_GAN", float),
+    "lambda_NCE": ("lambda_NCE", float),
+    "nce_T": ("nce_temperature", float),
+    "num_patches": ("nce_patches", int),
+    "nce_includes_all_negatives_from_minibatch": (
+        "nce_negatives",
+        lambda text: "batch" if _is_true(text) else "image",
+    ),
+}
+
+METHODS = {
+    "CycleGAN": Method(
+        NETWORKS,
+        {
+            **_TRAINING,
+            "lambda_A": ("lambda_A", float),
+            "lambda_B": ("lambda_B", float),
+            "lambda_identity": ("lambda_identity", float),
+            "identity": ("lambda_identity", float),
+            "pool_size": ("pool_size", int),
+        },
+    ),
+    "CUT": Method(
+        {"G_AB": "G", "D_B": "D", "F_AB": "F"},
+        {
+            **_TRAINING,
+            **_CONTRAST,
+            "nce_idt": ("nce_identity", _is_true),
+            "flip_equivariance": ("flip_equivariance", _is_true),
+        },
+    ),
+    "DCLGAN": Method(
+        {**NETWORKS, "F_AB": "F1", "F_BA": "F2"},
+        {**_TRAINING, **_CONTRAST, "lambda_IDT": ("lambda_identity", float)},
+    ),
+}
+"""The methods whose files are read and written. A checkpoint is of the method that has its networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +116,7 @@ class GeneratorShape:
     out_channels: int
     ngf: int
     dropout: bool = False
-    upsample: UpsampleName = "transpose"
+    resample: ResampleName = "transpose"
 
     def build(self) -> ResNetGenerator | UNetGenerator:
         """Build the network with newly initialised weights."""
@@ -55,7 +127,7 @@ class GeneratorShape:
             out_channels=self.out_channels,
             ngf=self.ngf,
             dropout=self.dropout,
-            upsample=self.upsample,
+            resample=self.resample,
         )
 
 
@@ -67,13 +139,33 @@ class DiscriminatorShape:
     in_channels: int
     ndf: int
     n_layers: int = 3
+    blur: bool = False
 
     def build(self) -> PatchDiscriminator | PixelDiscriminator:
         """Build the network with newly initialised weights."""
-        return build_discriminator(self.name, in_channels=self.in_channels, ndf=self.ndf, n_layers=self.n_layers)
+        return build_discriminator(
+            self.name,
+            in_channels=self.in_channels,
+            ndf=self.ndf,
+            n_layers=self.n_layers,
+            resample="blur" if self.blur else "transpose",
+        )
 
 
-Shape = GeneratorShape | DiscriminatorShape
+@dataclass(frozen=True, kw_only=True)
+class PatchMLPShape:
+    """Architecture of the heads of a contrastive loss, inferred from their weights."""
+
+    channels: tuple[int, ...]
+    width: int
+    name: Literal["patch MLP"] = "patch MLP"
+
+    def build(self) -> PatchMLP:
+        """Build the network with newly initialised weights."""
+        return PatchMLP(self.channels, self.width)
+
+
+Shape = GeneratorShape | DiscriminatorShape | PatchMLPShape
 
 
 def cleaned(weights: Weights) -> dict[str, Tensor]:
@@ -96,7 +188,7 @@ def generator_shape(weights: Weights) -> GeneratorShape | None:
             out_channels=weights[f"model.{last}.weight"].shape[0],
             ngf=ngf,
             dropout=any(key.endswith(".conv_block.6.weight") for key in weights),
-            upsample="transpose" if f"model.{10 + blocks}.weight" in weights else "resize",
+            resample=_resample(weights, blocks),
         )
     if "model.model.0.weight" in weights and "model.model.3.weight" in weights:
         ngf, in_channels = weights["model.model.0.weight"].shape[:2]
@@ -113,84 +205,103 @@ def generator_shape(weights: Weights) -> GeneratorShape | None:
 
 def discriminator_shape(weights: Weights) -> DiscriminatorShape | None:
     """Infer the architecture of a discriminator from its (cleaned) weights; None if they are not those of one."""
-    convolutions = sum(value.ndim == 4 for value in weights.values())
+    trained = {key: value for key, value in weights.items() if not _is_filter(key)}
+    convolutions = sum(value.ndim == 4 for value in trained.values())
     if "net.0.weight" in weights and convolutions == 3:
         ndf, in_channels = weights["net.0.weight"].shape[:2]
         return DiscriminatorShape(name="pixel", in_channels=in_channels, ndf=ndf)
-    if "model.0.weight" in weights and convolutions >= 3 and len(weights) == 2 * convolutions:
+    if "model.0.weight" in weights and convolutions >= 3 and len(trained) == 2 * convolutions:
         ndf, in_channels = weights["model.0.weight"].shape[:2]
         n_layers = convolutions - 2
         name: DiscriminatorName = "basic" if n_layers == 3 else "n_layers"
-        return DiscriminatorShape(name=name, in_channels=in_channels, ndf=ndf, n_layers=n_layers)
+        blur = "model.3.weight" in weights
+        return DiscriminatorShape(name=name, in_channels=in_channels, ndf=ndf, n_layers=n_layers, blur=blur)
     return None
 
 
-def read_official(folder: Path, epoch: str = "latest") -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Read the four networks `<epoch>_net_{G_A,G_B,D_A,D_B}.pth` of a folder.
+def patch_mlp_shape(weights: Weights) -> PatchMLPShape | None:
+    """Infer the architecture of the heads of a contrastive loss from their (cleaned) weights; None if they are not."""
+    if "mlp_0.0.weight" not in weights:
+        return None
+    channels = [weights[f"mlp_{number}.0.weight"].shape[1] for number in range(len(weights) // 4)]
+    return PatchMLPShape(channels=tuple(channels), width=weights["mlp_0.0.weight"].shape[0])
+
+
+def read_official(
+    folder: Path, epoch: str = "latest", method: str = "CycleGAN"
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Read the networks of a run, such as `<epoch>_net_{G_A,G_B,D_A,D_B}.pth`.
 
     Args:
-        folder: folder of the four files, and optionally of the `train_opt.txt` of the original.
+        folder: folder of the files, and optionally of the `train_opt.txt` of the original.
         epoch: prefix of the file names.
+        method: key of `METHODS`.
 
     Returns:
-        The arguments of `CycleGAN` for these networks, including the training settings in `train_opt.txt`; and the
+        The arguments of the method for these networks, including the training settings in `train_opt.txt`; and the
         weights of each network by its name here.
 
     Raises:
-        CheckpointError: a file does not exist, is damaged or contains another network, or the four networks do not
-            match.
+        CheckpointError: a file does not exist, is damaged or contains another network, or the networks do not match.
     """
+    networks, options = METHODS[method]
     if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} is not a folder; expected the folder of {epoch}_net_G_A.pth and the other networks"
-        )
+        first = f"{epoch}_net_{networks['G_AB']}.pth"
+        raise CheckpointError(f"{folder} is not a folder; expected the folder of {first} and the other networks")
     shapes: dict[str, Shape] = {}
     weights: dict[str, dict[str, Tensor]] = {}
-    for ours, theirs in NETWORKS.items():
+    for ours, theirs in networks.items():
         path = folder / f"{epoch}_net_{theirs}.pth"
         content = read_checkpoint(path)
-        kind = "generator" if theirs.startswith("G") else "discriminator"
+        kind = KINDS[ours[0]]
         shape = read_shape(content, kind)
         if shape is None:
             raise CheckpointError(f"{path} is not a {kind} of the original implementation")
-        check_weights(shape, cleaned(content), path)
-        shapes[ours], weights[ours] = shape, cleaned(content)
-    return {**_settings(shapes, folder), **_options(folder)}, weights
+        shapes[ours], weights[ours] = shape, check_weights(shape, cleaned(content), path)
+    return {**_settings(shapes, folder), **_options(folder, options)}, weights
 
 
-def read_shape(content: Mapping[str, Any], kind: str) -> Shape | None:
+def read_shape(content: Mapping[str, Any], kind: Kind) -> Shape | None:
     """Infer the architecture of a network; None if `content` is not the `state_dict` of one.
 
     Args:
         content: a checkpoint.
-        kind: `generator` or `discriminator`.
+        kind: `generator`, `discriminator` or `patch MLP`.
     """
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
         return None
     try:
-        return generator_shape(cleaned(content)) if kind == "generator" else discriminator_shape(cleaned(content))
+        return _READERS[kind](cleaned(content))
     except (ValueError, KeyError, IndexError):  # similar names, but of another network
         return None
 
 
-def check_weights(shape: Shape, weights: Weights, path: Path) -> None:
+def check_weights(shape: Shape, weights: Weights, path: Path) -> dict[str, Tensor]:
     """Check that the names and shapes of weights are exactly those of the inferred network.
 
     Args:
         shape: the inferred architecture.
-        weights: the (cleaned) weights.
+        weights: the (cleaned) weights. The constant filters of antialiased networks may be missing.
         path: the file of the weights, for error messages.
 
+    Returns:
+        The weights, with all filters.
+
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: names or shapes differ, or a filter is another one.
     """
     try:
-        expected = {key: value.shape for key, value in shape.build().state_dict().items()}
+        built = shape.build().state_dict()
     except ValueError as error:
         raise CheckpointError(f"{path} contains an unsupported network: {error}") from error
+    expected = {key: value.shape for key, value in built.items()}
+    weights = {**{key: value for key, value in built.items() if _is_filter(key)}, **weights}
     given = {key: value.shape for key, value in weights.items()}
     if given == expected:
-        return
+        for key in filter(_is_filter, built):
+            if not torch.allclose(weights[key].to(built[key]), built[key]):
+                raise CheckpointError(f"{path} was trained with another antialiasing filter, {key}")
+        return {key: weights[key] for key in built}
     if any(key.endswith(".weight") and len(size) == 1 for key, size in given.items()):
         raise CheckpointError(
             f"{path} was trained with batch norm or affine norms; only non-affine instance norm is supported"
@@ -201,22 +312,31 @@ def check_weights(shape: Shape, weights: Weights, path: Path) -> None:
     )
 
 
+def method_of(state_dict: Weights) -> Method | None:
+    """Return the method whose networks a `state_dict` holds; None if it has no original implementation."""
+    names = {key.partition(".")[0] for key in state_dict}
+    return next((method for method in METHODS.values() if method.networks.keys() == names), None)
+
+
 def write_official(state_dict: Weights, folder: Path, epoch: str = "latest") -> list[Path]:
-    """Write the four networks of a `CycleGAN` in the format of the original implementation.
+    """Write the networks of a task in the format of its original implementation.
 
     Args:
-        state_dict: of a `CycleGAN`.
+        state_dict: of a task in `METHODS`.
         folder: where to write.
         epoch: prefix of the file names.
 
     Returns:
-        The paths of the four files.
+        The paths of the files.
 
     Raises:
-        CheckpointError: the folder cannot be written.
+        CheckpointError: the networks are those of no method in `METHODS`, or the folder cannot be written.
     """
+    method = method_of(state_dict)
+    if method is None:
+        raise CheckpointError(f"no networks of {', '.join(METHODS)}; there is nothing to export")
     paths = []
-    for ours, theirs in NETWORKS.items():
+    for ours, theirs in method.networks.items():
         prefix = f"{ours}."
         network = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         paths.append(folder / f"{epoch}_net_{theirs}.pth")
@@ -224,34 +344,16 @@ def write_official(state_dict: Weights, folder: Path, epoch: str = "latest") -> 
     return paths
 
 
-# Training settings in the `train_opt.txt` of the original, including names of older versions; name and type here.
-_OPTIONS: dict[str, tuple[str, type]] = {
-    "gan_mode": ("gan_mode", str),
-    "lambda_A": ("lambda_A", float),
-    "lambda_B": ("lambda_B", float),
-    "lambda_identity": ("lambda_identity", float),
-    "identity": ("lambda_identity", float),
-    "pool_size": ("pool_size", int),
-    "lr": ("lr", float),
-    "n_epochs": ("constant_epochs", int),
-    "niter": ("constant_epochs", int),
-    "n_epochs_decay": ("decay_epochs", int),
-    "niter_decay": ("decay_epochs", int),
-    "lr_policy": ("lr_policy", str),
-    "lr_decay_iters": ("lr_step_epochs", int),
-}
-
-
-def _options(folder: Path) -> dict[str, Any]:
+def _options(folder: Path, known: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
     """Return the training settings in `train_opt.txt`; empty if the file does not exist."""
     path = folder / "train_opt.txt"
     if not path.is_file():
         return {}
     lines = re.findall(r"^\s*(\w+): (\S+)", path.read_text(errors="replace"), flags=re.MULTILINE)
     found = dict(lines)
-    options = {ours: kind(found[name]) for name, (ours, kind) in _OPTIONS.items() if name in found}
+    options = {ours: read(found[name]) for name, (ours, read) in known.items() if name in found}
     if "beta1" in found:
-        options["betas"] = (float(found["beta1"]), 0.999)
+        options["betas"] = (float(found["beta1"]), float(found.get("beta2", 0.999)))
     if options.get("lr_policy") == "lambda":
         options["lr_policy"] = "linear"
     if found.get("no_lsgan") == "True":
@@ -259,18 +361,24 @@ def _options(folder: Path) -> dict[str, Any]:
     return options
 
 
-def _settings(shapes: dict[str, Shape], folder: Path) -> dict[str, Any]:
-    """Return the arguments of `CycleGAN` for networks of these shapes."""
-    G_AB, G_BA, D_A, D_B = (shapes[name] for name in ("G_AB", "G_BA", "D_A", "D_B"))
+def _settings(shapes: Mapping[str, Shape], folder: Path) -> dict[str, Any]:
+    """Return the constructor arguments for networks of these shapes."""
+    G_AB, D_B, F_AB = shapes["G_AB"], shapes["D_B"], shapes.get("F_AB")
     assert isinstance(G_AB, GeneratorShape)
     assert isinstance(D_B, DiscriminatorShape)
-    mirrored = replace(G_AB, in_channels=G_AB.out_channels, out_channels=G_AB.in_channels)
-    if mirrored != G_BA or replace(D_B, in_channels=G_AB.in_channels) != D_A or D_B.in_channels != G_AB.out_channels:
-        raise CheckpointError(f"the four networks in {folder} do not match: their widths, depths or channels differ")
-    return {
+    fitting: dict[str, Shape] = {
+        "G_BA": replace(G_AB, in_channels=G_AB.out_channels, out_channels=G_AB.in_channels),
+        "D_B": replace(D_B, in_channels=G_AB.out_channels, blur=D_B.name != "pixel" and G_AB.resample == "blur"),
+        "D_A": replace(D_B, in_channels=G_AB.in_channels),
+    }
+    if any(shapes[name] != shape for name, shape in fitting.items() if name in shapes):
+        raise CheckpointError(
+            f"the networks in {folder} do not match: their widths, depths, channels or antialiasing differ"
+        )
+    settings: dict[str, Any] = {
         "generator": G_AB.name,
         "depth": None if G_AB.depth == DEPTHS[G_AB.name] else G_AB.depth,
-        "upsample": G_AB.upsample,
+        "resample": G_AB.resample,
         "dropout": G_AB.dropout,
         "ngf": G_AB.ngf,
         "channels_A": G_AB.in_channels,
@@ -278,9 +386,31 @@ def _settings(shapes: dict[str, Shape], folder: Path) -> dict[str, Any]:
         "discriminator": D_B.name,
         "n_layers": D_B.n_layers,
         "ndf": D_B.ndf,
-        "lambda_identity": 0.5 if G_AB.in_channels == G_AB.out_channels else 0.0,
     }
+    if isinstance(F_AB, PatchMLPShape):
+        settings["nce_width"] = F_AB.width
+    if "G_BA" in shapes and G_AB.in_channels != G_AB.out_channels:
+        settings["lambda_identity"] = 0.0
+    return settings
+
+
+def _resample(weights: Weights, blocks: int) -> ResampleName:
+    """Return how a ResNet with these weights resamples."""
+    if "model.8.weight" in weights:  # the third convolution, behind a blur
+        return "blur"
+    return "transpose" if f"model.{10 + blocks}.weight" in weights else "resize"
+
+
+def _is_filter(key: str) -> bool:
+    return key.rpartition(".")[2] == "filt"
 
 
 def _resnet_name(blocks: int) -> GeneratorName:
     return "resnet6" if blocks == DEPTHS["resnet6"] else "resnet9"
+
+
+_READERS: dict[Kind, Callable[[Weights], Shape | None]] = {
+    "generator": generator_shape,
+    "discriminator": discriminator_shape,
+    "patch MLP": patch_mlp_shape,
+}

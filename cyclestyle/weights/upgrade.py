@@ -7,6 +7,8 @@ log = logging.getLogger(__name__)
 
 RENAMED_TASKS = {"GramStyle": "Gatys", "FastStyle": "Johnson", "AutoencoderStyle": "Autoencoder"}
 """Current name of each task that had another name in an earlier version."""
+RENAMED_ARGUMENTS = {("CycleGAN", "upsample"): "resample"}
+"""Current name of each constructor argument of a task that had another name in an earlier version."""
 
 
 def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -18,6 +20,11 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if name in RENAMED_TASKS:
         log.warning("this checkpoint is of %s, which is called %s now", name, RENAMED_TASKS[name])
         checkpoint = {**checkpoint, "cyclestyle_task": RENAMED_TASKS[name]}
+    for (task, old), new in RENAMED_ARGUMENTS.items():
+        settings = checkpoint.get("hyper_parameters", {})
+        if checkpoint.get("cyclestyle_task") == task and old in settings:
+            renamed = {new if key == old else key: value for key, value in settings.items()}
+            checkpoint = {**checkpoint, "hyper_parameters": renamed}
     if "image_pools" in checkpoint:
         pools = [{f"pool_{domain}": pool for domain, pool in rank.items()} for rank in checkpoint["image_pools"]]
         checkpoint = {key: value for key, value in checkpoint.items() if key != "image_pools"} | {"rank_states": pools}

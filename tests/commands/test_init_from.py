@@ -114,7 +114,7 @@ def test_another_checkpoint_beside_it_is_refused(cyclestyle, tiny_fit, checkpoin
     ("changes", "message"),
     [
         (["--model.ngf=3"], "have model.ngf 2, but the config says 3; set both to the same"),
-        (["--model.upsample=resize"], "have model.upsample transpose, but the config says resize"),
+        (["--model.resample=resize"], "have model.resample transpose, but the config says resize"),
         (["--init_from=nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["--init_from=configs"], "configs is a folder; expected a checkpoint file"),
     ],

@@ -9,8 +9,9 @@ from cyclestyle.networks import PatchDiscriminator, PixelDiscriminator, build_di
     ("name", "n_layers", "expected"),
     [("basic", 1, (30, 30)), ("n_layers", 3, (30, 30)), ("n_layers", 5, (6, 6)), ("pixel", 3, (256, 256))],
 )
-def test_shapes(name, n_layers, expected):
-    network = build_discriminator(name, in_channels=1, ndf=2, n_layers=n_layers)
+@pytest.mark.parametrize("resample", ["transpose", "blur"])
+def test_shapes(name, n_layers, expected, resample):
+    network = build_discriminator(name, in_channels=1, ndf=2, n_layers=n_layers, resample=resample)
     assert network(torch.zeros(2, 1, 256, 256)).shape == (2, 1, *expected)
 
 
@@ -20,6 +21,26 @@ def test_keys_of_the_official_checkpoints():
     assert set(PixelDiscriminator(ndf=2).state_dict()) == {
         f"net.{n}.{p}" for n in (0, 2, 5) for p in ("weight", "bias")
     }
+
+
+def test_keys_of_cuts_checkpoints():
+    keys = {f"model.{n}.{p}" for n in (0, 3, 7, 11, 14) for p in ("weight", "bias")}
+    keys |= {f"model.{n}.filt" for n in (2, 6, 10)}
+    assert set(PatchDiscriminator(ndf=2, resample="blur").state_dict()) == keys
+
+
+def test_a_shift_by_two_pixels_moves_the_scores_less_with_blur():
+    """That is what antialiasing is there for."""
+    images = torch.rand(1, 3, 66, 66, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def change(resample):
+        torch.manual_seed(0)
+        network = PatchDiscriminator(ndf=8, resample=resample)
+        with torch.no_grad():
+            scores = [network(images[..., n : n + 64, n : n + 64])[..., 1:-1, 1:-1] for n in (0, 2)]
+        return ((scores[0] - scores[1]).std() / scores[0].std()).item()
+
+    assert change("blur") < change("transpose")
 
 
 def test_the_receptive_field_is_70_by_70_pixels():
@@ -60,9 +81,10 @@ def test_an_unknown_initialisation_raises_an_error():
         initialise(PatchDiscriminator(ndf=1), "zeros")
 
 
+@pytest.mark.parametrize("resample", ["transpose", "blur"])
 @pytest.mark.parametrize("n_layers", [1, 3, 4])
-def test_the_minimum_size_gives_one_patch(n_layers):
-    network = PatchDiscriminator(ndf=2, n_layers=n_layers)
+def test_the_minimum_size_gives_one_patch(n_layers, resample):
+    network = PatchDiscriminator(ndf=2, n_layers=n_layers, resample=resample)
     size = network.min_size
     assert network(torch.rand(1, 3, size, size + 5)).shape[2] == 1
     with pytest.raises(

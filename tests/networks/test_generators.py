@@ -4,10 +4,19 @@ import torch
 from cyclestyle.networks import ResNetGenerator, UNetGenerator, build_generator
 
 
-@pytest.mark.parametrize("name", ["resnet9", "resnet6", "unet256", "unet128"])
+@pytest.mark.parametrize(
+    ("name", "resample"),
+    [
+        ("resnet9", "transpose"),
+        ("resnet6", "blur"),
+        ("resnet6", "resize"),
+        ("unet256", "transpose"),
+        ("unet128", "transpose"),
+    ],
+)
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 3), (1, 4)])
-def test_shapes_and_range(name, in_channels, out_channels):
-    network = build_generator(name, in_channels=in_channels, out_channels=out_channels, ngf=2)
+def test_shapes_and_range(name, resample, in_channels, out_channels):
+    network = build_generator(name, in_channels=in_channels, out_channels=out_channels, ngf=2, resample=resample)
     side = network.min_size if name.startswith("unet") else 12
     result = network(torch.rand(2, in_channels, side, 2 * side) * 2 - 1)
     assert result.shape == (2, out_channels, side, 2 * side)
@@ -24,6 +33,13 @@ def test_resnet_has_the_keys_of_the_official_checkpoints():
     assert "model.10.conv_block.5.weight" not in with_dropout
 
 
+def test_resnet_with_blur_has_the_keys_of_cuts_checkpoints():
+    layers = {1, 4, 8, 22, 26, 30}
+    names = [f"model.{n}" for n in layers] + [f"model.{n}.conv_block.{k}" for n in range(12, 21) for k in (1, 5)]
+    expected = {f"{n}.{p}" for n in names for p in ("weight", "bias")} | {f"model.{n}.filt" for n in (7, 11, 21, 25)}
+    assert set(ResNetGenerator(ngf=2, resample="blur").state_dict()) == expected
+
+
 def test_unet_has_the_keys_of_the_official_checkpoints():
     keys = set(UNetGenerator(ngf=2, depth=5).state_dict())
     inner, expected = "model.model", {"0", "3"}
@@ -34,6 +50,59 @@ def test_unet_has_the_keys_of_the_official_checkpoints():
     inner += ".3.model"  # the innermost level
     assert {f"{inner}.{n}.weight" for n in ("1", "3")} <= keys
     assert len(keys) == 2 * 2 * 5
+
+
+@pytest.mark.parametrize("resample", ["transpose", "resize", "blur"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_features_of_a_resnet_are_the_outputs_of_its_layers(resample, recompute):
+    """Before the norm, and not what an in-place activation makes of them."""
+    torch.manual_seed(0)
+    network = ResNetGenerator(ngf=2, blocks=3, resample=resample, checkpoint_activations=recompute)
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+    names = ["block0", "pixels", "down2", "down1", "block2"]
+    found = dict(zip(names, network.features(images, names), strict=True))
+    assert torch.equal(found["pixels"], torch.nn.functional.pad(images, (3, 3, 3, 3), mode="reflect"))
+    for name, after in (("down1", "model.4"), ("down2", "model.8" if resample == "blur" else "model.7")):
+        layer, caught = network.get_submodule(after), []
+        handle = layer.register_forward_hook(lambda module, args, result, caught=caught: caught.append(result.clone()))
+        network(images)
+        handle.remove()
+        assert torch.equal(found[name], caught[0]), name
+    first = 12 if resample == "blur" else 10
+    for name, end in (("block0", first + 1), ("block2", first + 3)):
+        assert torch.equal(found[name], network.model[:end](images)), name
+    for name, feature in found.items():
+        assert feature.shape[1] == network.feature_channels[name], name
+    sizes = {"down1": (16, 24), "down2": (8, 12)} if resample == "blur" else {"down1": (8, 12), "down2": (4, 6)}
+    assert {name: tuple(found[name].shape[2:]) for name in sizes} == sizes
+
+
+def test_features_of_a_unet_are_its_strided_convolutions():
+    torch.manual_seed(0)
+    network = UNetGenerator(ngf=2, depth=6)
+    images = torch.rand(1, 3, 64, 128) * 2 - 1
+    names = list(network.feature_channels)
+    assert names == ["pixels", "down1", "down2", "down3", "down4", "down5"]
+    caught = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, args, result: caught.append(result.clone()))
+    network(images)
+    outputs = caught[:6]  # each level's convolution, from the outside in
+    for level, (name, feature) in enumerate(zip(names, network.features(images, names), strict=True)):
+        assert feature.shape == (1, network.feature_channels[name], 64 >> level, 128 >> level)
+        assert torch.equal(feature, images if level == 0 else outputs[level - 1])
+    caught.clear()
+    network.features(images, ["down2", "pixels"])
+    assert len(caught) == 2  # no deeper level is run
+
+
+def test_contrastive_features_exist():
+    for name in ("resnet9", "resnet6", "unet256", "unet128"):
+        network = build_generator(name, ngf=2)
+        assert len(network.contrastive_features) == 5
+        assert set(network.contrastive_features) <= set(network.feature_channels)
+    assert ResNetGenerator(ngf=2, blocks=2).contrastive_features == ("pixels", "down1", "down2", "block0")
 
 
 @pytest.mark.parametrize("name", ["resnet6", "unet128"])
@@ -62,8 +131,8 @@ def test_unet_skips_carry_the_activated_input():
         ({"name": "vit"}, "generator must be one of resnet9, resnet6, unet256, unet128, got 'vit'"),
         ({"name": "resnet9", "depth": 0}, "at least 1 block, got 0"),
         ({"name": "unet256", "depth": 4}, "at least 5 levels, got 4"),
-        ({"name": "resnet6", "upsample": "bicubic"}, "upsample must be transpose or resize, got 'bicubic'"),
-        ({"name": "unet128", "upsample": "resize"}, "a U-Net supports only upsample transpose, got 'resize'"),
+        ({"name": "resnet6", "resample": "bicubic"}, "resample must be one of transpose, resize, blur, got 'bicubic'"),
+        ({"name": "unet128", "resample": "resize"}, "a U-Net supports only resample transpose, got 'resize'"),
     ],
 )
 def test_invalid_values_raise_an_error(settings, message):
@@ -76,9 +145,10 @@ def test_upsampling_by_resize_has_no_checkerboard():
     torch.manual_seed(0)
     flat = torch.rand(1, 8, 1, 1).expand(1, 8, 16, 16)
 
-    def ripple(upsample):
-        layers = torch.nn.Sequential(*ResNetGenerator(ngf=2, blocks=1, upsample=upsample).model[11:])
+    def ripple(resample):
+        layers = torch.nn.Sequential(*ResNetGenerator(ngf=2, blocks=1, resample=resample).model[11:])
         up = next(i for i, layer in enumerate(layers) if isinstance(layer, torch.nn.InstanceNorm2d))
         return layers[:up](flat)[..., 4:-4, 4:-4].diff(dim=-1).abs().max().item()
 
     assert ripple("resize") < 1e-6 < 1e-2 < ripple("transpose")
+    assert ripple("blur") < 1e-6

@@ -13,7 +13,8 @@ from cyclestyle.tasks import CycleGAN
 
 GENERATORS = {
     "resnet": {"generator": "resnet6", "depth": 2},
-    "resize": {"generator": "resnet6", "depth": 2, "upsample": "resize"},
+    "resize": {"generator": "resnet6", "depth": 2, "resample": "resize"},
+    "blur": {"generator": "resnet6", "depth": 2, "resample": "blur"},
     "unet": {"generator": "unet128", "depth": 5},
 }
 WAYS = {

@@ -30,10 +30,11 @@ def as_old_wrapped_file(network, prefix):
     [
         ResNetGenerator(in_channels=1, out_channels=3, ngf=3, blocks=2),
         ResNetGenerator(ngf=2, blocks=9, dropout=True),
-        ResNetGenerator(ngf=2, blocks=3, upsample="resize"),
+        ResNetGenerator(ngf=2, blocks=3, resample="resize"),
+        ResNetGenerator(ngf=2, blocks=3, resample="blur"),
         UNetGenerator(in_channels=3, out_channels=1, ngf=2, depth=6),
     ],
-    ids=["resnet", "dropout", "resize", "unet"],
+    ids=["resnet", "dropout", "resize", "blur", "unet"],
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 @pytest.mark.parametrize("zip_format", [True, False], ids=["zip", "2017"])
@@ -50,7 +51,8 @@ def test_the_architecture_of_a_generator_is_inferred_from_its_file(tmp_path, net
     ("settings", "discriminator"),
     [
         ({"generator": "resnet9", "depth": 3, "dropout": True, "discriminator": "n_layers", "n_layers": 1}, "n_layers"),
-        ({"generator": "resnet9", "upsample": "resize", "discriminator": "n_layers", "n_layers": 5}, "n_layers"),
+        ({"generator": "resnet9", "resample": "resize", "discriminator": "n_layers", "n_layers": 5}, "n_layers"),
+        ({"generator": "resnet6", "resample": "blur"}, "basic"),
         ({"generator": "unet128", "discriminator": "pixel"}, "pixel"),
         ({"channels_A": 1, "channels_B": 4, "lambda_identity": 0.0}, "basic"),
     ],
@@ -79,7 +81,7 @@ def test_arguments_override_the_options_of_the_original(tmp_path):
         "                     name: flowers                       \t[default: experiment_name]\n"
     )
     task = CycleGAN.load_official(tmp_path, epoch="35", lambda_A=3.0, pool_size=2)
-    assert (task.gan_mode, task.betas, task.lambda_A) == ("vanilla", (0.4, 0.999), 3.0)
+    assert (task.hparams["gan_mode"], task.betas, task.lambda_A) == ("vanilla", (0.4, 0.999), 3.0)
     assert (task.schedule.constant_epochs, task.schedule.decay_epochs, task.pool_A.size) == (7, 9, 2)
     assert (task.schedule.policy, task.schedule.step_epochs) == ("linear", 30)
 
@@ -149,5 +151,5 @@ def test_export(cyclestyle, checkpoint, tmp_path):
     assert cyclestyle(*words, "--overwrite")[0] == 0
     status, _, error = cyclestyle("export", "--ckpt_path", REFERENCE / "latest_net_G_A.pth", "--output", tmp_path)
     assert status == 1
-    assert "is not a checkpoint of a CycleGAN run" in error
+    assert "is not a checkpoint of a run of CycleGAN, CUT, DCLGAN" in error
     assert cyclestyle(*words[:-1], "/proc/nowhere")[0] == 1

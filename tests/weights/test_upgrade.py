@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from cyclestyle.tasks import Autoencoder, Johnson, Translator, load
+from cyclestyle.tasks import Autoencoder, CycleGAN, Johnson, Translator, load
 from cyclestyle.weights.official import LOSSES
 
 
@@ -19,6 +19,7 @@ def old_run(tiny_fit, checkpoint, tmp_path):
     for path in (run / "checkpoints").glob("*.ckpt"):
         content = torch.load(path, weights_only=True)
         states = content.pop("rank_states")
+        content["hyper_parameters"]["upsample"] = content["hyper_parameters"].pop("resample")
         content["image_pools"] = [{"A": rank["pool_A"], "B": rank["pool_B"]} for rank in states]
         torch.save(content, path)
     new_to_old = {f"{stage}/{new}": f"{stage}/{old}" for old, new in LOSSES.items() for stage in ("train", "val")}
@@ -27,6 +28,8 @@ def old_run(tiny_fit, checkpoint, tmp_path):
     (run / "metrics.csv").write_text(f"{header}\n{rest}")
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["grid"]["pictures"] = config["grid"].pop("images")
+    settings = config["model"]["init_args"]
+    settings["upsample"] = settings.pop("resample")
     config["trainer"]["plugins"] = [{"class_path": "cyclestyle.callbacks.WholeCheckpointIO"}]
     (run / "old.yaml").write_text(yaml.safe_dump(config))
     return run
@@ -89,3 +92,16 @@ def test_old_class_names_in_checkpoints(tmp_path, caplog):
     images = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(Translator.load(tmp_path / "old.ckpt").translate(images), task.transform(images))
+
+
+def test_old_names_of_arguments_in_checkpoints(tmp_path):
+    settings = {"generator": "resnet6", "ngf": 2, "ndf": 2, "resample": "resize"}
+    task = CycleGAN(**settings)
+    old = {"upsample" if key == "resample" else key: value for key, value in settings.items()}
+    content = {"cyclestyle_task": "CycleGAN", "hyper_parameters": old, "state_dict": task.state_dict()}
+    torch.save(content, tmp_path / "old.ckpt")
+    assert load(tmp_path / "old.ckpt").hparams["resample"] == "resize"
+    old = {"upsample": "transpose", "width": 3}  # Johnson's setting has kept its name
+    content = {"cyclestyle_task": "Johnson", "hyper_parameters": old, "state_dict": Johnson(**old).state_dict()}
+    torch.save(content, tmp_path / "johnson.ckpt")
+    assert load(tmp_path / "johnson.ckpt").hparams["upsample"] == "transpose"

@@ -1,0 +1,258 @@
+"""CUT and FastCUT: one generator, trained by comparing patches of image and translation (Park et al. 2020)."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cyclestyle.functional import GanMode
+from cyclestyle.functional.contrastive import Negatives
+from cyclestyle.networks import build_discriminator, build_generator, initialise
+from cyclestyle.networks.calls import call_at_any_size, call_on_both
+from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.initialisation import InitName
+from cyclestyle.networks.resampling import ResampleName
+from cyclestyle.tasks.adversary import Adversary
+from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
+from cyclestyle.tasks.contrastive import PatchContrast, from_official
+
+
+class CUT(Task):
+    """Learns `G_AB: A → B` from two sets of unrelated images, without a generator back.
+
+    Instead of a reconstruction, a contrastive loss keeps the content: each patch of the translation has to be more
+    similar to the patch of the input at the same place than to other patches of the input. The features are those of
+    the generator's own encoder, embedded by small perceptrons, `F_AB`.
+
+    | here | paper | what it is |
+    |---|---|---|
+    | `G_AB`, `D_B`, `F_AB` | G, D, H | generator, discriminator of domain B, and the heads of the features |
+    | `train/G_AB` | L_GAN | λ_GAN · adversarial loss of G_AB |
+    | `train/NCE` | λ_X L_PatchNCE(G, H, X) | PatchNCE of A and G_AB(A), weighted |
+    | `train/NCE_idt` | λ_Y L_PatchNCE(G, H, Y) | PatchNCE of B and G_AB(B), weighted |
+    | `train/D_B` | | loss of D_B, halved |
+
+    `train/loss_G` is the sum of the first three. The weight of the two PatchNCE losses is λ_NCE / 2 each, as in the
+    authors' code, or λ_NCE for the first one without the second.
+
+    The discriminator is updated first, and the generator's adversarial loss comes from the updated one.
+
+    FastCUT is `nce_identity` False, `lambda_NCE` 10, `flip_equivariance` True and 150 + 50 epochs.
+
+    A batch may carry what is drawn at random otherwise: `patch_ids`, a dictionary of lists with one `(P,)` for each
+    feature, under `NCE` and `NCE_idt` (or `NCE_Y`, its name in the authors' code); and `flip`.
+
+    Args:
+        generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
+        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
+        channels_A: channels of domain A's images, 1 to 4.
+        channels_B: channels of domain B's images; the same, because one encoder embeds images and translations.
+        ngf: filters of the generator's first layer.
+        ndf: filters of the discriminator's first layer.
+        n_layers: layers of the `n_layers` discriminator.
+        depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
+        resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
+        dropout: dropout in the generator's blocks.
+        init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
+        init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
+        gan_mode: `lsgan` (the original's), `vanilla`, `hinge` or `wgangp` (with a gradient penalty).
+        lambda_GAN: weight of the adversarial loss.
+        lambda_NCE: weight of the PatchNCE losses; raise it if the translation invents content.
+        nce_identity: compare B with G_AB(B) too, which keeps the generator from changing what is in domain B already.
+        nce_features: names of the features that are compared; null for pixels, down1, down2, block0, block4 of a
+            ResNet (those it has) or pixels, down1 to down4 of a U-Net.
+        nce_patches: patches drawn of each feature; 0 for all.
+        nce_width: channels of the embeddings.
+        nce_temperature: what similarities are divided by.
+        nce_negatives: what a patch is told apart from: the other patches of its `image`, or of the `batch` (each
+            process has its own).
+        flip_equivariance: translate mirrored images in half of the steps, and mirror the features back.
+        lr: Adam's learning rate.
+        betas: Adam's betas.
+        constant_epochs: epochs at `lr`.
+        decay_epochs: epochs over which the rate then falls linearly to 0.
+        compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
+        channels_last: keep the networks and images in the memory format that tensor cores prefer.
+        checkpoint_activations: recompute the generator's activations in the backward pass: less memory, more time.
+        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
+
+    Raises:
+        ValueError: a value is out of its range, the domains have different numbers of channels, or the generator has
+            no feature of a given name.
+    """
+
+    monitor = "val/NCE"
+    directions = ("AtoB",)
+    discriminators: ClassVar = {"D_B": "B"}
+    discriminators_first = True
+    averaged = ("G_AB",)
+    architecture = (
+        *("generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
+    )
+
+    def __init__(
+        self,
+        *,
+        generator: GeneratorName = "resnet9",
+        discriminator: DiscriminatorName = "basic",
+        channels_A: int = 3,
+        channels_B: int = 3,
+        ngf: int = 64,
+        ndf: int = 64,
+        n_layers: int = 3,
+        depth: int | None = None,
+        resample: ResampleName = "blur",
+        dropout: bool = False,
+        init: InitName = "xavier",
+        init_gain: float = 0.02,
+        gan_mode: GanMode = "lsgan",
+        lambda_GAN: float = 1.0,
+        lambda_NCE: float = 1.0,
+        nce_identity: bool = True,
+        nce_features: list[str] | None = None,
+        nce_patches: int = 256,
+        nce_width: int = 256,
+        nce_temperature: float = 0.07,
+        nce_negatives: Negatives = "image",
+        flip_equivariance: bool = False,
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        constant_epochs: int = 200,
+        decay_epochs: int = 200,
+        compile: bool = False,
+        channels_last: bool = False,
+        checkpoint_activations: bool = False,
+        **schedule: Any,
+    ) -> None:
+        super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **schedule)
+        check_positive(ngf=ngf, ndf=ndf, lr=lr)
+        check_not_negative(lambda_GAN=lambda_GAN, lambda_NCE=lambda_NCE)
+        check_channels(channels_A=channels_A, channels_B=channels_B)
+        if channels_A != channels_B:
+            raise ValueError(
+                "CUT embeds images and translations with one encoder and needs the same channels in both domains, got "
+                f"channels_A={channels_A} and channels_B={channels_B}; use DCLGAN or CycleGAN with lambda_identity 0"
+            )
+        self.save_hyperparameters()
+        self.adversary, self.lambda_GAN, self.lambda_NCE = Adversary(gan_mode), lambda_GAN, lambda_NCE
+        self.nce_identity, self.flip_equivariance = nce_identity, flip_equivariance
+        self.lr, self.betas = lr, betas
+        self.compile_networks, self.channels = compile, channels_A
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        new_generator = partial(build_generator, generator, ngf=ngf, dropout=dropout, depth=depth, resample=resample)
+        self.G_AB = new_generator(
+            in_channels=channels_A, out_channels=channels_B, checkpoint_activations=checkpoint_activations
+        )
+        self.D_B = build_discriminator(
+            discriminator, in_channels=channels_B, ndf=ndf, n_layers=n_layers, resample=resample
+        )
+        self.contrast = PatchContrast(
+            features=tuple(self.G_AB.contrastive_features if nce_features is None else nce_features),
+            patches=nce_patches,
+            temperature=nce_temperature,
+            negatives=nce_negatives,
+        )
+        self.F_AB = self.contrast.heads(self.G_AB, nce_width)
+        for network in (self.G_AB, self.D_B, self.F_AB):
+            initialise(network, init, init_gain)
+
+    @classmethod
+    def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
+        """Build a task from the three files of the original implementation.
+
+        Widths, depth, antialiasing and the size of the heads are inferred from the weights. Losses and schedule are
+        those in the `train_opt.txt` of the original if it is in the same folder, else the defaults. The optimiser
+        starts without state, because the original does not store it.
+
+        Args:
+            folder: contains `<epoch>_net_G.pth`, `…_D.pth` and `…_F.pth`.
+            epoch: `latest`, or an epoch's number.
+            changes: constructor arguments that replace those of the files, such as `nce_features`, which the files
+                do not name.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or not such a network, the three do not fit each other, or
+                the heads are not those of `nce_features`.
+            ValueError: a change is out of its range.
+        """
+        return from_official(cls, folder, epoch, changes)
+
+    # The step
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the terms of Park et al. 2020, eq. 5, weighted, and the loss of the discriminator."""
+        real_A, real_B = self._images(batch)
+        ids, flip = batch.get("patch_ids", {}), self._flips(batch)
+        fake_B, idt_B = self._translate_both(real_A, real_B, flip)  # G_AB(A), G_AB(B), mirrored or not
+        # Adversarial loss, eq. 1: D_B moves first, and judges the fakes again for the generator
+        loss_D = self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach())
+        losses = self.update_discriminators({"D_B": loss_D})
+        losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, fake_B)
+        # PatchNCE, eq. 3: the translation of each image, and of each image of B, corresponds to it
+        weight = self.lambda_NCE / 2 if self.nce_identity else self.lambda_NCE
+        losses["NCE"] = weight * self._nce(real_A, fake_B, ids=ids.get("NCE"), mirrored=flip)
+        if self.nce_identity:
+            idt_ids = ids.get("NCE_idt", ids.get("NCE_Y"))
+            losses["NCE_idt"] = weight * self._nce(real_B, idt_B, ids=idt_ids, mirrored=flip)
+        return losses
+
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
+        return A, B
+
+    def _flips(self, batch: Batch) -> bool:
+        """Return whether this step translates mirrored images."""
+        if not self.flip_equivariance:
+            return False
+        return bool(batch["flip"]) if "flip" in batch else torch.rand(()).item() < 0.5
+
+    def _translate_both(self, real_A: Tensor, real_B: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
+        """Return the fake and the identity image; the latter is not computed where no loss needs it."""
+        if flip:
+            real_A, real_B = real_A.flip(-1), real_B.flip(-1)
+        if self.nce_identity:
+            return call_on_both(self.G_AB, real_A, real_B)
+        return self.G_AB(real_A), real_B
+
+    def _nce(self, source: Tensor, translation: Tensor, **options: Any) -> Tensor:
+        encoder = (self.G_AB, self.F_AB)
+        return self.contrast(source, translation, keys_by=encoder, queries_by=encoder, **options)
+
+    # Validation and prediction
+
+    @torch.no_grad()
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return real image and fake."""
+        real_A = batch["A"].contiguous(memory_format=self.memory_format)
+        return {"real_A": real_A, "fake_B": self.G_AB(real_A)}
+
+    def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the unweighted PatchNCE losses, whose places are the same in every validation."""
+        draws = torch.Generator().manual_seed(0)
+        figures = {"NCE": self._nce(sample["real_A"], sample["fake_B"], generator=draws)}
+        if self.nce_identity:
+            real_B = batch["B"].contiguous(memory_format=self.memory_format)
+            figures["NCE_idt"] = self._nce(real_B, self.G_AB(real_B), generator=draws)
+        return figures
+
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Translate images of any height and width; there is one direction."""
+        return call_at_any_size(self.G_AB, images.contiguous(memory_format=self.memory_format))
+
+    def in_channels(self, direction: Direction) -> int:
+        """Return the channels of both domains."""
+        return self.channels
+
+    def setup(self, stage: str) -> None:
+        """Set memory format and compilation of the networks."""
+        super().setup(stage)
+        for network in (self.G_AB, self.D_B):
+            network.to(memory_format=self.memory_format)
+            if self.compile_networks and stage == "fit":
+                network.compile()  # in place: the keys of the state_dict stay the same
