@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
-"""Kills a training run with SIGKILL at random times, resumes it, and compares it with an uninterrupted run.
+"""Stops a run at random times, resumes it, and compares it with an uninterrupted run.
 
     python scripts/kill_and_resume.py --kills 30 --workers 2 --accumulate 2 --processes 2
+    python scripts/kill_and_resume.py --kills 30 --workers 1 --signals KILL TERM INT
+    python scripts/kill_and_resume.py --kills 30 --workers 1 --signals KILL TERM INT --command predict
 
 The run takes seconds and uses `cyclestyle fit` in separate processes. It writes a checkpoint every one or two steps,
-validates within and at the end of epochs, and uses dropout, image pools, grids and a CSV log. Half of the kills are at
-a random time, half while a checkpoint is being written. The script prints the differences and exits with status 1, or
-prints the number of kills.
+validates within and at the end of epochs, and uses dropout, image pools, grids and a CSV log. Half of the stops are at
+a random time, half while a checkpoint is being written. With `--command predict` it translates a folder instead.
+
+A signal is sent to the process alone or, as Ctrl-C is, to its whole group. Every process must be gone 10 seconds later,
+loader workers included. The script prints what is wrong and exits with status 1, or prints the number of stops.
 """
 
 import argparse
+import atexit
 import csv
+import multiprocessing.util
 import os
 import random
 import shutil
@@ -32,10 +38,17 @@ from cyclestyle.files import UNFINISHED
 Moment = Callable[[Path], bool]
 """A function of the folder of a run that returns whether to kill the run now."""
 
+GONE_AFTER = 10.0  # seconds that a stopped process may take to end, with its workers
+
 COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "rank_states", "random", "UnpairedImages")
 
 
-def command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
+def predict_command(options: argparse.Namespace, data: Path, checkpoint: Path, run: Path) -> list[str]:
+    words = ["predict", f"--ckpt_path={checkpoint}", f"--input={data / 'trainA'}", f"--output={run}"]
+    return [*words, "--batch_size=1", f"--workers={options.workers}", "--trainer.accelerator=cpu", *options.words]
+
+
+def fit_command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
     words = ["fit", "--config=configs/cyclegan.yaml", f"--data.root={data}", f"--trainer.default_root_dir={run}"]
     words += ["--model.generator=resnet6", "--model.depth=2", "--model.ngf=8", "--model.ndf=8", "--model.dropout=true"]
     words += ["--model.discriminator=n_layers", "--model.n_layers=2", "--model.pool_size=4", "--ema.decay=0.9"]
@@ -57,7 +70,9 @@ def start(words: list[str], log: Path, processes: int) -> list[int]:
     for rank in range(processes):
         child = os.fork()
         if child == 0:
-            os.setpgid(0, 0)  # one process group with its loader workers, to kill them together
+            os.setpgid(0, 0)  # one process group with its loader workers, to find them
+            atexit._clear()  # the cleanup of the parent
+            atexit.register(multiprocessing.util._exit_function)  # as the import of multiprocessing does
             with log.open("ab") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
@@ -72,7 +87,8 @@ def start(words: list[str], log: Path, processes: int) -> list[int]:
             except BaseException:
                 traceback.print_exc()
             finally:
-                os._exit(status)  # skips the cleanup handlers of the parent
+                atexit._run_exitfuncs()
+                os._exit(status)
         os.setpgid(child, child)  # set by parent and child, to avoid a race
         children.append(child)
     return children
@@ -89,22 +105,43 @@ def ended(children: list[int]) -> list[int]:
     return statuses
 
 
-def kill(children: list[int]) -> None:
+def stop(children: list[int], number: signal.Signals) -> None:
+    """Send a signal to the processes, alone or with their groups, and wait until all of them are gone."""
+    groups = list(children)
+    whole = random.random() < 0.5
     for child in children:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    children.clear()
+        (os.killpg if whole else os.kill)(child, number)
+    deadline = time.monotonic() + GONE_AFTER
+    while children or any(map(is_alive, groups)):
+        ended(children)
+        if time.monotonic() > deadline:
+            sys.exit(f"{number.name}: not all processes were gone after {GONE_AFTER:g} seconds")
+        time.sleep(0.01)
 
 
-def attempt(words: list[str], log: Path, processes: int, moment: Moment, run: Path) -> bool:
-    """Run until the end or until `moment` returns True. Return whether the run was killed."""
+def is_alive(group: int) -> bool:
+    """Return whether a process group has processes, other than workers that have ended and that nobody waits for."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it has just ended
+            continue
+        if int(of_group) == group and state != "Z":
+            return True
+    return False
+
+
+def attempt(
+    words: list[str], log: Path, processes: int, moment: Moment, run: Path, number: signal.Signals = signal.SIGKILL
+) -> bool:
+    """Run until the end or until `moment` returns True. Return whether the run was stopped."""
     children = start(words, log, processes)
     while children:
         if any(ended(children)):
-            kill(children)
+            stop(children, signal.SIGKILL)
             sys.exit(f"the run failed by itself:\n{log.read_text()}")
         if moment(run):
-            kill(children)
+            stop(children, number)
             return True
         time.sleep(0.001)
     return False
@@ -123,6 +160,20 @@ def at_a_random_time(seconds: float) -> Moment:
         if written != before[0] and not deadline:
             deadline.append(time.monotonic() + random.uniform(0, seconds))
         return bool(deadline) and time.monotonic() > deadline[0]
+
+    return moment
+
+
+def after_some_images() -> Moment:
+    """Return the moment when a random number of images is there, or is being written."""
+    wanted = random.randrange(1, 6)
+    before: list[int] = []
+
+    def moment(run: Path) -> bool:
+        count = sum(1 for _ in run.rglob("*")) if run.exists() else 0
+        if not before:
+            before.append(count)
+        return count >= before[0] + wanted
 
     return moment
 
@@ -186,16 +237,23 @@ def differences(whole: Path, parts: Path) -> list[str]:
     return found
 
 
+def image_differences(whole: Path, parts: Path) -> list[str]:
+    files = [{path.name: path.read_bytes() for path in run.iterdir()} for run in (whole, parts)]
+    return sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="number of kills, over as many runs as necessary")
+    parser.add_argument("--command", choices=["fit", "predict"], default="fit")
+    parser.add_argument("--kills", type=int, default=20, help="number of stops, over as many runs as necessary")
+    parser.add_argument("--signals", nargs="+", choices=["KILL", "TERM", "INT"], default=["KILL"])
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     parser.add_argument("--keep", type=Path, help="folder to copy both runs to if they differ")
-    parser.add_argument("words", nargs="*", help="more arguments of `cyclestyle fit`")
+    parser.add_argument("words", nargs="*", help="more arguments of the command")
     options = parser.parse_args()
     os.chdir(Path(__file__).resolve().parents[1])
     random.seed(options.seed)
@@ -204,34 +262,52 @@ def main() -> int:
 
 
 def compare(options: argparse.Namespace, folder: Path) -> int:
-    """Run once without interruption, then with kills, and compare the results."""
-    data, whole, parts = folder / "data", folder / "whole", folder / "parts"
-    attempt(["sample-data", str(data), "--train=11", "--test=4", "--size=32"], folder / "log", 1, never, folder)
+    """Run once without interruption, then with stops, and compare the results."""
+    data, whole, parts, log = folder / "data", folder / "whole", folder / "parts", folder / "log"
+    attempt(["sample-data", str(data), "--train=11", "--test=4", "--size=32"], log, 1, never, folder)
     begun = time.monotonic()
-    attempt(command(options, data, whole), folder / "log", options.processes, never, whole)
-    seconds = time.monotonic() - begun
+    attempt(fit_command(options, data, whole), log, options.processes, never, whole)
+    seconds, checkpoint = time.monotonic() - begun, whole / "checkpoints" / "last.ckpt"
+    if options.command == "predict":
+        whole = folder / "images"
+        attempt(predict_command(options, data, checkpoint, whole), log, 1, never, whole)
+
+    def once(moment: Moment, number: signal.Signals = signal.SIGKILL) -> bool:
+        if options.command == "predict":
+            return attempt(predict_command(options, data, checkpoint, parts), log, 1, moment, parts, number)
+        return attempt(fit_command(options, data, parts), log, options.processes, moment, parts, number)
+
     kills = runs = 0
     while kills < options.kills:
         alive = True
         while alive and kills < options.kills:
-            moment = random.choice([at_a_random_time(seconds / 3), while_a_checkpoint_is_written()])
-            alive = attempt(command(options, data, parts), folder / "log", options.processes, moment, parts)
+            alive = once(a_moment(options, seconds), signal.Signals[f"SIG{random.choice(options.signals)}"])
             kills += alive
         if alive:
-            attempt(command(options, data, parts), folder / "log", options.processes, never, parts)
+            once(never)
         runs += 1
-        if found := differences(whole, parts):
-            print(f"after {kills} kills in {runs} runs these differ: {', '.join(found)}")
+        if found := (image_differences if options.command == "predict" else differences)(whole, parts):
+            print(f"after {kills} stops in {runs} runs these differ: {', '.join(found)}")
             if options.keep:
                 shutil.copytree(folder, options.keep)
             return 1
         shutil.rmtree(parts)
-    print(f"{kills} kills in {runs} runs, 0 differences: {describe(options)}")
+    print(f"{kills} stops in {runs} runs, 0 differences: {describe(options)}")
     return 0
 
 
+def a_moment(options: argparse.Namespace, seconds: float) -> Moment:
+    if options.command == "predict":
+        return after_some_images()
+    return random.choice([at_a_random_time(seconds / 3), while_a_checkpoint_is_written()])
+
+
 def describe(options: argparse.Namespace) -> str:
-    return f"{options.processes} processes, {options.workers} workers each, accumulating {options.accumulate} batches"
+    more = f", accumulating {options.accumulate} batches" if options.command == "fit" else ""
+    return (
+        f"{options.command} stopped by {', '.join(options.signals)}, {options.processes} processes, "
+        f"{options.workers} workers each{more}"
+    )
 
 
 if __name__ == "__main__":

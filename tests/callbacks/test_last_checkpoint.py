@@ -248,7 +248,7 @@ def test_killed_at_random_moments(words):
     """A short version of the slow test."""
     result = subprocess.run([sys.executable, SCRIPT, "--kills=5", *words], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "5 kills in " in result.stdout
+    assert "5 stops in " in result.stdout
     assert "0 differences" in result.stdout
 
 
