@@ -286,7 +286,8 @@ class UnpairedImages(ImageFolders):
             raise DataError(f"no folder for {split}: set data.root, or list folders in data.{split}")
         root = Path(self.root)
         if not root.is_dir():
-            raise DataError(f"data.root {root} does not exist; expected a folder with trainA, trainB, testA, testB")
+            problem = "is a file" if root.exists() else "does not exist"
+            raise DataError(f"data.root {root} {problem}; expected a folder with trainA, trainB, testA, testB")
         name = split.replace("_", "")
         if not (root / name).is_dir() and split.startswith("test"):
             raise DataError(

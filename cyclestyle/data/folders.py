@@ -21,7 +21,7 @@ def find_images(folder: Path) -> list[Path]:
         DataError: the folder does not exist, cannot be read, or contains no images.
     """
     if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "does not exist"
+        problem = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {problem}; expected a folder of images")
     found: list[Path] = []
     seen: set[Path] = set()

@@ -60,3 +60,54 @@ def test_sample_data_from_the_command_line(cyclestyle, tmp_path):
     assert cyclestyle(*words)[1] == f"0 images drawn into {tmp_path / 's'}\n"
     assert "contains samples with other settings" in cyclestyle(*words, "--seed", 3)[2]
     assert "size must be at least 32, got 5" in cyclestyle("sample-data", tmp_path / "t", "--size", 5)[2]
+
+
+def test_results_of_another_program_are_matched_by_stem_and_resized(cyclestyle, folders, samples, tmp_path):
+    """Another ending and another size: JPEG at 48×48 for PNG at 32×32."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in (samples / "truthB").iterdir():
+        Image.open(path).resize((48, 48)).save(other / f"{path.stem}.jpg")
+    words = [word for pair in {**folders, "--output": other, "--sheet": tmp_path / "s.png"}.items() for word in pair]
+    status, text, error = cyclestyle("score", *words)
+    assert status == 0, error
+    assert f"resized 3 of 3 images of {other} to the sizes of those of {samples / 'testA'}" in text
+    assert Image.open(tmp_path / "s.png").size == (96, 128)
+    first = next(iter((samples / "testA").iterdir())).stem
+    Image.new("RGB", (32, 32)).save(other / f"{first}.webp")
+    status, _, error = cyclestyle("score", *words)
+    assert status == 1
+    assert "may both belong to" in error
+
+
+def test_what_one_image_does_not_have_is_not_available(cyclestyle, folders, samples, tmp_path):
+    for name in ("testA", "truthB"):
+        (tmp_path / name).mkdir()
+        path = sorted((samples / name).iterdir())[0]
+        Image.open(path).save(tmp_path / name / path.name)
+    one = {"--output": tmp_path / "truthB", "--input": tmp_path / "testA", "--truth": tmp_path / "truthB"}
+    words = [word for pair in {**folders, **one, "--json": tmp_path / "s.json"}.items() for word in pair]
+    status, text, error = cyclestyle("score", *words)
+    assert status == 0, error
+    assert text.startswith("1 image ")
+    assert "inf" not in text.partition("KID, FID")[0]
+    assert text.splitlines()[1].split()[1:3] == ["n/a", "n/a"]
+    assert json.loads((tmp_path / "s.json").read_text())["untouched"]["kid"] is None
+
+
+@pytest.mark.parametrize("option", ["--json", "--sheet"])
+def test_score_does_not_write_over_its_inputs(cyclestyle, folders, samples, option):
+    path = sorted((samples / "testA").iterdir())[0]
+    before = path.read_bytes()
+    status, _, error = cyclestyle("score", *(word for pair in folders.items() for word in pair), option, path)
+    assert status == 1
+    assert f"the output {path} is an input; choose another path for it" in error
+    assert path.read_bytes() == before
+
+
+def test_compare_does_not_write_into_its_inputs(cyclestyle, samples, tmp_path):
+    (tmp_path / "c.yaml").write_text("methods: [{name: a, predict: {ckpt_path: a.ckpt}}]")
+    words = ["--input", samples / "testA", "--output", samples / "testA", "--target", samples / "trainB"]
+    status, _, error = cyclestyle("compare", "--config", tmp_path / "c.yaml", *words)
+    assert status == 1
+    assert "is an input; choose another path for it" in error

@@ -44,7 +44,60 @@ def test_a_stop_ends_every_process(tiny_fit, tmp_path, step, name, status):
     assert process.returncode == status, error
     assert f"stopped by {name}" in error
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    wait_until_gone(process.pid)
+
+
+def wait_until_gone(group):
     deadline = time.monotonic() + 10
-    while not group_is_gone(process.pid) and time.monotonic() < deadline:
+    while not group_is_gone(group) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert group_is_gone(process.pid)
+    assert group_is_gone(group)
+
+
+PREDICT = """
+import os, signal, sys
+from cyclestyle.cli import main
+from cyclestyle.tasks import {task}
+original, calls = {task}.translate, []
+def translate(self, images, direction):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.{signal})
+    return original(self, images, direction)
+{task}.translate = translate
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_predict_finishes_the_image_and_says_what_is_left(cyclestyle, checkpoint, samples, tmp_path, name, status):
+    """It used to ignore SIGTERM until every image was done."""
+    words = ["--ckpt_path", checkpoint, "--input", samples / "trainA", "--output", tmp_path / "out", "--batch_size=1"]
+    words = ["predict", *map(str, words)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREDICT.format(task="CycleGAN", signal=name), *words],
+        start_new_session=True, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == status, error
+    assert f"stopped by {name}; 5 of 7 images are left; the same command goes on with them" in error
+    assert "Traceback" not in error
+    wait_until_gone(process.pid)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    left = tmp_path / "out" / ".unfinished-of_a_killed_run.png"
+    left.write_bytes(b"half an image")
+    again, output, _ = cyclestyle(*words)
+    assert again == 0
+    assert "5 images written" in output
+    assert not left.exists()
+
+
+def test_gatys_finishes_the_image_on_sigterm(samples, tmp_path):
+    words = ["predict", "--model=Gatys", "--model.weights=random", "--model.sizes=[32]", "--model.steps=[2]"]
+    words += ["--style", str(next((samples / "trainB").iterdir()))]
+    words += ["--input", str(samples / "testA"), "--output", str(tmp_path / "out")]
+    process = subprocess.run(
+        [sys.executable, "-c", PREDICT.format(task="Gatys", signal="SIGTERM"), *words], capture_output=True, text=True
+    )
+    assert process.returncode == 143, process.stderr
+    assert "stopped by SIGTERM; 1 of 3 images are left" in process.stderr

@@ -25,7 +25,7 @@ def test_links_are_followed_once(tmp_path, save_image):
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "contains no images; known extensions are .bmp, .jpeg"),
-        (lambda path: path.write_text("x"), "is not a folder"),
+        (lambda path: path.write_text("x"), "is a file"),
     ],
 )
 def test_an_error_names_a_folder_without_images(tmp_path, make, message):
