@@ -41,9 +41,9 @@ def test_a_lock_holds_until_its_process_ends_however_it_ends(tmp_path):
         [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(CycleStyleError, match=rf"another process is working in .* \(process {holder.pid} on "):
-        with locked(tmp_path):
-            pass
+    message = rf"another process is working in .* \(process {holder.pid} on "
+    with pytest.raises(CycleStyleError, match=message), locked(tmp_path):
+        pass
     holder.kill()
     holder.wait()
     with locked(tmp_path):

@@ -10,7 +10,10 @@ from pathlib import Path
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import remove_unfinished
 
-_HINTS = ("Tip", "available: False", "Seed set to", "Restor", "stopped: `max_", "Loaded model weights")
+_HINTS = (
+    *("Tip", "available: False", "Seed set to", "Restor", "stopped: `max_", "Loaded model weights"),
+    *("Initializing distributed", "distributed_backend"),
+)
 """Parts of log messages of Lightning that are advertisement, or say nothing."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
@@ -28,6 +31,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="The '.*_dataloader' does not have many workers")
     # `best` goes by a figure of validation, which a short run does not reach.
     warnings.filterwarnings("ignore", message=r".ModelCheckpoint\(monitor=.*could not find the monitored key")
+    # `Evaluation` has combined the figures of all processes already.
+    warnings.filterwarnings("ignore", message="It is recommended to use .self.log")
     # `--ckpt_path last` both starts and resumes a run.
     warnings.filterwarnings("ignore", message=r"\.fit\(ckpt_path=.last.\) is set, but there is no last checkpoint")
     # A folder that holds a run is refused unless the run is resumed, and then its files are expected.

@@ -28,7 +28,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if (path / "checkpoints").is_dir():
         path = run_checkpoint(path)
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; expected a checkpoint file such as {path / 'last.ckpt'}")
+        found = sorted(path.rglob("*.ckpt"))
+        hint = f"name a file, such as {found[0]}" if found else "expected a checkpoint file, or the folder of a run"
+        raise CheckpointError(f"{path} is a folder; {hint}")
     try:
         _verify_checksums(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

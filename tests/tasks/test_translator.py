@@ -54,7 +54,7 @@ class Attack:
     ("make", "message"),
     [
         (lambda path: None, "does not exist"),
-        (lambda path: path.mkdir(), "is a folder; expected a checkpoint file"),
+        (lambda path: path.mkdir(), "is a folder; expected a checkpoint file, or the folder of a run"),
         (lambda path: path.write_text("text"), "is not a checkpoint of plain tensors|is damaged or not a checkpoint"),
         (lambda path: path.write_bytes(b""), "is damaged or not a checkpoint"),
         (lambda path: torch.save(torch.zeros(1), path), "contains a Tensor, not a checkpoint"),
@@ -88,7 +88,8 @@ def test_truncated_checkpoints_are_refused(checkpoint, tmp_path):
 def test_a_flipped_bit_is_found(checkpoint, tmp_path):
     """`torch.load` alone would hand back wrong weights."""
     content = bytearray(checkpoint.read_bytes())
-    content[len(content) // 2] ^= 1
+    weight = torch.load(checkpoint, weights_only=True)["state_dict"]["G_AB.model.1.weight"]
+    content[content.index(weight.numpy().tobytes()) + 10] ^= 1
     (tmp_path / "flipped.ckpt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"flipped\.ckpt is damaged"):
         Translator.load(tmp_path / "flipped.ckpt")
