@@ -88,7 +88,7 @@ def _format_time(seconds: float) -> str:
 
 
 class OptimisationProgress(pl.Callback):
-    """Progress bar with the losses of an image optimisation.
+    """Progress bar with the losses of an image optimisation, on a terminal.
 
     Args:
         enabled: whether to show the bar.
@@ -102,7 +102,7 @@ class OptimisationProgress(pl.Callback):
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Register a function that the task calls after each evaluation of the losses."""
-        if self.enabled and trainer.is_global_zero:
+        if self.enabled and trainer.is_global_zero and sys.stderr.isatty():
             as_task(pl_module).on_evaluation = self._show
 
     def _show(self, done: int, evaluations: int, losses: dict[str, Tensor]) -> None:

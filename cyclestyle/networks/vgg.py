@@ -14,6 +14,16 @@ from cyclestyle.errors import CheckpointError
 VGGName = Literal["vgg16", "vgg19"]
 Pooling = Literal["max", "average"]
 
+ORIGINAL_MEANS: dict[str, float] = {
+    **{"relu1_1": 22.7, "relu1_2": 116.0, "relu2_1": 179.0, "relu2_2": 200.0},
+    **{"relu3_1": 239.0, "relu3_2": 261.0, "relu3_3": 168.0, "relu3_4": 168.0},
+    **{"relu4_1": 132.0, "relu4_2": 72.4, "relu4_3": 16.8, "relu4_4": 16.8},
+    **{"relu5_1": 16.9, "relu5_2": 6.7, "relu5_3": 0.7, "relu5_4": 0.7},
+}
+"""Mean activations of the VGG-16 of Simonyan & Zisserman on pixels of 0 to 255, measured on 54 paintings and photos.
+
+Those of its VGG-19, which was not measured, are taken to be the same; its fourth layers, those of the third.
+"""
 CONVOLUTIONS: dict[VGGName, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 """Number of convolutions in each of the five blocks."""
 WIDTHS = (64, 128, 256, 512, 512)
@@ -96,17 +106,53 @@ class VGG(nn.Module):
     def calibrate(self, images: Sequence[Tensor]) -> None:
         """Scale the weights so that the mean activation of each of `layers` over images `(1, 3, H, W)` is 1.
 
-        The normalised weights have this property for every filter over ImageNet (Gatys et al. 2016, section 2). After
-        calibration, loss weights that were chosen for the normalised weights have about the same effect with any
-        other weights.
+        The normalised weights have this property for every filter over ImageNet (Gatys et al. 2016, section 2), and
+        are left as they are.
         """
+        if self.normalised:
+            return
+        means = self._means(images)
+        self._rescale({layer: 1 / mean for layer, mean in means.items() if mean > 0})
+        self.normalised = True
+
+    @torch.no_grad()
+    def scale_as_original(self, images: Sequence[Tensor]) -> None:
+        """Scale the weights so that activations are as large as those of Simonyan & Zisserman's network.
+
+        The loss weights of Gatys et al. and of Johnson et al. are for that network on pixels of 0 to 255, whose mean
+        activations are `ORIGINAL_MEANS`. Content losses grow with the square of the activations, style losses with
+        their fourth power, so that a network with smaller activations needs them scaled, not other loss weights.
+        The original network itself is recognised by its first layer, and is left as it is.
+
+        Args:
+            images: `(1, 3, H, W)`, on which the activations of a network that is not normalised are measured.
+        """
+        if self.normalised:
+            self._rescale({layer: ORIGINAL_MEANS[layer] for layer in self.layers})
+            self.normalised = False
+            return
+        first = torch.stack([self._first(image).mean() for image in images]).mean()
+        if first < ORIGINAL_MEANS["relu1_1"] / 4:
+            means = self._means(images)
+            self._rescale({layer: ORIGINAL_MEANS[layer] / mean for layer, mean in means.items() if mean > 0})
+
+    def _first(self, image: Tensor) -> Tensor:
+        transformed = self.input_transform((image.to(self.input_transform.weight) + 1) / 2)
+        return F.relu(self.convolutions[0](transformed))
+
+    def _means(self, images: Sequence[Tensor]) -> dict[str, float]:
+        """The mean activation of each of `layers`."""
         means = dict.fromkeys(self.layers, 0.0)
         for image in images:
             for name, features in self.activations(image.to(self.input_transform.weight)):
                 means[name] += float(features.mean()) / len(images)
+        return means
+
+    def _rescale(self, scales: Mapping[str, float]) -> None:
+        """Multiply the activations of layers; the other layers keep theirs."""
         previous_scale = 1.0
         for name, convolution in zip(self.names, self.convolutions, strict=True):
-            scale = 1 / means[name] if means.get(name, 0.0) > 0 else 1.0
+            scale = scales.get(name, 1.0)
             # ReLU commutes with a positive scale, so the weights of the next layer can undo the scale of this one.
             assert isinstance(convolution, nn.Conv2d)
             assert convolution.bias is not None

@@ -20,7 +20,7 @@ from cyclestyle.weights.vgg import load_vgg
 Start = Literal["content", "noise", "style"]
 Colour = Literal["style", "luminance", "match"]
 
-CALIBRATION = 512  # the mean activations are estimated on images of at most CALIBRATION² pixels
+CALIBRATION = 512  # activations are measured on images of at most CALIBRATION² pixels
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
@@ -31,7 +31,6 @@ class Preset:
     pooling: Pooling
     start: Start
     reduction: Reduction
-    style_weight: float
 
     def of_layer(self, layer: str, layers: int) -> float:
         """Return the factor of the mean squared difference of Gram matrices (`pixels` normalisation) of a layer."""
@@ -39,14 +38,14 @@ class Preset:
 
 
 PRESETS = {
-    # Gatys et al. 2016, eq. 1, 4, 5 and figure 3: content ½ Σ (F − P)²; style Σ (G − A)² / (4 N² M²), weight 1/5 for
-    # each layer. α/β = 1e-3 holds for activations of about 100 (VGG on pixels of 0 to 255); for activations of about 1
-    # it is 1e-7.
-    "paper": Preset(pooling="average", start="noise", reduction="half_sum", style_weight=1e7),
-    # The authors' PyTorch code: mean squared errors; G = F Fᵀ / (H W); weight 1e3 / C² for each layer; for activations
-    # of about 1.
-    "reference": Preset(pooling="max", start="content", reduction="mean", style_weight=1.0),
+    # Gatys et al. 2016, eq. 1, 4, 5: content ½ Σ (F − P)²; style Σ (G − A)² / (4 N² M²), weight 1/5 for each layer.
+    # The paper's α/β of 1e-3 to 1e-4 is for activations of mean 1; for unscaled ones that is about 10 to 1.
+    "paper": Preset(pooling="average", start="noise", reduction="half_sum"),
+    # The authors' PyTorch code: mean squared errors; G = F Fᵀ / (H W); weight 1e3 / C² for each layer.
+    "reference": Preset(pooling="max", start="content", reduction="mean"),
 }
+"""Loss weights for the activations of Simonyan & Zisserman's network on pixels of 0 to 255; see
+`VGG.scale_as_original`."""
 
 
 class Gatys(Task):
@@ -134,7 +133,7 @@ class Gatys(Task):
         self.weights = GramWeights(
             content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
             style={
-                layer: style_weight * defaults.style_weight * defaults.of_layer(layer, len(style_layers))
+                layer: style_weight * defaults.of_layer(layer, len(style_layers))
                 for layer in style_layers
                 if style_weight
             },
@@ -145,6 +144,7 @@ class Gatys(Task):
         self.scales = tuple(zip(sizes, steps, strict=True))
         self.style_scale, self.tile = style_scale, tile
         self.colour, self.colour_match, self.keep_size, self.seed = colour, colour_match, keep_size, seed
+        self._scaled = False  # the activations are those that the loss weights are for
         self.styles: list[Tensor] = []
         self.style_weights: list[float] = []
 
@@ -155,10 +155,10 @@ class Gatys(Task):
         self.styles = list(styles)
         self.style_weights = normalised_weights(len(styles), weights)
         used = [style[None] for style, weight in zip(styles, self.style_weights, strict=True) if weight]
-        if used and not self.features.normalised:
-            self.features.calibrate(
-                [self._resized_style(style, min(CALIBRATION, self.scales[-1][0])) for style in used]
-            )
+        if used and not self._scaled:
+            size = min(CALIBRATION, self.scales[-1][0])
+            self.features.scale_as_original([self._resized_style(style, size) for style in used])
+            self._scaled = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Not supported, because no network is trained.

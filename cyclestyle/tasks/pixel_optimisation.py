@@ -1,5 +1,6 @@
 """Optimisation of the pixels of an image (Gatys, Ecker & Bethge 2016; Gatys et al. 2017)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,6 +18,7 @@ from cyclestyle.tasks.base import OnEvaluation
 Optimiser = Literal["lbfgs", "adam"]
 Losses = dict[str, Tensor]
 MAX_RESTARTS = 3
+FIRST_STEP = 0.05  # mean absolute change of the pixels, in [-1, 1], in the first step of L-BFGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,8 +249,10 @@ class Painter:
         Raises:
             DivergedError: the losses of `start` are not finite.
         """
-        search = _Search(objective, start.detach().clone().requires_grad_(), evaluations, self.on_evaluation)
-        optimiser = self._build(search.image, self._resized_state(start.shape), evaluations)
+        # A power of two, so that the start is not rounded.
+        unit = 2.0 ** round(math.log2(FIRST_STEP * start.numel())) if self.optimiser == "lbfgs" else 1.0
+        search = _Search(objective, start.detach(), unit, evaluations, self.on_evaluation)
+        optimiser = self._build(search.variable, self._resized_state(start.shape), evaluations)
         for _ in range(1 + MAX_RESTARTS):
             try:
                 search.run(optimiser)
@@ -256,8 +260,8 @@ class Painter:
                 search.restore_best()
             if search.done >= evaluations:
                 break
-            optimiser = self._build(search.image, None, evaluations - search.done)
-        self._state = optimiser.state.get(search.image)
+            optimiser = self._build(search.variable, None, evaluations - search.done)
+        self._state = optimiser.state.get(search.variable)
         return search.best
 
     def _build(self, image: Tensor, state: dict[str, Any] | None, evaluations: int) -> torch.optim.Optimizer:
@@ -288,13 +292,20 @@ class Painter:
 
 
 class _Search:
-    """Counts the evaluations of the losses, and stores the image with the lowest loss."""
+    """Counts the evaluations of the losses, and stores the image with the lowest loss.
 
-    def __init__(self, objective: GramObjective, image: Tensor, limit: int, report: OnEvaluation | None) -> None:
-        self.objective, self.image, self.limit, self.report = objective, image, limit, report
+    The variable of the optimiser is the image in units of `unit`. The first step of L-BFGS has an L1 norm of 1 in these
+    units, however large the losses are: in units of pixels it would be lost in the rounding of float32.
+    """
+
+    def __init__(
+        self, objective: GramObjective, start: Tensor, unit: float, limit: int, report: OnEvaluation | None
+    ) -> None:
+        self.objective, self.unit, self.limit, self.report = objective, unit, limit, report
+        self.variable = (start / unit).requires_grad_()
         self.done = 0
         self.lowest = float("inf")
-        self.best = image.detach().clone()
+        self.best = start.clone()
 
     def run(self, optimiser: torch.optim.Optimizer) -> None:
         """Run the optimiser until it stops or has used all evaluations."""
@@ -310,18 +321,20 @@ class _Search:
         if self.lowest == float("inf"):
             raise DivergedError("the losses of the image that painting starts from are not finite")
         with torch.no_grad():
-            self.image.copy_(self.best)
+            self.variable.copy_(self.best / self.unit)
 
     def _evaluate(self) -> float:
-        losses = self.objective(self.image)
+        image = (self.variable.detach() * self.unit).requires_grad_()
+        losses = self.objective(image)
         self.done += 1
         total = float(torch.stack(list(losses.values())).sum())
-        assert self.image.grad is not None
-        if not (total < float("inf") and torch.isfinite(self.image.grad).all()):
+        assert image.grad is not None
+        if not (total < float("inf") and torch.isfinite(image.grad).all()):
             raise FloatingPointError
+        self.variable.grad = image.grad * self.unit
         if total < self.lowest:
             self.lowest = total
-            self.best.copy_(self.image.detach())
+            self.best.copy_(image.detach())
         if self.report is not None:
             self.report(self.done, self.limit, losses)
         return total

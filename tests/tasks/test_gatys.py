@@ -1,12 +1,17 @@
 """Gatys' method as a task: settings, colours, sizes, regions, and that a seed decides everything."""
 
+import json
+
 import pytest
 import torch
+from conftest import SHARED
+from safetensors.torch import load_file
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.functional.colour import to_grey
 from cyclestyle.tasks import Gatys
 from cyclestyle.tasks.gatys import normalised_weights, working_size
+from cyclestyle.tasks.pixel_optimisation import GramObjective
 
 
 def task(**changes):
@@ -121,7 +126,7 @@ def test_the_presets_differ_where_the_paper_and_its_code_do():
     assert (paper.features.pooling, paper.start, paper.weights.reduction) == ("average", "noise", "half_sum")
     assert (reference.features.pooling, reference.start, reference.weights.reduction) == ("max", "content", "mean")
     assert reference.weights.style == {"relu1_1": 1e3 / 64**2, "relu2_1": 1e3 / 128**2}
-    assert paper.weights.style["relu1_1"] == paper.weights.style["relu2_1"] == pytest.approx(1e7 / 4 / 2)
+    assert paper.weights.style["relu1_1"] == paper.weights.style["relu2_1"] == pytest.approx(1 / 4 / 2)
 
 
 @pytest.mark.parametrize(
@@ -150,3 +155,120 @@ def test_styles_and_their_weights_must_fit():
     with pytest.raises(CycleStyleError, match=r"style_weights \[1\] for 2 styles"):
         task().use_styles([make_image(), make_image()], [1])
     assert normalised_weights(2, [1, 3]) == [0.25, 0.75]
+
+
+# The losses by their published definitions, in float64
+
+
+def written_out(network, preset, layers, start, content, style):
+    """Losses and gradient by the definitions of the paper (eq. 1, 4, 5) and of the authors' code, in plain PyTorch."""
+    image = start.clone().requires_grad_()
+    of_image, of_content, of_style = (network(one) for one in (image, content, style))
+    difference = of_image[layers[0]] - of_content[layers[0]]
+    content_loss = difference.square().mean() if preset == "reference" else difference.square().sum() / 2
+    styles = {}
+    for layer in layers[1]:
+        (a, b), (channels, pixels) = (
+            [one[layer].flatten(2)[0] for one in (of_image, of_style)], of_image[layer].flatten(2).shape[1:]
+        )  # fmt: skip
+        if preset == "reference":
+            squares = (a @ a.T / pixels - b @ b.T / b.shape[1]).square()
+            styles[layer] = 1e3 / channels**2 * squares.mean()
+        else:
+            squares = (a @ a.T - b @ b.T * (pixels / b.shape[1])).square()
+            styles[layer] = squares.sum() / (4 * channels**2 * pixels**2) / len(layers[1])
+    (content_loss + sum(styles.values())).backward()
+    return content_loss.item(), {layer: loss.item() for layer, loss in styles.items()}, image.grad
+
+
+@pytest.mark.parametrize("preset", ["reference", "paper"])
+@pytest.mark.parametrize("start", ["content", "noise"])
+def test_losses_and_gradient_are_those_of_the_definitions(preset, start):
+    layers = "relu2_2", ["relu1_1", "relu2_1", "relu3_1"]
+    method = task(preset=preset, content_layers=[layers[0]], style_layers=layers[1]).double()
+    content, style, noise = (make_image(seed, 48, 48).double()[None] for seed in (0, 1, 2))
+    method.use_styles([style[0]])
+    image = (content if start == "content" else noise).clone()
+    expected = written_out(method.features, preset, layers, image, content, style)
+    losses, gradient = evaluate(method, image, content, style)
+    assert losses["content"].item() == pytest.approx(expected[0], rel=1e-10, abs=1e-12)
+    assert losses["style"].item() == pytest.approx(sum(expected[1].values()), rel=1e-10)
+    assert torch.allclose(gradient, expected[2], rtol=1e-9, atol=1e-12 * float(expected[2].abs().max()))
+
+
+def evaluate(method, image, content, style):
+    objective = GramObjective(method.features, method.weights)
+    objective.keep_content(content)
+    objective.keep_styles([style], [1.0])
+    image = image.clone().requires_grad_()
+    return objective(image), image.grad
+
+
+def real(shared_file):
+    path = SHARED / shared_file
+    if not path.exists():
+        pytest.skip(f"the real weights and figures are not at {path}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def published():
+    folder = real("reference/gatys")
+    images = {name: image.double() for name, image in load_file(folder / "pictures.safetensors").items()}
+    return images, json.loads((folder / "losses.json").read_text())
+
+
+@pytest.mark.parametrize("preset", ["reference", "paper"])
+@pytest.mark.parametrize("start", ["content", "noise"])
+def test_the_published_figures_with_the_real_network(published, preset, start):
+    images, figures = published
+    figures = figures[f"{preset}.{start}"]
+    weights = str(real("weights/vgg16_imagenet.pth"))
+    method = Gatys(network="vgg16", weights=weights, preset=preset, sizes=[128]).double()
+    method.use_styles([images["style"][0]])
+    losses, gradient = evaluate(method, images[start], images["content"], images["style"])
+    assert losses["content"].item() == pytest.approx(figures["content"], rel=1e-6, abs=1e-6)
+    assert gradient.norm().item() == pytest.approx(figures["grad_norm_of_content_plus_style"], rel=1e-6)
+    for layer, expected in figures["style"].items():
+        one = Gatys(network="vgg16", weights=weights, preset=preset, sizes=[128], style_layers=[layer]).double()
+        share = 5 if preset == "paper" else 1  # the paper's weight is a share of the layers
+        alone = evaluate(one, images[start], images["content"], images["style"])[0]["style"].item()
+        assert alone / share == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_optimiser_is_as_fast_as_the_published_curve(published):
+    images, figures = published
+    weights = str(real("weights/vgg16_imagenet.pth"))
+    method = Gatys(network="vgg16", weights=weights, sizes=[128], steps=[120])
+    method.use_styles([images["style"][0].float()])
+    totals = []
+    method.on_evaluation = lambda done, limit, losses: totals.append(float(losses["content"] + losses["style"]))
+    method.paint(images["content"].float())
+    for evaluations in (60, 120):
+        published_total = sum(figures["lbfgs"]["curve_content_style"][evaluations - 1])
+        assert min(totals[:evaluations]) < 1.1 * published_total
+
+
+@pytest.mark.parametrize("scale", ["of mean 1", "smaller"])
+def test_the_strength_of_style_is_the_same_whatever_the_scale_of_the_activations(published, scale):
+    """The ratio of style to content, which was 10² to 10⁶ times smaller with activations of mean 1."""
+    images = published[0]
+    weights = str(real("weights/vgg16_imagenet.pth"))
+
+    def ratio(change):
+        method = Gatys(network="vgg16", weights=weights, sizes=[128]).double()
+        change(method.features)
+        method.use_styles([images["style"][0]])
+        losses = evaluate(method, images["noise"], images["content"], images["style"])[0]
+        return float(losses["style"] / losses["content"])
+
+    def normalise(features):
+        features.calibrate([images["style"]])
+
+    def shrink(features):  # another training of the network, with smaller activations
+        normalise(features)
+        features.normalised = False
+
+    original = ratio(lambda features: None)
+    assert 0.4 < ratio(normalise if scale == "of mean 1" else shrink) / original < 2.5
