@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-AGREE_EVERY = 10  # calls between two reductions over all processes, each of which synchronises the device
+AGREE_EVERY = 10  # calls between two reductions over all processes on a GPU, each of which synchronises the device
 
 
 class StopSignals:
@@ -46,13 +46,13 @@ class StopSignals:
     def agreed(self, trainer: pl.Trainer) -> bool:
         """Return whether any process received a signal.
 
-        With several processes this is checked in every `AGREE_EVERY`th call, and is False in the others. All processes
-        must call it the same number of times.
+        With several processes on GPUs this is checked in every `AGREE_EVERY`th call, and is False in the others. All
+        processes must call it the same number of times.
         """
         if trainer.world_size == 1:
             return self.received is not None
         self._calls += 1
-        if self._calls % AGREE_EVERY:
+        if trainer.strategy.root_device.type != "cpu" and self._calls % AGREE_EVERY:
             return False
         return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
 
