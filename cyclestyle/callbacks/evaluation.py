@@ -109,7 +109,7 @@ class Evaluation(pl.Callback):
         for direction in task.directions:
             source, target = DOMAINS[direction]
             known = self.measured.setdefault(variant, {}).setdefault(direction, {})
-            paths = batch.get(f"paths_{source}") or [str(len(known) + n) for n in range(len(batch[source]))]
+            paths = batch.get(f"paths_{source}") or numbered_images(len(known), len(batch[source]), task)
             if known.keys() >= set(paths):
                 continue  # the loader repeats the smaller domain
             names = {"input": f"real_{source}", "translation": f"fake_{target}", "reconstruction": f"rec_{source}"}
@@ -169,6 +169,12 @@ class Evaluation(pl.Callback):
                 batches = [self.extractor(as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
             self._domains[domain] = torch.cat(batches)
         return self._domains[domain]
+
+
+def numbered_images(known: int, count: int, task: Task) -> list[str]:
+    """Return names for the next images of a process, for data without paths; no process has those of another."""
+    ranks = task.trainer.world_size
+    return [f"image {(known + n) * ranks + task.global_rank + 1:05}" for n in range(count)]
 
 
 def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:
