@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cyclestyle.callbacks.ema import EMAGenerators
@@ -141,7 +142,8 @@ class Evaluation(pl.Callback):
                     pl_module.log(f"{prefix}/{name}_{direction}", row[name], batch_size=1)
             kids = [self.table[f"{variant} {direction}"]["kid"] for direction in directions]
             pl_module.log(f"{prefix}/kid", mean(kids), batch_size=1)
-        if trainer.is_global_zero and stage == "val":
+        fits = trainer.state.fn == TrainerFn.FITTING and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if trainer.is_global_zero and fits:  # `validate` leaves the history of the run as it is
             rows = {name: finite(row) for name, row in self.table.items()}
             file = Path(trainer.default_root_dir) / "evaluation.jsonl"
             append_step(file, {"step": trainer.global_step, "epoch": trainer.current_epoch, **rows})

@@ -167,13 +167,16 @@ def _log(trainer: pl.Trainer) -> Path | None:
 
 
 def _curves(trainer: pl.Trainer) -> dict[str, Curve]:
-    """The curves of the log up to now: later rows are from before a resume, and are about to be replaced."""
+    """The curves of the log up to now: later rows are from before a resume, and are about to be replaced.
+
+    The log counts steps from 0.
+    """
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):
             logger.save()  # rows that are still in memory
     file = _log(trainer)
     curves = {} if file is None else read_curves(file)
-    now = {name: [point for point in curve if point[0] <= trainer.global_step] for name, curve in curves.items()}
+    now = {name: [point for point in curve if point[0] < trainer.global_step] for name, curve in curves.items()}
     return {name: curve for name, curve in now.items() if curve}
 
 
