@@ -7,6 +7,7 @@ for (const flip of document.querySelectorAll('.flip')) {
   const update = () => figures.forEach((figure, index) => { figure.hidden = index != slider.value; });
   const kept = figures.findIndex((_, index) => address(index) == location.hash);
   if (kept >= 0) slider.value = kept;
+  slider.hidden = false;
   slider.addEventListener('input', () => {
     update();
     history.replaceState(null, '', slider.value == slider.max ? '#' : address(slider.value));
