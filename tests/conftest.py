@@ -67,6 +67,7 @@ def tiny_fit(samples):
         "--trainer.enable_model_summary=false",
         "--grid.every_n_steps=4",
         "--grid.images=2",
+        "--page.every_n_seconds=0",  # drawing its curves takes longer than the steps
     ]
 
 

@@ -9,6 +9,7 @@ from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
 from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
 from cyclestyle.callbacks.progress import OptimisationProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
+from cyclestyle.callbacks.run_page import RunPage
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.save_config import SaveConfig
 from cyclestyle.callbacks.speed import Speed
@@ -26,6 +27,7 @@ __all__ = [
     "MLFlowLogger",
     "OptimisationProgress",
     "ProgressBar",
+    "RunPage",
     "SampleGrid",
     "SaveConfig",
     "Speed",

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cyclestyle.callbacks.ema import EMAGenerators
@@ -109,7 +110,7 @@ class Evaluation(pl.Callback):
         for direction in task.directions:
             source, target = DOMAINS[direction]
             known = self.measured.setdefault(variant, {}).setdefault(direction, {})
-            paths = batch.get(f"paths_{source}") or [str(len(known) + n) for n in range(len(batch[source]))]
+            paths = batch.get(f"paths_{source}") or numbered_images(len(known), len(batch[source]), task)
             if known.keys() >= set(paths):
                 continue  # the loader repeats the smaller domain
             names = {"input": f"real_{source}", "translation": f"fake_{target}", "reconstruction": f"rec_{source}"}
@@ -141,7 +142,8 @@ class Evaluation(pl.Callback):
                     pl_module.log(f"{prefix}/{name}_{direction}", row[name], batch_size=1)
             kids = [self.table[f"{variant} {direction}"]["kid"] for direction in directions]
             pl_module.log(f"{prefix}/kid", mean(kids), batch_size=1)
-        if trainer.is_global_zero and stage == "val":
+        fits = trainer.state.fn == TrainerFn.FITTING and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if trainer.is_global_zero and fits:  # `validate` leaves the history of the run as it is
             rows = {name: finite(row) for name, row in self.table.items()}
             file = Path(trainer.default_root_dir) / "evaluation.jsonl"
             append_step(file, {"step": trainer.global_step, "epoch": trainer.current_epoch, **rows})
@@ -169,6 +171,12 @@ class Evaluation(pl.Callback):
                 batches = [self.extractor(as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
             self._domains[domain] = torch.cat(batches)
         return self._domains[domain]
+
+
+def numbered_images(known: int, count: int, task: Task) -> list[str]:
+    """Return names for the next images of a process, for data without paths; no process has those of another."""
+    ranks = task.trainer.world_size
+    return [f"image {(known + n) * ranks + task.global_rank + 1:05}" for n in range(count)]
 
 
 def ema_of(trainer: pl.Trainer) -> EMAGenerators | None:

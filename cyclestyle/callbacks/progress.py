@@ -13,6 +13,29 @@ from tqdm import tqdm
 from cyclestyle.tasks.base import as_task
 
 
+class RemainingTime:
+    """Estimates the time that a run still needs, from the mean duration of its steps, validations included."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int] | None = None
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """Start the clock."""
+        self._start = time.monotonic(), trainer.global_step
+
+    def seconds_per_step(self, trainer: pl.Trainer) -> float | None:
+        """Return the mean duration of the steps since the start; None if there was none."""
+        if self._start is None or trainer.global_step == self._start[1]:
+            return None
+        return (time.monotonic() - self._start[0]) / (trainer.global_step - self._start[1])
+
+    def seconds(self, trainer: pl.Trainer) -> float | None:
+        """Return the remaining seconds; None if they are unknown, or the run has no end."""
+        seconds = self.seconds_per_step(trainer)
+        total = float("inf") if seconds is None else trainer.estimated_stepping_batches
+        return None if seconds is None or total == float("inf") else seconds * (total - trainer.global_step)
+
+
 class ProgressBar(TQDMProgressBar):
     """Progress bar of an epoch with the losses, the speed and the remaining time of the epoch and of the run.
 
@@ -30,20 +53,20 @@ class ProgressBar(TQDMProgressBar):
         plain = not sys.stdout.isatty()
         super().__init__(refresh_rate=0 if plain else refresh_rate)
         self._line_every = line_every_n_steps if plain and refresh_rate else 0
-        self._start: tuple[float, int] | None = None
+        self._time = RemainingTime()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the run."""
         super().on_train_start(trainer, pl_module)
-        self._start = time.monotonic(), trainer.global_step
+        self._time.start(trainer)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the losses and the remaining time of the run, without the version of the logger."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         renamed = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
-        seconds = self._remaining_seconds(trainer)
-        return renamed if seconds is None else {**renamed, "left": _format_time(seconds)}
+        seconds = self._time.seconds(trainer) if trainer.training else None
+        return renamed if seconds is None else {**renamed, "left": format_time(seconds)}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -73,15 +96,9 @@ class ProgressBar(TQDMProgressBar):
         epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
         print(f"epoch {trainer.current_epoch + 1}{epochs}, step {trainer.global_step}:", ", ".join(texts), flush=True)
 
-    def _remaining_seconds(self, trainer: pl.Trainer) -> float | None:
-        if self._start is None or not trainer.training:
-            return None
-        total = trainer.estimated_stepping_batches
-        seconds, steps = time.monotonic() - self._start[0], trainer.global_step - self._start[1]
-        return None if steps == 0 or total == float("inf") else seconds / steps * (total - trainer.global_step)
 
-
-def _format_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
+    """Return a duration as `1:02:03`."""
     minutes, seconds = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

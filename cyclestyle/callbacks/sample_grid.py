@@ -25,6 +25,9 @@ class SampleGrid(pl.Callback):
     Args:
         every_n_steps: steps between two grids; one more is written at the end of training. 0 disables grids.
         images: number of columns.
+
+    Attributes:
+        rows: names of the rows of the latest grid, from top to bottom; stored in checkpoints.
     """
 
     def __init__(self, every_n_steps: int = 500, images: int = 4) -> None:
@@ -32,8 +35,17 @@ class SampleGrid(pl.Callback):
             raise ValueError(f"every_n_steps must be 0 or more and images 1 or more, got {every_n_steps}, {images}")
         self.every_n_steps = every_n_steps
         self.images = images
+        self.rows: list[str] = []
         self._samples: list[dict[str, Tensor]] = []
         self._last_step = -1
+
+    def state_dict(self) -> dict[str, list[str]]:
+        """Return the names of the rows."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, list[str]]) -> None:
+        """Restore the names of the rows."""
+        self.rows = state_dict.get("rows", [])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Select the images."""
@@ -72,6 +84,7 @@ class SampleGrid(pl.Callback):
             return
         self._last_step = step
         samples = self._outputs(pl_module)
+        self.rows = list(samples[0])
         grid = to_image(torch.nan_to_num(_grid(samples)))  # FiniteNumbers stops a run that diverges
         name = f"step_{step:08d}.png"
         write_image(grid, Path(trainer.default_root_dir) / "grids" / name)

@@ -25,6 +25,13 @@ class Speed(pl.Callback):
         self._batch_start = 0.0
         self.seconds = 0.0
 
+    @property
+    def images_per_second(self) -> float | None:
+        """The speed over the last steps; None before the second step."""
+        if not self._steps:
+            return None
+        return sum(images for images, _ in self._steps) / sum(seconds for _, seconds in self._steps)
+
     def state_dict(self) -> dict[str, float]:
         """Return the total duration of the steps."""
         return {"seconds": self.seconds}
@@ -47,8 +54,9 @@ class Speed(pl.Callback):
         self.seconds += now - (self._batch_start if self._previous_end is None else self._previous_end)
         if self._previous_end is not None:
             self._steps.append((batch_size(batch) * trainer.world_size, now - self._previous_end))
-            images, seconds = (sum(column) for column in zip(*self._steps, strict=True))
-            pl_module.log("train/images_per_second", images / seconds, batch_size=1)
+            speed = self.images_per_second
+            assert speed is not None
+            pl_module.log("train/images_per_second", speed, batch_size=1)
         self._previous_end = now
         pl_module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
 

@@ -70,7 +70,7 @@ def unwanted_callbacks(trainer: Mapping[str, Any]) -> set[str]:
     if trainer.get("enable_checkpointing") is False:
         unwanted |= {"best", "checkpoint"}
     if trainer.get("fast_dev_run"):
-        unwanted |= {"best", "checkpoint", "grid", "alarms"}  # a trial writes nothing
+        unwanted |= {"best", "checkpoint", "grid", "alarms", "page"}  # a trial writes nothing
     return unwanted
 
 

@@ -21,6 +21,7 @@ from cyclestyle.callbacks import (
     FiniteNumbers,
     LastCheckpoint,
     ProgressBar,
+    RunPage,
     SampleGrid,
     SaveConfig,
     Speed,
@@ -84,6 +85,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(Alarms, "alarms")
         parser.add_lightning_class_args(SampleGrid, "grid")
         parser.add_lightning_class_args(ProgressBar, "progress")
+        parser.add_lightning_class_args(RunPage, "page")  # after the callbacks whose files it shows
         parser.add_argument(
             "--init_from",
             type=str | None,
@@ -217,6 +219,8 @@ class TrainingCLI(LightningCLI):
         if self.trainer.global_step == 0:
             raise CycleStyleError("no step was trained; raise trainer.max_time, or the limits of the run")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunPage) and callback.every_n_seconds:
+                print(f"page: {Path(self.trainer.default_root_dir, 'index.html')}")
             if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
                 print(f"stopped early: {callback.stopping_reason_message}")
         for callback in self.trainer.checkpoint_callbacks:

@@ -1,6 +1,7 @@
 """A self-contained HTML page: tables, curves, images."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,19 +14,25 @@ from cyclestyle.files import atomic_write
 from cyclestyle.report.diagram import Curve, draw_curves
 from cyclestyle.report.parts import (
     BeforeAfter,
+    Details,
     Diagram,
-    EmbeddedImage,
+    Facts,
     FlipThrough,
     Heading,
     ImageRow,
+    ImageSource,
+    Items,
+    PageImage,
     Paragraph,
     Part,
+    Strips,
     Table,
 )
 
-__all__ = ["Curve", "Page"]
+__all__ = ["Curve", "ImageSource", "Page"]
 
-CaptionedImage = tuple[str, Image.Image]
+CaptionedImage = tuple[str, Image.Image | ImageSource]
+"""An image, which is embedded as JPEG, or where to find it."""
 
 
 class Page:
@@ -33,10 +40,12 @@ class Page:
 
     Args:
         title: title of the page, also its first heading.
+        reload_seconds: seconds after which a browser loads the page again; None: it does not.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, reload_seconds: int | None = None) -> None:
         self.title = title
+        self.reload_seconds = reload_seconds
         self._parts: list[Part] = []
 
     def heading(self, text: str) -> None:
@@ -46,6 +55,19 @@ class Page:
     def text(self, text: str) -> None:
         """Add a paragraph."""
         self._parts.append(Paragraph(text))
+
+    def facts(self, facts: Mapping[str, str | datetime]) -> None:
+        """Add names with one value each; times must have a time zone."""
+        self._parts.append(Facts({name: _in_utc(value) for name, value in facts.items()}))
+
+    def details(self, summary: str, text: str) -> None:
+        """Add a text, such as a file, that a click on its summary unfolds."""
+        self._parts.append(Details(summary, text))
+
+    def items(self, texts: Sequence[str]) -> None:
+        """Add a list; an empty one is not added."""
+        if texts:
+            self._parts.append(Items(texts))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> None:
         """Add a table; the first column contains the names of the rows.
@@ -83,6 +105,16 @@ class Page:
         """Add images side by side, each with its caption."""
         self._parts.append(ImageRow(_encode(captioned)))
 
+    def strips(self, legend: Sequence[str], captioned: Sequence[CaptionedImage]) -> None:
+        """Add strips, each of which consists of images of equal width side by side.
+
+        Args:
+            legend: names of the images of a strip, from left to right; they stand above each strip.
+            captioned: caption of each strip, and the strip.
+        """
+        if captioned:
+            self._parts.append(Strips(legend, _encode(captioned)))
+
     def flip_through(self, captioned: Sequence[CaptionedImage]) -> None:
         """Add a stack of images with a slider that selects one; the last is visible at first."""
         if captioned:
@@ -96,7 +128,7 @@ class Page:
             after: name of each method and its result, stretched to the size of the photo; if empty, nothing is added.
         """
         if after:
-            self._parts.append(BeforeAfter(EmbeddedImage.encode(*before), _encode(after)))
+            self._parts.append(BeforeAfter(_encode([before])[0], _encode(after)))
 
     def write(self, path: Path) -> None:
         """Write the page in one atomic step.
@@ -110,11 +142,24 @@ class Page:
     def html(self) -> str:
         """Return the whole page."""
         template = _environment().get_template("page.html")
-        return template.render(title=self.title, parts=self._parts, css=_static("page.css"), script=_static("page.js"))
+        return template.render(
+            title=self.title,
+            reload_seconds=self.reload_seconds,
+            parts=self._parts,
+            css=_static("page.css"),
+            script=_static("page.js"),
+        )
 
 
-def _encode(captioned: Sequence[CaptionedImage]) -> list[EmbeddedImage]:
-    return [EmbeddedImage.encode(caption, image) for caption, image in captioned]
+def _encode(captioned: Sequence[CaptionedImage]) -> list[PageImage]:
+    return [
+        PageImage(caption, image if isinstance(image, ImageSource) else ImageSource.embed(image))
+        for caption, image in captioned
+    ]
+
+
+def _in_utc(value: str | datetime) -> str | datetime:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 @cache

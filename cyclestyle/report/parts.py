@@ -2,8 +2,9 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from markupsafe import Markup
@@ -11,21 +12,37 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class EmbeddedImage:
-    """An image with its caption, encoded as JPEG in a `data:` URI."""
+class ImageSource:
+    """Where the browser finds an image: a `data:` URI, or a path relative to the page."""
 
-    caption: str
-    data_uri: str
+    uri: str
     width: int
     height: int
 
     @classmethod
-    def encode(cls, caption: str, image: Image.Image) -> "EmbeddedImage":
-        """Encode an image of any mode as an RGB JPEG."""
+    def embed(cls, image: Image.Image) -> "ImageSource":
+        """Encode an image of any mode as an RGB JPEG in a `data:` URI."""
+        return cls._encoded(image, "JPEG", quality=88)
+
+    @classmethod
+    def embed_small(cls, image: Image.Image) -> "ImageSource":
+        """Encode an image as WebP, smaller than a JPEG, for pages with hundreds of images."""
+        return cls._encoded(image, "WebP", quality=70, method=2)
+
+    @classmethod
+    def _encoded(cls, image: Image.Image, format: str, **options: int) -> "ImageSource":
         buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=88)
+        image.convert("RGB").save(buffer, format, **options)
         data = base64.b64encode(buffer.getvalue()).decode()
-        return cls(caption, f"data:image/jpeg;base64,{data}", image.width, image.height)
+        return cls(f"data:image/{format.lower()};base64,{data}", image.width, image.height)
+
+
+@dataclass(frozen=True)
+class PageImage:
+    """An image with its caption."""
+
+    caption: str
+    source: ImageSource
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,31 @@ class Paragraph:
 
     macro: ClassVar[str] = "paragraph"
     text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with one value each. A time is shown in UTC, and by the script also as the time since then."""
+
+    macro: ClassVar[str] = "facts"
+    facts: Mapping[str, str | datetime]
+
+
+@dataclass(frozen=True)
+class Details:
+    """A text, such as a file, that a click on its summary unfolds."""
+
+    macro: ClassVar[str] = "details"
+    summary: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list."""
+
+    macro: ClassVar[str] = "items"
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -68,7 +110,16 @@ class ImageRow:
     """Images side by side."""
 
     macro: ClassVar[str] = "image_row"
-    images: Sequence[EmbeddedImage]
+    images: Sequence[PageImage]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Strips of images of equal width, with the name of each image above it."""
+
+    macro: ClassVar[str] = "strips"
+    legend: Sequence[str]
+    strips: Sequence[PageImage]
 
 
 @dataclass(frozen=True)
@@ -76,7 +127,7 @@ class FlipThrough:
     """A stack of images with a slider that selects the visible one."""
 
     macro: ClassVar[str] = "flip_through"
-    images: Sequence[EmbeddedImage]
+    images: Sequence[PageImage]
 
 
 @dataclass(frozen=True)
@@ -84,8 +135,8 @@ class BeforeAfter:
     """A photo and its results, each with a movable edge between the two."""
 
     macro: ClassVar[str] = "before_after"
-    before: EmbeddedImage
-    after: Sequence[EmbeddedImage]
+    before: PageImage
+    after: Sequence[PageImage]
 
 
-Part = Heading | Paragraph | Table | Diagram | ImageRow | FlipThrough | BeforeAfter
+Part = Heading | Paragraph | Facts | Details | Items | Table | Diagram | ImageRow | Strips | FlipThrough | BeforeAfter

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def test_figures_are_logged_and_decide_which_checkpoint_is_best(run):
     best = torch.load(run / "run" / "checkpoints" / "best.ckpt", weights_only=True)
     kids = [float(row["val/kid"]) for row in rows]
     assert best["global_step"] == [7, 14][kids.index(min(kids))]
+
+
+def test_validate_leaves_the_history_of_the_run(cyclestyle, tiny_fit, checkpoint, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parents[1], run)
+    before = (run / "evaluation.jsonl").read_text()
+    assert cyclestyle("validate", *tiny_fit[1:], f"--trainer.default_root_dir={run}", "--ckpt_path=last")[0] == 0
+    assert before
+    assert (run / "evaluation.jsonl").read_text() == before
 
 
 def test_without_evaluation_the_cycle_error_decides(cyclestyle, tiny_fit, tmp_path):

@@ -14,7 +14,7 @@ def test_time_left_is_that_of_the_whole_run(monkeypatch):
     trainer = SimpleNamespace(global_step=50, training=True, estimated_stepping_batches=1000, progress_bar_metrics={})
     trainer.loggers = []
     bar = ProgressBar()
-    bar._start = progress.time.monotonic(), 50
+    bar._time._start = progress.time.monotonic(), 50
     trainer.global_step = 80  # 30 steps in 60 seconds, 920 to go
     monkeypatch.setattr(progress.TQDMProgressBar, "get_metrics", lambda *_: {"v_num": 3, "train/loss_G": 1.5})
     assert bar.get_metrics(trainer, None) == {"loss_G": 1.5, "left": "0:30:40"}

@@ -1,13 +1,14 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
 
 import pytest
 from browser import SWITCHES, Browser, needs_chromium
 from PIL import Image
 
-from cyclestyle.report import Page
+from cyclestyle.report import ImageSource, Page
 
 COLOURS = ("red", "lime", "white")
 
@@ -40,6 +41,12 @@ class Tags(HTMLParser):
 def page():
     page = Page("A & <b>")
     page.heading("Figures")
+    page.facts({"state": "running", "updated": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)})
+    page.items(["one", "two"])
+    page.items([])
+    page.details("config.yaml", "model:\n  lr: 1\n")
+    page.strips(["input", "<result>"], [("strip", Image.new("RGB", (8, 4)))])
+    page.strips(["nothing"], [])
     page.table(["", "KID"], [["raw", "0.1"], ["<script>", "0.2"]])
     page.curves("Losses", {"one": [(0, 1.0), (10, 3.0), (20, 2.0)], "point": [(0, 2.0)], "none": []})
     page.curves("PSNR, dB", {"$x$ & <y>": [(0, 20.0), (20, 25.0)]})
@@ -59,6 +66,7 @@ def parse(page):
 def test_a_page_is_valid_html_with_every_image(page):
     images = [attributes for tag, attributes in parse(page).seen if tag == "img"]
     assert [image["alt"] for image in images] == [
+        "strip: input, <result>",
         "left",
         "right",
         "step 0",
@@ -80,18 +88,23 @@ def test_text_is_escaped():
     page = Page(hostile)
     page.heading(hostile)
     page.text(hostile)
+    page.facts({hostile: hostile})
+    page.items([hostile])
+    page.details(hostile, hostile)
     page.table([hostile, hostile], [[hostile, hostile]], sortable=True)
     page.curves(hostile, {hostile: [(0, 1.0)]}, x_label=hostile)
     image = Image.new("RGB", (4, 4))
     page.images([(hostile, image)])
     page.flip_through([(hostile, image)])
+    page.strips([hostile], [(hostile, image)])
     page.before_after((hostile, image), [(hostile, image)])
     tags = parse(page)
     assert [tag for tag, _ in tags.seen].count("script") == 1  # the page's own
-    assert tags.text.count(hostile) == 16
+    assert tags.text.count(hostile) == 23
     assert [attributes["alt"] for tag, attributes in tags.seen if tag == "img"] == [
         hostile,
         hostile,
+        f"{hostile}: {hostile}",
         hostile,
         f"{hostile}, {hostile}",
     ]
@@ -115,6 +128,27 @@ def test_diagrams_have_legends_axis_labels_and_unique_ids(page):
     clips = set(re.findall(r"url\(#([^)]+)\)", page.html()))
     assert len(clips) == 2
     assert clips <= set(ids)
+
+
+def test_times_are_in_utc_and_readable_without_a_script(page):
+    page.facts({"later": datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))})
+    times = [attributes["datetime"] for tag, attributes in parse(page).seen if tag == "time"]
+    assert times == ["2026-01-02T03:04:05+00:00", "2026-01-02T01:04:05+00:00"]
+    assert "2026-01-02 01:04:05 UTC" in page.html()
+
+
+def test_an_image_can_be_linked():
+    page = Page("Linked")
+    page.flip_through([("step 1", ImageSource("grids/step.png", 6, 4))])
+    (image,) = [attributes for tag, attributes in parse(page).seen if tag == "img"]
+    assert image == {"src": "grids/step.png", "alt": "step 1", "width": "6", "height": "4", "loading": "lazy"}
+
+
+def test_only_a_page_that_changes_reloads_itself():
+    assert "refresh" not in Page("Fixed").html()
+    html = Page("Changing", reload_seconds=30).html()
+    assert '<noscript><meta http-equiv="refresh" content="30"></noscript>' in html
+    assert 'data-reload-seconds="30"' in html
 
 
 def test_axis_labels_can_be_chosen():

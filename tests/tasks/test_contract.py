@@ -114,6 +114,16 @@ def test_test_writes_a_report_with_its_own_figures(run, module, samples, cyclest
     page = (run / "test" / "report.html").read_text()
     for text in ("test/l1", "clean_A", "train/loss", "step 14"):
         assert text in page
+    section = page.split("Every image")[1]
+    for path in (samples / "testA").iterdir():
+        assert f"<figcaption>{path.name}</figcaption>" in section
+    assert "<span>real_A (image of domain A)</span><span>clean_A</span>" in section
+
+
+def test_the_page_of_the_run_asks_the_task(run):
+    page = (run / "index.html").read_text()
+    for text in ("finished", "14 of 14", "grids/step_00000014.png", "real_A (image of domain A), clean_A.", "val/l1"):
+        assert text in page
 
 
 def test_predict_and_translator(run, module, samples, cyclestyle, tmp_path):

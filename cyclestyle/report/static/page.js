@@ -1,9 +1,35 @@
-// Flip-through: a slider selects which image of a stack is visible.
+// Flip-through: a slider selects which image of a stack is visible. The address of the page keeps the selection, so
+// that it survives a reload; if the last image is selected, a reload selects what is then the last one.
 for (const flip of document.querySelectorAll('.flip')) {
   const slider = flip.querySelector('input');
-  const figures = flip.querySelectorAll('figure');
+  const figures = [...flip.querySelectorAll('figure')];
+  const address = index => '#' + encodeURIComponent(figures[index].textContent.trim());
   const update = () => figures.forEach((figure, index) => { figure.hidden = index != slider.value; });
-  slider.addEventListener('input', update);
+  const kept = figures.findIndex((_, index) => address(index) == location.hash);
+  if (kept >= 0) slider.value = kept;
+  slider.hidden = false;
+  slider.addEventListener('input', () => {
+    update();
+    history.replaceState(null, '', slider.value == slider.max ? '#' : address(slider.value));
+  });
+  update();
+}
+
+// A page that changes loads itself again.
+const { reloadSeconds } = document.documentElement.dataset;
+if (reloadSeconds) setTimeout(() => location.reload(), 1000 * reloadSeconds);
+
+// Times: how long ago they were.
+const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]];
+for (const time of document.querySelectorAll('time')) {
+  const text = time.textContent;
+  const update = () => {
+    const seconds = Math.max(0, Math.round((Date.now() - new Date(time.dateTime)) / 1000));
+    const [unit, length] = UNITS.find(([, length]) => seconds >= length) || UNITS.at(-1);
+    const number = Math.floor(seconds / length);
+    time.textContent = `${text}, ${number} ${unit}${number == 1 ? '' : 's'} ago`;
+  };
+  setInterval(update, 1000);
   update();
 }
 
