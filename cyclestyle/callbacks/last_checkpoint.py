@@ -67,7 +67,8 @@ class LastCheckpoint(Checkpoint):
         return Path(self.dirpath or ".") / LAST
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Set the default of `dirpath`."""
+        """Set the default of `dirpath`, and take over the handling of signals."""
+        self._signals.take_over(trainer)
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 

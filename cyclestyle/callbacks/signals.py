@@ -37,6 +37,15 @@ class StopSignals:
             signals.append(signal.SIGUSR1)
         self._previous_handlers = {number: signal.signal(number, self._store) for number in signals}
 
+    @staticmethod
+    def take_over(trainer: pl.Trainer) -> None:
+        """Keep Lightning from installing handlers of its own, which is to be called in `setup`.
+
+        Its handler of SIGTERM communicates with the other processes while they may be in another communication, and
+        then they wait for each other for ever. Until `install` is called, a signal ends the process at once.
+        """
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
     def restore(self) -> None:
         """Restore the previous signal handlers."""
         for number, handler in self._previous_handlers.items():

@@ -45,6 +45,7 @@ class ImageWriter(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start the threads. Image encoders release the GIL."""
         self._pool = ThreadPoolExecutor(self._threads)
+        self._signals.take_over(trainer)
         self._signals.install()
 
     def on_predict_batch_start(
