@@ -55,6 +55,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_epochs = every_n_epochs
         self.keep_every_n_epochs = keep_every_n_epochs
         self._signals = StopSignals()
+        self._length = 0.0  # number of batches of an epoch
         self._due = False  # a checkpoint is due
         self._stop = False  # the run stops after the next checkpoint
         self._step = -1  # number of optimiser steps at the end of the last batch
@@ -72,13 +73,22 @@ class LastCheckpoint(Checkpoint):
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 
+    def state_dict(self) -> dict[str, float]:
+        """Return the number of batches of an epoch."""
+        return {"length": self._length}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Restore the number of batches that an epoch had."""
+        self._length = state_dict["length"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Install the signal handlers, and remove temporary files of a run that was killed."""
         if trainer.is_global_zero:
             remove_unfinished(self.last.parent)
         self._step = trainer.global_step
         self._signals.install()
-        _end_epoch_again(trainer)
+        _complete_epoch_again(trainer, self._length)
+        self._length = trainer.num_training_batches
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -223,12 +233,11 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
     return None
 
 
-def _end_epoch_again(trainer: pl.Trainer) -> None:
-    """Let an epoch that was complete stay so, if an epoch has more batches than before: Lightning would continue it."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    if progress.is_last_batch:  # restored from a checkpoint
-        batches = int(trainer.num_training_batches)
-        progress.current.load_state_dict(dict.fromkeys(asdict(progress.current), batches))
+def _complete_epoch_again(trainer: pl.Trainer, length: float) -> None:
+    """Let a complete epoch stay so, if an epoch has more batches now than `length`: Lightning would continue it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    if length and progress.ready == length:
+        progress.load_state_dict(dict.fromkeys(asdict(progress), int(trainer.num_training_batches)))
 
 
 @contextmanager

@@ -101,3 +101,15 @@ def test_gatys_finishes_the_image_on_sigterm(samples, tmp_path):
     )
     assert process.returncode == 143, process.stderr
     assert "stopped by SIGTERM; 1 of 3 images are left" in process.stderr
+
+
+def test_a_stop_before_the_last_batch_of_an_epoch_loses_no_batch(cyclestyle, tiny_fit, tmp_path):
+    """Lightning has marked that batch as the last one already; the epoch is not complete all the same."""
+    words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path}", "--model.constant_epochs=2"]
+    code = SCRIPT.format(step="training_step", number=6, signal="SIGTERM")
+    process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert process.returncode == 143, process.stderr
+    assert "stopped by SIGTERM at step 6" in process.stderr
+    status, output, error = cyclestyle(*words, "--ckpt_path=last")
+    assert status == 0, error
+    assert "(epoch 2, step 14)" in output
