@@ -205,7 +205,7 @@ def test_a_run_that_is_stopped_before_the_last_batch_of_an_epoch_trains_it(cycle
     whole = [*tiny_fit, f"--trainer.default_root_dir={tmp_path / 'whole'}", "--model.constant_epochs=2"]
     assert cyclestyle(*whole)[0] == 0
     parts = [*tiny_fit, f"--trainer.default_root_dir={tmp_path / 'parts'}", "--model.constant_epochs=2"]
-    for steps in (6, 7, 13):
+    for steps in (6, 13):
         assert cyclestyle(*parts, "--ckpt_path=last", f"--trainer.max_steps={steps}")[0] == 0
     assert cyclestyle(*parts, "--ckpt_path=last")[0] == 0
     last = [torch.load(tmp_path / one / "checkpoints" / "last.ckpt", weights_only=True) for one in ("whole", "parts")]
