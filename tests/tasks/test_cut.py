@@ -465,7 +465,12 @@ def test_the_options_of_the_original_are_read(tmp_path):
         "              num_patches: 64                            \n"
     )
     task = CUT.load_official(tmp_path, nce_features=TINY["nce_features"], nce_patches=9)
-    assert (task.lambda_NCE, task.nce_identity, task.flip_equivariance, task.schedule.constant_epochs) == (10, False, True, 150)
+    assert (task.lambda_NCE, task.nce_identity, task.flip_equivariance, task.schedule.constant_epochs) == (
+        10,
+        False,
+        True,
+        150,
+    )
     assert (task.contrast.temperature, task.contrast.negatives, task.contrast.patches) == (0.1, "batch", 9)
 
 

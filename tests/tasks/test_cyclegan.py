@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from cyclestyle.cli import main
-from cyclestyle.tasks import CycleGAN
 from cyclestyle.networks.calls import frozen
+from cyclestyle.tasks import CycleGAN
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1}
