@@ -20,6 +20,7 @@ IDENTITY = 0.02  # mean absolute change, in [0, 2], below which a generator coun
 COLLAPSE = 0.2  # diversity of translations relative to that of the target domain
 CHECKERBOARD = 0.3  # of translations, above that of the target domain's images
 INVERSION = -0.3  # luminance correlation below which light and dark count as inverted
+OVERFITTED = 0.3  # share of real images judged real: that of training images, less that of held-out ones
 SATURATED = 0.01  # mean loss below which a discriminator counts as perfect
 EXPLODED, VANISHED = 1e3, 1e-8  # gradient norm: relative to its median so far, and absolute
 DUPLICATES = 0.5  # share of the images of a domain that are duplicates
@@ -36,6 +37,7 @@ class Alarms(pl.Callback):
     | inversion | light and dark are inverted |
     | checkerboard | translations show a regular pattern of 2 or 4 pixels |
     | saturation | a discriminator separates real and fake images perfectly and gives no useful gradient |
+    | overfitting | a discriminator knows its training images by heart, and takes held-out ones for fakes |
     | gradients | the gradients of a parameter group explode or vanish |
     | duplicates | most images of a domain are copies of each other |
 
@@ -178,6 +180,24 @@ class Alarms(pl.Callback):
         if pl_module.hparams.get("resample") in ("resize", "blur"):
             remedy = "train longer, or try the other of --model.resample resize and blur"
         self._raise(trainer, f"checkerboard {direction}", f"{text}; {remedy}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check what the discriminators say of held-out images, which `DiscriminatorAccuracy` has logged."""
+        if not self.enabled or trainer.sanity_checking or trainer.global_step < self.after_steps:
+            return
+        figures = trainer.callback_metrics
+        for name, domain in as_task(pl_module).discriminators.items():
+            if f"val/{name}_real_train" not in figures:
+                continue
+            held_out, trained = (figures[f"val/{name}_real{suffix}"].item() for suffix in ("", "_train"))
+            if trained - held_out > OVERFITTED:
+                self._raise(
+                    trainer,
+                    f"overfitting {domain}",
+                    f"the discriminator of domain {domain} knows its training images by heart: it takes {trained:.0%} "
+                    f"of them for real, but {held_out:.0%} of held-out ones. Add images, or train anew with "
+                    "--config small_set, whose options are for small sets",
+                )
 
     def _raise(self, trainer: pl.Trainer, kind: str, text: str) -> None:
         if kind in self.raised:

@@ -96,6 +96,12 @@ class Adversary:
             loss = loss + self.lambda_GP * zero_centred_penalty(discriminator.forward, real, fake, alpha)
         return loss
 
+    def judged_real(self, discriminator: nn.Module, images: Tensor) -> Tensor | None:
+        """Return which share of the scores of each image says *real*, `(N,)`; None for `wgangp`."""
+        if self.gan_mode == "wgangp":
+            return None
+        return judged_real(discriminator(images), self.gan_mode).float().flatten(1).mean(dim=1)
+
 
 class AdversarialTask(Task):
     """A `Task` with discriminators, and with the options that help them on small sets, all of them off by default.
@@ -145,6 +151,10 @@ class AdversarialTask(Task):
             label_smoothing=label_smoothing,
         )
         self.spectral_norm = spectral_norm
+
+    def judged_real(self, discriminator: str, images: Tensor) -> Tensor | None:
+        """Return which share of each image's scores says *real*, `(N,)` in [0, 1]; None with `wgangp`."""
+        return self.adversary.judged_real(self.get_submodule(discriminator), images)
 
     def normalise_discriminators(self) -> None:
         """Add spectral norm to the discriminators if the setting asks for it; call it after their initialisation."""

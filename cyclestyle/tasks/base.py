@@ -147,6 +147,15 @@ class Task(pl.LightningModule, ABC):
         losses = self.losses(batch)
         return {**losses, **self._sums(losses), "loss": total(losses)}
 
+    def judged_real(self, discriminator: str, images: Tensor) -> Tensor | None:
+        """Return which share of each image's scores says *real*, `(N,)` in [0, 1]; None where none can.
+
+        Args:
+            discriminator: its name in `discriminators`.
+            images: `(N, C, H, W)` in [-1, 1].
+        """
+        return None
+
     def in_channels(self, direction: Direction) -> int:
         """Return the number of channels of the images that `translate` takes."""
         return 3
