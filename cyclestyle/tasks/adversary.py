@@ -67,7 +67,8 @@ class Adversary:
     def discriminator_loss(self, discriminator: nn.Module, real: Tensor, fake: Tensor, name: str = "D") -> Tensor:
         """Return the loss of a discriminator, halved, on real images and detached fakes, `(N, C, H, W)` each.
 
-        Penalties are not halved, but for that of `wgangp`. They see the images as the discriminator does.
+        Penalties are not halved, but for that of `wgangp`. They see the images as the discriminator does. Without
+        gradients, as in validation, there are neither penalties nor pseudo reals.
 
         Args:
             discriminator: the network.
@@ -78,13 +79,19 @@ class Adversary:
         Raises:
             DataError: an option mixes real with generated images, and their sizes differ.
         """
-        if self.pseudo_reals is not None:
+        training = torch.is_grad_enabled()
+        if self.pseudo_reals is not None and training:
             real = self.pseudo_reals.mixed(name, real, fake)
         real, fake = diff_augment(real, self.policy), diff_augment(fake, self.policy)
         scores_real, scores_fake = call_on_both(discriminator, real, fake)
-        if self.pseudo_reals is not None and torch.is_grad_enabled():
+        if self.pseudo_reals is not None and training:
             self.pseudo_reals.observe(name, judged_real(scores_real, self.gan_mode).float() * 2 - 1, len(real))
         loss = discriminator_loss(scores_real, scores_fake, self.gan_mode, real_target=self.real_target)
+        return loss + self._penalties(discriminator, real, fake) if training else loss
+
+    def _penalties(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor | float:
+        """Return the sum of the penalties, each with its weight; 0 without any."""
+        loss: Tensor | float = 0.0
         # Penalties call `forward` and not the module, because compiled calls have no second derivative
         if self.gan_mode == "wgangp":  # the loss of Gulrajani et al. 2017, eq. 3, halved like the others
             alpha = torch.rand(len(real), device=real.device)

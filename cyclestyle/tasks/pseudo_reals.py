@@ -31,6 +31,8 @@ class PseudoReals(RankState):
         ValueError: a value is out of its range.
     """
 
+    shared = True
+
     def __init__(self, names: Sequence[str], *, target: float = 0.6, images: int = 500_000) -> None:
         if not -1 < target < 1:
             raise ValueError(f"apa_target must be between -1 and 1, got {target}")
@@ -69,13 +71,10 @@ class PseudoReals(RankState):
             self._change(name, seen)
 
     def _change(self, name: str, seen: Tensor) -> None:
-        probability = self.probability[name].to(seen.device)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(seen)
-            # a process that a resumed run has more than the stored one starts at 0
-            torch.distributed.all_reduce(probability, torch.distributed.ReduceOp.MAX)
         step = torch.sign(seen[0] / seen[1] - self.target) * seen[2] / self.images
-        self.probability[name] = (probability + step).clamp(0, 1)
+        self.probability[name] = (self.probability[name].to(seen.device) + step).clamp(0, 1)
         self._seen[name] = torch.zeros_like(seen)
 
     def reseed(self, seed: int) -> None:

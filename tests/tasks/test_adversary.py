@@ -206,13 +206,33 @@ def test_replaced_images_are_labelled_real_and_counted():
     assert pseudo.probability["D_B"].item() == (1.0 if up else 0.5)
 
 
-def test_validation_does_not_count():
+def test_validation_counts_nothing_and_has_no_penalties():
     network, (real, fake) = critic(), images()
     pseudo = PseudoReals(["D_B"], target=-0.99, images=8)
-    with torch.no_grad():
+    pseudo.probability["D_B"] = torch.tensor(0.5)
+    adversary = Adversary("lsgan", pseudo_reals=pseudo, r1_gamma=10.0, lambda_GP=10.0)
+    with torch.inference_mode():
         for _ in range(8):
-            Adversary("lsgan", pseudo_reals=pseudo).discriminator_loss(network, real, fake, "D_B")
-    assert pseudo.probability["D_B"] == 0
+            found = adversary.discriminator_loss(network, real, fake, "D_B")
+    assert torch.equal(found, Adversary("lsgan").discriminator_loss(network, real, fake).detach())
+    assert pseudo.probability["D_B"] == 0.5
+
+
+def test_a_process_that_a_checkpoint_lacks_takes_the_probability_of_the_first(monkeypatch):
+    """Otherwise it would change it at other batches than the others, which wait for it."""
+    task, other = (CycleGAN(**TINY, pool_size=4, apa=True, apa_images=8, apa_target=-0.99) for _ in range(2))
+    for one in (task, other):
+        one.pool_B.reseed(3)
+    for _ in range(6):
+        task.pseudo_reals.observe("D_B", torch.ones(1, 1), images=1)
+    task.pool_B.query(torch.ones(1, 3, 4, 4))
+    checkpoint = {}
+    task.on_save_checkpoint(checkpoint)
+    monkeypatch.setattr(CycleGAN, "global_rank", 1)
+    other.on_load_checkpoint(checkpoint)
+    assert other.pseudo_reals.probability["D_B"] == 0.5
+    assert other.pseudo_reals.state_dict()["D_B"]["batches"] == 6
+    assert len(other.pool_B) == 0
 
 
 def test_images_of_different_sizes_cannot_be_exchanged():
