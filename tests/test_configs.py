@@ -129,12 +129,21 @@ def test_the_quickstart(capsys):
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
-def test_overlays_change_one_part_alone(capsys, path):
+def test_overlays_change_their_parts_alone(capsys, path):
     base = parsed(capsys, CONFIGS / "cyclegan.yaml")
     changed = parsed(capsys, CONFIGS / "cyclegan.yaml", path)
-    part = "ema" if path.stem == "ema" else "trainer"
-    assert {key for key in base if base[key] != changed[key]} == {part}
-    assert set(yaml.safe_load(path.read_text())) == {part}
+    parts = {"ema": {"ema"}, "small_set": {"ema", "model"}}.get(path.stem, {"trainer"})
+    assert {key for key in base if base[key] != changed[key]} == parts
+    assert set(yaml.safe_load(path.read_text())) == parts
+
+
+@pytest.mark.parametrize("path", [CONFIGS / "cyclegan.yaml", *CONTRASTIVE], ids=lambda path: path.stem)
+def test_the_overlay_for_small_sets_fits_every_gan(capsys, path):
+    shown = yaml.safe_load((CONFIGS / "overlays" / "small_set.yaml").read_text())
+    settings = parsed(capsys, path, CONFIGS / "overlays" / "small_set.yaml")["model"]
+    assert shown["model"]["init_args"].items() <= settings["init_args"].items()
+    task = {"CycleGAN": CycleGAN, "CUT": CUT, "DCLGAN": DCLGAN}[settings["class_path"].rpartition(".")[2]]
+    assert task(**{**settings["init_args"], "ngf": 1, "ndf": 1}).adversary.policy == ("color", "translation", "cutout")
 
 
 def test_the_sweep_calls_the_program_as_its_agent_would():

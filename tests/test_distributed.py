@@ -19,11 +19,11 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_T
 
 # One process of a job: twenty steps, and what it saw and became, in `rank<N>.pt`.
 WORKER = """
-import os, sys, torch, pytorch_lightning as pl
+import json, os, sys, torch, pytorch_lightning as pl
 from cyclestyle.data import UnpairedImages
 from cyclestyle.tasks import CycleGAN
 
-root, out, dropout = sys.argv[1:]
+root, out, settings = sys.argv[1:]
 world = int(os.environ.get("WORLD_SIZE", 1))
 
 class Record(pl.Callback):
@@ -34,7 +34,7 @@ class Record(pl.Callback):
 
 pl.seed_everything(0)
 tiny = {"generator": "resnet6", "depth": 2, "ngf": 4, "ndf": 4, "discriminator": "n_layers", "n_layers": 1}
-task = CycleGAN(**tiny, dropout=dropout == "1")
+task = CycleGAN(**tiny, **json.loads(settings))
 data = UnpairedImages(root, resize="crop", crop_size=32, batch_size=2 // world, workers=0)
 trainer = pl.Trainer(
     max_steps=20, precision="64-true", accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto",
@@ -43,7 +43,7 @@ trainer = pl.Trainer(
 trainer.fit(task, data)
 torch.save({
     "losses": Record.losses, "paths": Record.paths, "weights": task.state_dict(), "pool": task.pool_A.state_dict(),
-    "random": torch.get_rng_state(),
+    "random": torch.get_rng_state(), "pseudo_reals": task.pseudo_reals and task.pseudo_reals.state_dict(),
 }, f"{out}/rank{trainer.global_rank}.pt")
 """
 
@@ -56,14 +56,14 @@ def twenty(tmp_path_factory):
     return folder
 
 
-def train(root, out, *, processes, dropout=False):
+def train(root, out, *, processes, **settings):
     """Run the worker and return what each process saved."""
     out.mkdir()
     (out / "worker.py").write_text(WORKER)
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    words = [*launch, str(out / "worker.py"), str(root), str(out), str(int(dropout))]
+    words = [*launch, str(out / "worker.py"), str(root), str(out), json.dumps(settings)]
     result = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert result.returncode == 0, result.stderr
     return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
@@ -96,6 +96,21 @@ def test_processes_have_random_numbers_of_their_own(twenty, tmp_path):
     ranks = train(twenty, tmp_path / "two", processes=2, dropout=True)
     assert_equal_ranks(ranks)
     assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
+
+
+def test_adaptive_augmentation_has_one_probability_in_all_processes(twenty, tmp_path):
+    """It follows the scores of both, as in one process with their batches; what is drawn with it differs."""
+    adaptive = {"apa": True, "apa_target": 0.0, "apa_images": 200, "gan_mode": "hinge", "spectral_norm": True}
+    ranks = train(twenty, tmp_path / "two", processes=2, diff_augment=["color", "cutout"], **adaptive)
+    assert_equal_ranks(ranks)
+    assert not torch.equal(ranks[0]["random"], ranks[1]["random"]) or ranks[0]["losses"] != ranks[1]["losses"]
+    for name in ("D_A", "D_B"):
+        first, second = (rank["pseudo_reals"][name] for rank in ranks)
+        assert first["batches"] == second["batches"] == 20
+        assert torch.equal(first["probability"], second["probability"])
+    moved = {round(ranks[0]["pseudo_reals"][name]["probability"].item() * 200 / 8, 3) for name in ("D_A", "D_B")}
+    assert moved <= {0, 1, 2, 3, 4, 5}  # steps of 4 batches of 2 images
+    assert moved != {0}
 
 
 def losses(run):

@@ -1,6 +1,7 @@
 """Callbacks and loggers: checkpoints, evaluation, image grids, progress, speed, and the output of `predict`."""
 
 from cyclestyle.callbacks.alarms import Alarms
+from cyclestyle.callbacks.discriminators import DiscriminatorAccuracy
 from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
@@ -19,6 +20,7 @@ __all__ = [
     "Alarms",
     "AtomicCheckpointIO",
     "CSVLogger",
+    "DiscriminatorAccuracy",
     "EMAGenerators",
     "Evaluation",
     "FiniteNumbers",

@@ -1,5 +1,6 @@
 """Warnings about common failures of training."""
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -10,13 +11,16 @@ import torch
 from torch import Tensor
 
 from cyclestyle.images import as_rgb
+from cyclestyle.metrics.checkerboard import checkerboard
 from cyclestyle.metrics.health import diversity, duplicate_share, luminance_correlation, thumbnails
 from cyclestyle.tasks.base import DOMAINS, as_task
 
 WINDOW = 100  # steps between two checks of losses and gradients
 IDENTITY = 0.02  # mean absolute change, in [0, 2], below which a generator counts as the identity
 COLLAPSE = 0.2  # diversity of translations relative to that of the target domain
+CHECKERBOARD = 0.3  # of translations, above that of the target domain's images
 INVERSION = -0.3  # luminance correlation below which light and dark count as inverted
+OVERFITTED = 0.25  # share of real images judged real: that of training images, less that of held-out ones
 SATURATED = 0.01  # mean loss below which a discriminator counts as perfect
 EXPLODED, VANISHED = 1e3, 1e-8  # gradient norm: relative to its median so far, and absolute
 DUPLICATES = 0.5  # share of the images of a domain that are duplicates
@@ -31,7 +35,9 @@ class Alarms(pl.Callback):
     | identity | a generator returns its input |
     | collapse | translations of different images are nearly the same |
     | inversion | light and dark are inverted |
+    | checkerboard | translations show a regular pattern of 2 or 4 pixels |
     | saturation | a discriminator separates real and fake images perfectly and gives no useful gradient |
+    | overfitting | a discriminator knows its training images by heart, and takes held-out ones for fakes |
     | gradients | the gradients of a parameter group explode or vanish |
     | duplicates | most images of a domain are copies of each other |
 
@@ -50,6 +56,7 @@ class Alarms(pl.Callback):
         self._norms: dict[str, list[float]] = {}
         self._thumbnails: dict[str, list[Tensor]] = {}
         self._changes: dict[str, list[Tensor]] = {}
+        self._patterns: dict[str, list[Tensor]] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the training images for duplicates."""
@@ -112,7 +119,7 @@ class Alarms(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reset the statistics of the images."""
-        self._thumbnails, self._changes = {}, {}
+        self._thumbnails, self._changes, self._patterns = {}, {}, {}
 
     def on_validation_batch_end(
         self,
@@ -123,42 +130,73 @@ class Alarms(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Store thumbnails of the images, and the mean change from inputs to translations."""
+        """Store thumbnails of the images, and the mean changes and patterns of the translations."""
         if not self.enabled or trainer.sanity_checking or trainer.global_step < self.after_steps:
             return
         images = {name: as_rgb(image.float()) for name, image in outputs.items()}
         for direction in as_task(pl_module).directions:
             source, target = DOMAINS[direction]
             real, fake = images[f"real_{source}"], images[f"fake_{target}"]
+            example = as_rgb(batch[target].float())
             self._thumbnails.setdefault(f"{direction} real", []).append(thumbnails(real))
             self._thumbnails.setdefault(f"{direction} fake", []).append(thumbnails(fake))
-            self._thumbnails.setdefault(f"{direction} target", []).append(thumbnails(as_rgb(batch[target].float())))
+            self._thumbnails.setdefault(f"{direction} target", []).append(thumbnails(example))
             self._changes.setdefault(direction, []).append((fake - real).abs().mean())
+            self._patterns.setdefault(direction, []).append(checkerboard(fake).mean() - checkerboard(example).mean())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the translations."""
-        thumbs = {name: torch.cat(batches) for name, batches in self._thumbnails.items()}
-        for direction, changes in self._changes.items():
-            target = direction[-1]
-            reals, fakes = thumbs[f"{direction} real"], thumbs[f"{direction} fake"]
-            change = torch.stack(changes).mean().item()
-            if change < IDENTITY:
-                text = f"the translation {direction} returns its input (mean change {change:.2g})"
-                self._raise(trainer, f"identity {direction}", f"{text}; lower the identity or cycle weights")
-            fake_diversity, target_diversity = diversity(fakes), diversity(thumbs[f"{direction} target"])
-            if len(fakes) > 1 and fake_diversity < COLLAPSE * target_diversity:
-                ratio = fake_diversity / target_diversity
+        for direction in self._changes:
+            self._check_content(trainer, direction)
+            self._check_patterns(trainer, pl_module, direction)
+
+    def _check_content(self, trainer: pl.Trainer, direction: str) -> None:
+        target = direction[-1]
+        reals, fakes, targets = (torch.cat(self._thumbnails[f"{direction} {of}"]) for of in ("real", "fake", "target"))
+        change = torch.stack(self._changes[direction]).mean().item()
+        if change < IDENTITY:
+            text = f"the translation {direction} returns its input (mean change {change:.2g})"
+            self._raise(trainer, f"identity {direction}", f"{text}; lower the identity or cycle weights")
+        fake_diversity, target_diversity = diversity(fakes), diversity(targets)
+        if len(fakes) > 1 and fake_diversity < COLLAPSE * target_diversity:
+            ratio = fake_diversity / target_diversity
+            self._raise(
+                trainer,
+                f"collapse {direction}",
+                f"the translation {direction} ignores its input: its images are {ratio:.0%} as diverse as "
+                f"those of domain {target}; raise the cycle weights, or start again with another seed",
+            )
+        correlation = luminance_correlation(reals, fakes).mean().item()
+        if correlation < INVERSION:
+            text = f"the translation {direction} swaps light and dark (correlation {correlation:.2f})"
+            self._raise(trainer, f"inversion {direction}", f"{text}; raise the identity weight, or use another seed")
+
+    def _check_patterns(self, trainer: pl.Trainer, pl_module: pl.LightningModule, direction: str) -> None:
+        excess = torch.stack(self._patterns[direction]).nanmean().item()  # NaN of small images; raises no alarm
+        if excess <= CHECKERBOARD or math.isnan(excess):
+            return
+        text = f"the translation {direction} has a checkerboard ({excess:.2f} above the images of {direction[-1]})"
+        remedy = "train anew with --model.resample resize or --model.resample blur (resnet generators)"
+        if pl_module.hparams.get("resample") in ("resize", "blur"):
+            remedy = "train longer, or try the other of --model.resample resize and blur"
+        self._raise(trainer, f"checkerboard {direction}", f"{text}; {remedy}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check what the discriminators say of held-out images, which `DiscriminatorAccuracy` has logged."""
+        if not self.enabled or trainer.sanity_checking or trainer.global_step < self.after_steps:
+            return
+        figures = trainer.callback_metrics
+        for name, domain in as_task(pl_module).discriminators.items():
+            if f"val/{name}_real_train" not in figures:
+                continue
+            held_out, trained = (figures[f"val/{name}_real{suffix}"].item() for suffix in ("", "_train"))
+            if trained - held_out > OVERFITTED:
                 self._raise(
                     trainer,
-                    f"collapse {direction}",
-                    f"the translation {direction} ignores its input: its images are {ratio:.0%} as diverse as "
-                    f"those of domain {target}; raise the cycle weights, or start again with another seed",
-                )
-            correlation = luminance_correlation(reals, fakes).mean().item()
-            if correlation < INVERSION:
-                text = f"the translation {direction} swaps light and dark (correlation {correlation:.2f})"
-                self._raise(
-                    trainer, f"inversion {direction}", f"{text}; raise the identity weight, or use another seed"
+                    f"overfitting {domain}",
+                    f"the discriminator of domain {domain} knows its training images by heart: it takes {trained:.0%} "
+                    f"of them for real, but {held_out:.0%} of held-out ones. Add images, or train anew with "
+                    "--config small_set, whose options are for small sets",
                 )
 
     def _raise(self, trainer: pl.Trainer, kind: str, text: str) -> None:

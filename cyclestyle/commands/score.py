@@ -48,8 +48,9 @@ def score(
 ) -> int:
     """Measure translations beside untouched images and colour transfer.
 
-    How close they are to the target domain (KID, FID), how much of the input they keep (content, structure) and, where
-    the true images are known, how close they are to those (PSNR, SSIM, perceptual and texture distance).
+    How close they are to the target domain (KID, FID), how much of the input they keep (content, structure), whether
+    upsampling shows (checkerboard) and, where the true images are known, how close they are to those (PSNR, SSIM,
+    perceptual and texture distance).
 
     Args:
         output: folders of translations, one row each; also those of other programs, with any ending of the names.
@@ -192,7 +193,10 @@ def _sheet(names: Sequence[Path], methods: Sequence[tuple[Path, Method]]) -> Ten
 
 def _table(rows: Mapping[str, Scores], count: int) -> str:
     names = columns(next(iter(rows.values())))
-    lines = [f"{number_of(count, 'image'):30}" + "".join(f"{METRICS[name].heading:>14}" for name in names)]
+    headings = {name: METRICS[name].heading for name in names}
+    widths = {name: max(14, len(heading) + 2) for name, heading in headings.items()}
+    lines = [f"{number_of(count, 'image'):30}" + "".join(f"{headings[name]:>{widths[name]}}" for name in names)]
     for row, scores in rows.items():
-        lines.append(f"{row:30}" + "".join(f"{METRICS[name].text(scores[name]):>14}" for name in names))
+        texts = {name: METRICS[name].text(scores[name]) for name in names}
+        lines.append(f"{row:30}" + "".join(f"{texts[name]:>{widths[name]}}" for name in names))
     return "\n".join(lines)

@@ -16,6 +16,7 @@ import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
 from cyclestyle.callbacks import (
     Alarms,
+    DiscriminatorAccuracy,
     EMAGenerators,
     Evaluation,
     FiniteNumbers,
@@ -61,7 +62,7 @@ def run(name: str, args: Sequence[str]) -> int:
         parser_kwargs={"prog": "cyclestyle"},
         save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"callbacks": [Speed(), TestReport()]},
+        trainer_defaults={"callbacks": [Speed(), DiscriminatorAccuracy(), TestReport()]},
         args=[name, *map(with_own_logger, args)],
     )
     return 0

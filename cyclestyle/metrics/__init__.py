@@ -1,5 +1,6 @@
 """Metrics of translations: distances to an image and to a set of images."""
 
+from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum, checkerboard_worst
 from cyclestyle.metrics.distances import (
     SetDistance,
     content_distance,
@@ -19,6 +20,9 @@ __all__ = [
     "Metric",
     "SetDistance",
     "build_extractor",
+    "checkerboard",
+    "checkerboard_spectrum",
+    "checkerboard_worst",
     "columns",
     "content_distance",
     "finite",

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_worst
 from cyclestyle.metrics.distances import content_distance, set_distance, structure_distance, style_distance
 from cyclestyle.metrics.features import Extractor
 from cyclestyle.metrics.texture import texture_distance
@@ -81,6 +82,14 @@ def _texture(extractor: Extractor, first: Tensor, second: Tensor) -> Tensor:
     return texture_distance(second, first)
 
 
+def _checkerboard(extractor: Extractor, images: Tensor) -> Tensor:
+    return checkerboard(images)
+
+
+def _checkerboard_worst(extractor: Extractor, images: Tensor) -> Tensor:
+    return checkerboard_worst(images)
+
+
 METRICS: dict[str, Metric] = {
     "style": Metric(label="style", better="lower", images=("translation", "gram"), function=style_distance),
     "kid": Metric(label="KID", better="lower"),
@@ -93,6 +102,12 @@ METRICS: dict[str, Metric] = {
         label="cycle PSNR", unit="dB", better="higher", images=("input", "reconstruction"), function=_psnr
     ),
     "cycle_ssim": Metric(label="cycle SSIM", better="higher", images=("input", "reconstruction"), function=_ssim),
+    "checkerboard": Metric(
+        label="checkerboard", better="lower", images=("translation",), function=_checkerboard, digits=2
+    ),
+    "checkerboard_worst": Metric(
+        label="worst frequency", better="lower", images=("translation",), function=_checkerboard_worst, digits=2
+    ),
     "psnr": Metric(label="PSNR", unit="dB", better="higher", images=("truth", "translation"), function=_psnr),
     "ssim": Metric(label="SSIM", better="higher", images=("truth", "translation"), function=_ssim),
     "perceptual": Metric(

@@ -147,6 +147,15 @@ class Task(pl.LightningModule, ABC):
         losses = self.losses(batch)
         return {**losses, **self._sums(losses), "loss": total(losses)}
 
+    def judged_real(self, discriminator: str, images: Tensor) -> Tensor | None:
+        """Return which share of each image's scores says *real*, `(N,)` in [0, 1]; None where none can.
+
+        Args:
+            discriminator: its name in `discriminators`.
+            images: `(N, C, H, W)` in [-1, 1].
+        """
+        return None
+
     def in_channels(self, direction: Direction) -> int:
         """Return the number of channels of the images that `translate` takes."""
         return 3
@@ -382,14 +391,18 @@ class Task(pl.LightningModule, ABC):
         checkpoint["random"] = [state["random"] for state in states]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the schedule, and the random state of this rank, unless the checkpoint does not have this rank."""
+        """Restore the schedule, and the random state of this rank, unless the checkpoint does not have this rank.
+
+        A rank that it does not have takes only states that all ranks share.
+        """
         if "plateau" in checkpoint:
             self._plateau.load_state_dict(checkpoint["plateau"])
         states, random = checkpoint.get("rank_states", []), checkpoint.get("random", [])
-        if self.global_rank < len(states):
-            for name, part in self._rank_states().items():
-                if name in states[self.global_rank]:
-                    part.load_state_dict(states[self.global_rank][name], self.device)
+        known = self.global_rank < len(states)
+        stored = states[self.global_rank if known else 0] if states else {}
+        for name, part in self._rank_states().items():
+            if name in stored and (known or part.shared):
+                part.load_state_dict(stored[name], self.device)
         if self.global_rank < len(random):
             self._restored_random = random[self.global_rank]
 

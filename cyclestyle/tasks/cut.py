@@ -16,13 +16,13 @@ from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import Adversary
-from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.adversary import AdversarialTask
+from cyclestyle.tasks.base import Batch, Direction
 from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
 from cyclestyle.tasks.contrastive import PatchContrast, from_official
 
 
-class CUT(Task):
+class CUT(AdversarialTask):
     """Learns `G_AB: A → B` from two sets of unrelated images, without a generator back.
 
     Instead of a reconstruction, a contrastive loss keeps the content: each patch of the translation has to be more
@@ -79,7 +79,8 @@ class CUT(Task):
         compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generator's activations in the backward pass: less memory, more time.
-        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
+        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
+            rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, the domains have different numbers of channels, or the generator has
@@ -92,7 +93,7 @@ class CUT(Task):
     discriminators_first = True
     averaged = ("G_AB",)
     architecture = (
-        *("generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("spectral_norm", "generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
     )
 
@@ -128,9 +129,9 @@ class CUT(Task):
         compile: bool = False,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
-        **schedule: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **schedule)
+        super().__init__(gan_mode=gan_mode, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
         check_positive(ngf=ngf, ndf=ndf, lr=lr)
         check_not_negative(lambda_GAN=lambda_GAN, lambda_NCE=lambda_NCE)
         check_channels(channels_A=channels_A, channels_B=channels_B)
@@ -140,7 +141,7 @@ class CUT(Task):
                 f"channels_A={channels_A} and channels_B={channels_B}; use DCLGAN or CycleGAN with lambda_identity 0"
             )
         self.save_hyperparameters()
-        self.adversary, self.lambda_GAN, self.lambda_NCE = Adversary(gan_mode), lambda_GAN, lambda_NCE
+        self.lambda_GAN, self.lambda_NCE = lambda_GAN, lambda_NCE
         self.nce_identity, self.flip_equivariance = nce_identity, flip_equivariance
         self.lr, self.betas = lr, betas
         self.compile_networks, self.channels = compile, channels_A
@@ -161,6 +162,7 @@ class CUT(Task):
         self.F_AB = self.contrast.heads(self.G_AB, nce_width)
         for network in (self.G_AB, self.D_B, self.F_AB):
             initialise(network, init, init_gain)
+        self.normalise_discriminators()
 
     @classmethod
     def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
@@ -191,7 +193,7 @@ class CUT(Task):
         ids, flip = batch.get("patch_ids", {}), self._flips(batch)
         fake_B, idt_B = self._translate_both(real_A, real_B, flip)  # G_AB(A), G_AB(B), mirrored or not
         # Adversarial loss, eq. 1: D_B moves first, and judges the fakes again for the generator
-        loss_D = self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach())
+        loss_D = self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach(), "D_B")
         losses = self.update_discriminators({"D_B": loss_D})
         losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, fake_B)
         # PatchNCE, eq. 3: the translation of each image, and of each image of B, corresponds to it

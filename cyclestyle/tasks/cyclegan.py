@@ -15,14 +15,14 @@ from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import Adversary
-from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.adversary import AdversarialTask, refuse_spectral_norm
+from cyclestyle.tasks.base import Batch, Direction
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.weights.official import LOSSES, read_official
 
 
-class CycleGAN(Task):
+class CycleGAN(AdversarialTask):
     """Learns `G_AB: A → B` and `G_BA: B → A` from two sets of unrelated images.
 
     | here | paper | what it is |
@@ -71,7 +71,8 @@ class CycleGAN(Task):
         compile: compile the networks with `torch.compile`.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
+        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
+            rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, or identity losses are asked for between domains whose
@@ -82,7 +83,7 @@ class CycleGAN(Task):
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
     architecture = (
-        *("generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("spectral_norm", "generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers"),
     )
     renamed_logs: ClassVar = {
@@ -116,9 +117,9 @@ class CycleGAN(Task):
         compile: bool = False,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
-        **schedule: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **schedule)
+        super().__init__(gan_mode=gan_mode, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
         check_positive(ngf=ngf, ndf=ndf, lr=lr)
         check_not_negative(lambda_A=lambda_A, lambda_B=lambda_B, lambda_identity=lambda_identity)
         for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
@@ -130,7 +131,6 @@ class CycleGAN(Task):
                 f"channels_B={channels_B}; set lambda_identity to 0"
             )
         self.save_hyperparameters()
-        self.adversary = Adversary(gan_mode)
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
         self.lr, self.betas = lr, betas
         self.compile_networks = compile
@@ -159,6 +159,7 @@ class CycleGAN(Task):
         self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)  # a tuple: not registered a second time
         for network in self.networks:
             initialise(network, init, init_gain)
+        self.normalise_discriminators()
         self.pool_A = ImagePool(pool_size, seed=0)
         self.pool_B = ImagePool(pool_size, seed=1)
 
@@ -177,8 +178,9 @@ class CycleGAN(Task):
 
         Raises:
             CheckpointError: a file is missing, damaged, or not such a network, or the four do not fit each other.
-            ValueError: a change is out of its range.
+            ValueError: a change is out of its range, or asks for spectral norm.
         """
+        refuse_spectral_norm(changes)
         settings, weights = read_official(Path(folder), epoch)
         task = cls(**{**settings, **changes})
         for name, network in weights.items():
@@ -204,8 +206,8 @@ class CycleGAN(Task):
             losses["idt_B"] = self.lambda_B * self.lambda_identity * F.l1_loss(same_B, real_B)
             losses["idt_A"] = self.lambda_A * self.lambda_identity * F.l1_loss(same_A, real_A)
         # Discriminator losses, eq. 1, on fakes from the history (section 4)
-        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, self.pool_B.query(fake_B.detach()))
-        losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()))
+        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, self.pool_B.query(fake_B.detach()), "D_B")
+        losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()), "D_A")
         return losses
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -17,13 +17,13 @@ from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import Adversary
-from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.adversary import AdversarialTask
+from cyclestyle.tasks.base import Batch, Direction
 from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
 from cyclestyle.tasks.contrastive import Encoder, PatchContrast, from_official
 
 
-class DCLGAN(Task):
+class DCLGAN(AdversarialTask):
     """Learns `G_AB: A → B` and `G_BA: B → A` by comparing patches of image and translation, without cycles.
 
     Each generator's encoder, with its heads, embeds images of its own source domain: an image of A is embedded by
@@ -74,7 +74,8 @@ class DCLGAN(Task):
         compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
+        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
+            rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, the generators have no feature of a given name, or identity losses
@@ -87,7 +88,7 @@ class DCLGAN(Task):
     discriminators_first = True
     averaged = ("G_AB", "G_BA")
     architecture = (
-        *("generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("spectral_norm", "generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
     )
 
@@ -122,9 +123,9 @@ class DCLGAN(Task):
         compile: bool = False,
         channels_last: bool = False,
         checkpoint_activations: bool = False,
-        **schedule: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **schedule)
+        super().__init__(gan_mode=gan_mode, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
         check_positive(ngf=ngf, ndf=ndf, lr=lr)
         check_not_negative(lambda_GAN=lambda_GAN, lambda_NCE=lambda_NCE, lambda_identity=lambda_identity)
         check_channels(channels_A=channels_A, channels_B=channels_B)
@@ -134,7 +135,7 @@ class DCLGAN(Task):
                 f"channels_B={channels_B}; set lambda_identity to 0"
             )
         self.save_hyperparameters()
-        self.adversary, self.lambda_GAN, self.lambda_NCE = Adversary(gan_mode), lambda_GAN, lambda_NCE
+        self.lambda_GAN, self.lambda_NCE = lambda_GAN, lambda_NCE
         self.lambda_identity = lambda_identity
         self.lr, self.betas = lr, betas
         self.compile_networks, self.channels = compile, (channels_A, channels_B)
@@ -155,6 +156,7 @@ class DCLGAN(Task):
         self.F_AB, self.F_BA = (self.contrast.heads(network, nce_width) for network in (self.G_AB, self.G_BA))
         for network in (self.G_AB, self.G_BA, self.D_A, self.D_B, self.F_AB, self.F_BA):
             initialise(network, init, init_gain)
+        self.normalise_discriminators()
 
     @classmethod
     def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
@@ -184,8 +186,8 @@ class DCLGAN(Task):
         # Adversarial losses: the discriminators move first, and judge the fakes again for the generators
         losses = self.update_discriminators(
             {
-                "D_A": self.adversary.discriminator_loss(self.D_A, real_A, fake_A.detach()),
-                "D_B": self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach()),
+                "D_A": self.adversary.discriminator_loss(self.D_A, real_A, fake_A.detach(), "D_A"),
+                "D_B": self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach(), "D_B"),
             }
         )
         losses["G_AB"] = self.lambda_GAN / 2 * self.adversary.generator_loss(self.D_B, fake_B)

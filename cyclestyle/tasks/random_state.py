@@ -1,7 +1,7 @@
 """State that differs from process to process: random number generators, and what else a method draws from."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,7 +11,13 @@ class RankState(ABC):
 
     `Task` finds attributes of this class by itself: it gives each rank its own seed, stores the state of every rank
     in checkpoints, and restores it.
+
+    Attributes:
+        shared: whether the state is the same for every rank in what matters: a rank that a checkpoint does not have
+            then takes that of the first one.
     """
+
+    shared: ClassVar[bool] = False
 
     @abstractmethod
     def reseed(self, seed: int) -> None:

@@ -23,6 +23,7 @@ from cyclestyle.networks import (
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import DEPTHS, GeneratorName
 from cyclestyle.networks.resampling import ResampleName
+from cyclestyle.networks.spectral import without_spectral_norm
 from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
 
 NETWORKS = {"G_AB": "G_A", "G_BA": "G_B", "D_B": "D_A", "D_A": "D_B"}
@@ -321,6 +322,8 @@ def method_of(state_dict: Weights) -> Method | None:
 def write_official(state_dict: Weights, folder: Path, epoch: str = "latest") -> list[Path]:
     """Write the networks of a task in the format of its original implementation.
 
+    Discriminators with spectral norm are written with their normalised weights.
+
     Args:
         state_dict: of a task in `METHODS`.
         folder: where to write.
@@ -335,7 +338,7 @@ def write_official(state_dict: Weights, folder: Path, epoch: str = "latest") -> 
     method = method_of(state_dict)
     if method is None:
         raise CheckpointError(f"no networks of {', '.join(METHODS)}; there is nothing to export")
-    paths = []
+    state_dict, paths = without_spectral_norm(state_dict), []
     for ours, theirs in method.networks.items():
         prefix = f"{ours}."
         network = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -386,6 +389,7 @@ def _settings(shapes: Mapping[str, Shape], folder: Path) -> dict[str, Any]:
         "discriminator": D_B.name,
         "n_layers": D_B.n_layers,
         "ndf": D_B.ndf,
+        "spectral_norm": False,
     }
     if isinstance(F_AB, PatchMLPShape):
         settings["nce_width"] = F_AB.width

@@ -8,6 +8,14 @@ import torch
 from cyclestyle.metrics.health import diversity, duplicate_share, luminance_correlation, thumbnails
 from cyclestyle.networks import ResNetGenerator
 from cyclestyle.tasks import CycleGAN
+from cyclestyle.tasks.adversary import Adversary
+
+
+def checks(period, direction, size):
+    """A wave of 0.5 in one of the directions of a checkerboard: `(size, size)`."""
+    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    phase = {"rows": row, "columns": column, "diagonal": row + column, "other diagonal": row - column}[direction]
+    return 0.5 * torch.cos(2 * torch.pi * phase / period)
 
 
 @pytest.fixture
@@ -54,9 +62,23 @@ def test_failing_generators_raise_an_alarm(monkeypatch, alarms, change, text):
     assert sum("the gradients of the generators vanish" in line for line in lines) == 1
 
 
+def checkered(images):
+    return images * 0.8 + 0.2 * checks(4, "diagonal", images.shape[-1])
+
+
+@pytest.mark.parametrize("resample", ["transpose", "resize"])
+def test_a_checkerboard_raises_an_alarm_that_names_the_remedy(monkeypatch, alarms, resample):
+    patched_generator(monkeypatch, checkered)
+    lines = alarms("--data.crop_size=64", "--data.load_size=64", f"--model.resample={resample}", steps=7)
+    found = [line for line in lines if "has a checkerboard" in line]
+    assert [direction in line for direction, line in zip(("AtoB", "BtoA"), found, strict=True)] == [True, True]
+    remedy = {"transpose": "train anew with --model.resample resize", "resize": "train longer"}[resample]
+    assert all(remedy in line for line in found)
+
+
 def test_a_perfect_discriminator_raises_an_alarm(monkeypatch, alarms):
-    original = CycleGAN._discriminator_loss
-    monkeypatch.setattr(CycleGAN, "_discriminator_loss", lambda *arguments: 1e-3 * original(*arguments))
+    original = Adversary.discriminator_loss
+    monkeypatch.setattr(Adversary, "discriminator_loss", lambda *arguments: 1e-3 * original(*arguments))
     lines = alarms(steps=112)
     assert [
         f"the discriminator of domain {domain} separates real from fake perfectly" in "".join(lines) for domain in "AB"
@@ -64,8 +86,8 @@ def test_a_perfect_discriminator_raises_an_alarm(monkeypatch, alarms):
 
 
 def test_the_negative_losses_of_a_critic_raise_no_alarm(monkeypatch, alarms):
-    original = CycleGAN._discriminator_loss
-    monkeypatch.setattr(CycleGAN, "_discriminator_loss", lambda *arguments: original(*arguments) - 1)
+    original = Adversary.discriminator_loss
+    monkeypatch.setattr(Adversary, "discriminator_loss", lambda *arguments: original(*arguments) - 1)
     assert "separates real from fake perfectly" not in "".join(alarms(steps=112))
 
 

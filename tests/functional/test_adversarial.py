@@ -4,6 +4,7 @@ from torch import nn
 
 from cyclestyle.errors import DataError
 from cyclestyle.functional import discriminator_loss, generator_loss, gradient_penalty
+from cyclestyle.functional.adversarial import judged_real, r1_penalty, zero_centred_penalty
 from cyclestyle.networks import build_discriminator
 
 SCORES = torch.tensor([[-1.5, 0.0], [0.5, 2.0]], dtype=torch.float64)
@@ -124,3 +125,111 @@ def test_images_of_different_sizes_are_refused():
     real, fake, alpha = image_pairs()
     with pytest.raises(DataError, match="must have the same size, got 8×8 and 6×8"):
         gradient_penalty(smooth_critic(), real, fake[..., :6], alpha)
+
+
+# Penalties without a centre
+
+
+def input_slope(critic, point, *, mean):
+    """The gradient of the scores of one image by differences: `(C · H · W,)`."""
+    slopes = []
+    for n in range(point.numel()):
+        step = torch.zeros_like(point).flatten()
+        step[n] = 1e-5
+        difference = critic((point + step.view_as(point))[None]) - critic((point - step.view_as(point))[None])
+        slopes.append((difference.mean() if mean else difference.sum()) / 2e-5)
+    return torch.stack(slopes)
+
+
+@pytest.mark.parametrize("scores", ["mean", "sum"])
+def test_r1_equals_numeric_differences(scores):
+    critic, (real, _, _) = smooth_critic(), image_pairs()
+    expected = [input_slope(critic, one, mean=scores == "mean").square().sum() / 2 for one in real]
+    found = r1_penalty(critic, real, scores=scores)
+    assert found.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-7)
+
+
+def test_the_sum_of_the_scores_is_their_number_squared_times_the_mean():
+    critic, (real, _, _) = smooth_critic(), image_pairs()
+    count = critic(real)[0].numel()
+    assert count > 1
+    assert r1_penalty(critic, real, scores="sum").item() == pytest.approx(count**2 * r1_penalty(critic, real).item())
+
+
+def test_the_zero_centred_penalty_equals_numeric_differences():
+    critic, (real, fake, alpha) = smooth_critic(), image_pairs()
+    mixed = alpha[0] * real + (1 - alpha[0]) * fake  # one share for the batch
+    expected = torch.stack([input_slope(critic, one, mean=True).square().sum() for one in mixed]).mean()
+    assert zero_centred_penalty(critic, real, fake, alpha[0]).item() == pytest.approx(expected.item(), rel=1e-7)
+
+
+def penalties_of(critic):
+    real, fake, alpha = image_pairs()
+    return {"R1": lambda f: r1_penalty(f, real), "GP": lambda f: zero_centred_penalty(f, real, fake, alpha[0])}
+
+
+@pytest.mark.parametrize("name", ["R1", "GP"])
+def test_the_gradients_of_the_penalties_in_the_parameters_are_exact(name):
+    """Their own gradient is the second derivative of the critic; theirs the third."""
+    critic = smooth_critic()
+    names = [key for key, _ in critic.named_parameters()]
+
+    def penalty(*values):
+        replaced = dict(zip(names, values, strict=True))
+        return penalties_of(critic)[name](lambda x: torch.func.functional_call(critic, replaced, x))
+
+    assert torch.autograd.gradcheck(penalty, tuple(critic.parameters()))
+    assert torch.autograd.gradgradcheck(penalty, tuple(critic.parameters()))
+
+
+@pytest.mark.parametrize("name", ["R1", "GP"])
+def test_the_penalties_are_computed_in_float32_under_autocast(name):
+    critic = smooth_critic().float()
+    real, fake, alpha = (value.float() for value in image_pairs())
+
+    def penalty():
+        return r1_penalty(critic, real) if name == "R1" else zero_centred_penalty(critic, real, fake, alpha[0])
+
+    expected = penalty()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = penalty()
+        found.backward()
+    assert torch.equal(found, expected)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in critic.parameters())
+
+
+@pytest.mark.parametrize("name", ["R1", "GP"])
+def test_a_flat_critic_has_no_penalty_and_a_finite_gradient(name):
+    critic = smooth_critic()
+    with torch.no_grad():
+        critic[0].weight.zero_()
+    found = penalties_of(critic)[name](critic)
+    found.backward()
+    assert found.item() == 0
+    assert critic[0].weight.grad.isfinite().all()
+
+
+def test_the_zero_centred_penalty_refuses_images_of_different_sizes():
+    real, fake, alpha = image_pairs()
+    with pytest.raises(DataError, match=r"model.lambda_GP mixes real with generated images.*leave model.lambda_GP out"):
+        zero_centred_penalty(smooth_critic(), real, fake[..., :6], alpha[0])
+
+
+# Label smoothing and decisions
+
+
+def test_only_the_target_of_real_images_is_smoothed():
+    found = discriminator_loss(SCORES, SCORES + 0.3, "lsgan", real_target=0.9)
+    assert torch.allclose(found, 0.5 * (((SCORES - 0.9) ** 2).mean() + ((SCORES + 0.3) ** 2).mean()))
+    found = discriminator_loss(SCORES, SCORES + 0.3, "vanilla", real_target=0.9)
+    p, q = torch.sigmoid(SCORES), torch.sigmoid(SCORES + 0.3)
+    cross_entropy = -(0.9 * p.log() + 0.1 * (1 - p).log()).mean() - (1 - q).log().mean()
+    assert torch.allclose(found, 0.5 * cross_entropy)
+
+
+def test_scores_above_the_middle_of_the_targets_say_real():
+    assert judged_real(SCORES, "lsgan").tolist() == [[False, False], [False, True]]
+    for mode in ("vanilla", "hinge"):
+        assert judged_real(SCORES, mode).tolist() == [[False, False], [True, True]]
+    with pytest.raises(ValueError, match="the scores of wgangp do not say what is real"):
+        judged_real(SCORES, "wgangp")
