@@ -94,6 +94,8 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Write a checkpoint between two steps if one is due."""
+        # The step axis of logs: Lightning counts one step too many if trainer.max_steps is set on resuming.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         if (self._due or self._stop) and self._between_steps:
             with _before_this_batch(trainer):
                 self._save(trainer)
@@ -232,19 +234,10 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
 
 
 def _complete_epoch_again(trainer: pl.Trainer, length: float) -> None:
-    """Let an epoch of `length` batches that was complete stay so.
-
-    Lightning would continue it if an epoch has more batches now, and would end it twice if `trainer.max_steps` is set.
-    """
-    loop = trainer.fit_loop
-    progress = loop.epoch_loop.batch_progress.current
-    if not length or progress.ready != length:
-        return
-    progress.load_state_dict(dict.fromkeys(asdict(progress), int(trainer.num_training_batches)))
-    if loop.restarting:  # with `trainer.max_steps`; without, Lightning has done the same
-        loop.epoch_progress.increment_completed()
-        loop.reset_restart_stage()
-        loop._restarting = loop.epoch_loop.restarting = False
+    """Let a complete epoch stay so, if an epoch has more batches now than `length`: Lightning would continue it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    if length and progress.ready == length:
+        progress.load_state_dict(dict.fromkeys(asdict(progress), int(trainer.num_training_batches)))
 
 
 @contextmanager
