@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+import cyclestyle.tasks
 from cyclestyle.callbacks import EMAGenerators, Evaluation, LastCheckpoint, SampleGrid
 from cyclestyle.commands.parser import parameter_descriptions
 from cyclestyle.data import Photos, UnpairedImages
@@ -124,7 +125,7 @@ def suggestion(message: str, known: Iterable[str]) -> str:
 
 def subclass_options() -> list[str]:
     """Return the options of all methods and datamodules."""
-    methods = [one for one in vars(__import__("cyclestyle.tasks", fromlist=["tasks"])).values() if _is_task(one)]
+    methods = [one for one in vars(cyclestyle.tasks).values() if _is_task(one)]
     groups = [("model", methods), ("data", [UnpairedImages, Photos])]
     return sorted({f"{group}.{name}" for group, classes in groups for one in classes for name in _arguments(one)})
 

@@ -5,7 +5,6 @@ import signal
 
 import pytest
 import torch
-from conftest import SHARED
 from PIL import Image
 
 from cyclestyle import Translator
@@ -156,9 +155,8 @@ def test_cut_has_one_direction(cyclestyle, samples, tmp_path):
     assert "needs the same channels in both domains" in error.splitlines()[-1]
 
 
-@pytest.mark.skipif(not (SHARED / "reference" / "cut_cut").is_dir(), reason="the reference figures are missing")
-def test_generator_files_of_the_original_translate(cyclestyle, samples, tmp_path):
-    file = SHARED / "reference" / "cut_cut" / "latest_net_G.pth"
+def test_generator_files_of_the_original_translate(cyclestyle, samples, reference, tmp_path):
+    file = reference / "cut_cut" / "latest_net_G.pth"
     words = ["predict", "--ckpt_path", file, "--input", samples / "testA", "--output", tmp_path / "out"]
     status, _, error = cyclestyle(*words)
     assert status == 0, error
