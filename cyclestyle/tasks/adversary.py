@@ -11,7 +11,7 @@ from cyclestyle.functional.adversarial import check_gan_mode, judged_real, r1_pe
 from cyclestyle.functional.augmentation import AugmentationName, check_augmentations, diff_augment
 from cyclestyle.networks.calls import call_on_both, frozen
 from cyclestyle.networks.spectral import add_spectral_norm
-from cyclestyle.tasks.base import Task
+from cyclestyle.tasks.base import Batch, Task
 from cyclestyle.tasks.checks import check_not_negative
 from cyclestyle.tasks.pseudo_reals import PseudoReals
 
@@ -158,6 +158,23 @@ class AdversarialTask(Task):
             label_smoothing=label_smoothing,
         )
         self.spectral_norm = spectral_norm
+        # What a subclass may change. A tuple does not register its modules a second time.
+        self.networks: tuple[nn.Module, ...] = ()
+        self.memory_format = torch.contiguous_format
+        self.compile_networks = False
+
+    def setup(self, stage: str) -> None:
+        """Set memory format and compilation of the networks."""
+        super().setup(stage)
+        for network in self.networks:
+            network.to(memory_format=self.memory_format)
+            if self.compile_networks and stage == "fit":
+                network.compile()  # in place: the keys of the state_dict stay the same
+
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the images of both domains in the memory format of the networks."""
+        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
+        return A, B
 
     def judged_real(self, discriminator: str, images: Tensor) -> Tensor | None:
         """Return which share of each image's scores says *real*, `(N,)` in [0, 1]; None with `wgangp`."""

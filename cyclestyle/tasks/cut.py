@@ -160,7 +160,8 @@ class CUT(AdversarialTask):
             negatives=nce_negatives,
         )
         self.F_AB = self.contrast.heads(self.G_AB, nce_width)
-        for network in (self.G_AB, self.D_B, self.F_AB):
+        self.networks = (self.G_AB, self.D_B)
+        for network in (*self.networks, self.F_AB):
             initialise(network, init, init_gain)
         self.normalise_discriminators()
 
@@ -204,10 +205,6 @@ class CUT(AdversarialTask):
             losses["NCE_idt"] = weight * self._nce(real_B, idt_B, ids=idt_ids, mirrored=flip)
         return losses
 
-    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
-        return A, B
-
     def _flips(self, batch: Batch) -> bool:
         """Return whether this step translates mirrored images."""
         if not self.flip_equivariance:
@@ -250,11 +247,3 @@ class CUT(AdversarialTask):
     def in_channels(self, direction: Direction) -> int:
         """Return the channels of both domains."""
         return self.channels
-
-    def setup(self, stage: str) -> None:
-        """Set memory format and compilation of the networks."""
-        super().setup(stage)
-        for network in (self.G_AB, self.D_B):
-            network.to(memory_format=self.memory_format)
-            if self.compile_networks and stage == "fit":
-                network.compile()  # in place: the keys of the state_dict stay the same

@@ -156,7 +156,7 @@ class CycleGAN(AdversarialTask):
         self.G_BA = new_generator(channels_B, channels_A)
         self.D_A = new_discriminator(channels_A)
         self.D_B = new_discriminator(channels_B)
-        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)  # a tuple: not registered a second time
+        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)
         for network in self.networks:
             initialise(network, init, init_gain)
         self.normalise_discriminators()
@@ -210,10 +210,6 @@ class CycleGAN(AdversarialTask):
         losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()), "D_A")
         return losses
 
-    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
-        return A, B
-
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fake and the identity image; the latter is not computed where no loss needs it."""
         if self.lambda_identity > 0:
@@ -253,11 +249,3 @@ class CycleGAN(AdversarialTask):
     def in_channels(self, direction: Direction) -> int:
         """Return the channels of the source domain."""
         return self.channels[0 if direction == "AtoB" else 1]
-
-    def setup(self, stage: str) -> None:
-        """Set memory format and compilation of the networks."""
-        super().setup(stage)
-        for network in self.networks:
-            network.to(memory_format=self.memory_format)
-            if self.compile_networks and stage == "fit":
-                network.compile()  # in place: the keys of the state_dict stay the same

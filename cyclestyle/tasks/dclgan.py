@@ -154,7 +154,8 @@ class DCLGAN(AdversarialTask):
             negatives=nce_negatives,
         )
         self.F_AB, self.F_BA = (self.contrast.heads(network, nce_width) for network in (self.G_AB, self.G_BA))
-        for network in (self.G_AB, self.G_BA, self.D_A, self.D_B, self.F_AB, self.F_BA):
+        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)
+        for network in (*self.networks, self.F_AB, self.F_BA):
             initialise(network, init, init_gain)
         self.normalise_discriminators()
 
@@ -201,10 +202,6 @@ class DCLGAN(AdversarialTask):
             losses["idt_A"] = self.lambda_identity / 2 * F.l1_loss(same_A, real_A)
             losses["idt_B"] = self.lambda_identity / 2 * F.l1_loss(same_B, real_B)
         return losses
-
-    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
-        return A, B
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the fake and the identity image; the latter is not computed where no loss needs it."""
@@ -253,11 +250,3 @@ class DCLGAN(AdversarialTask):
     def in_channels(self, direction: Direction) -> int:
         """Return the channels of the source domain."""
         return self.channels[0 if direction == "AtoB" else 1]
-
-    def setup(self, stage: str) -> None:
-        """Set memory format and compilation of the networks."""
-        super().setup(stage)
-        for network in (self.G_AB, self.G_BA, self.D_A, self.D_B):
-            network.to(memory_format=self.memory_format)
-            if self.compile_networks and stage == "fit":
-                network.compile()  # in place: the keys of the state_dict stay the same
