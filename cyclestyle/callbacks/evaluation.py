@@ -15,7 +15,6 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_file
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics import (
-    METRICS,
     ExtractorName,
     build_extractor,
     columns,
@@ -23,6 +22,7 @@ from cyclestyle.metrics import (
     mean,
     measure_images,
     measure_sets,
+    summarise,
 )
 from cyclestyle.tasks.base import DOMAINS, Task, as_task
 
@@ -118,8 +118,8 @@ class Evaluation(pl.Callback):
             extractor = self.extractor.to(images["translation"].device)
             embeddings = extractor(images["translation"]).cpu()
             figures = measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
-            for n, path in enumerate(paths):
-                known[path] = {"embedding": embeddings[n], **{name: each[n].item() for name, each in figures.items()}}
+            for path, embedding, each in zip(paths, embeddings, figures, strict=True):
+                known[path] = {"embedding": embedding, **each}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the figures, so that checkpoints and early stopping can go by them."""
@@ -153,8 +153,7 @@ class Evaluation(pl.Callback):
         assert self.extractor is not None
         each = [measured[path] for path in sorted(measured)]
         embeddings = torch.stack([one["embedding"] for one in each])
-        means = {name: mean([one[name] for one in each]) for name in METRICS if name in each[0]}
-        return {**means, **measure_sets(domain, embeddings, self.extractor.name)}
+        return {**summarise(each), **measure_sets(domain, embeddings, self.extractor.name)}
 
     def _embeddings(self, trainer: pl.Trainer, pl_module: pl.LightningModule, domain: str) -> Tensor:
         """The embeddings of the training images of a domain, computed once a run."""

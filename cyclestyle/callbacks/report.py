@@ -23,7 +23,7 @@ from cyclestyle.callbacks.run_parts import (
 )
 from cyclestyle.files import write_json
 from cyclestyle.images import as_rgb, to_image
-from cyclestyle.metrics import METRICS, columns, finite
+from cyclestyle.metrics import METRICS, finite, summarise
 from cyclestyle.report import ImageSource, Page
 from cyclestyle.tasks.base import DOMAINS, Batch, Direction, as_task
 
@@ -185,7 +185,7 @@ def _strip(images: Sequence[Tensor]) -> Image.Image:
 
 def _caption(path: str, figures: Measured) -> str:
     """The name of an image, and what was measured of it."""
-    texts = [f"{METRICS[name].label} {METRICS[name].text(figures[name])}" for name in columns(figures)]
+    texts = [f"{METRICS[name].label} {METRICS[name].text(figure)}" for name, figure in summarise([figures]).items()]
     names = ", ".join(Path(one).name for one in path.split(", "))
     return ": ".join(filter(None, [names, ", ".join(texts)]))
 

@@ -27,10 +27,10 @@ from cyclestyle.metrics import (
     build_extractor,
     columns,
     finite,
-    mean,
     mean_gram,
     measure_images,
     measure_sets,
+    summarise,
 )
 from cyclestyle.report import comparison_page, comparison_sheet
 from cyclestyle.weights.checkpoints import read_checkpoint
@@ -160,13 +160,12 @@ class _Evaluator:
         embeddings, per_image = [], []
         for key, path in images.items():
             inputs = {"input": _read(self.photos[key]), "translation": _read(path), "gram": self.gram}
-            figures = measure_images(self.extractor, inputs)  # type: ignore[arg-type]
-            per_image.append({metric: float(value) for metric, value in figures.items()})
+            per_image += measure_images(self.extractor, inputs)  # type: ignore[arg-type]
             embeddings.append(self.extractor(inputs["translation"]))
         sets = measure_sets(self.embeddings, torch.cat(embeddings), self.extractor.name)
-        means = {metric: mean([values[metric] for values in per_image]) for metric in per_image[0]}
         distances = {metric: sets[metric] for metric in ("kid", "kid_std", "fid")}
-        return {"name": name, **finite(means), **finite(distances), **dict.fromkeys(COSTS), **(cost or {})}
+        figures = finite({**summarise(per_image), **distances})
+        return {"name": name, **figures, **dict.fromkeys(COSTS), **(cost or {})}
 
     def notes(self) -> list[str]:
         """Return the notes that explain the metrics and costs."""

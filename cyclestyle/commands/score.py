@@ -22,9 +22,9 @@ from cyclestyle.metrics import (
     build_extractor,
     columns,
     finite,
-    mean,
     measure_images,
     measure_sets,
+    summarise,
 )
 
 Method = Callable[[Tensor], Tensor]
@@ -139,14 +139,12 @@ def _score(
         images = {"input": original, "translation": result}
         if truth is not None:
             images["truth"] = _read_truth(result, counterpart(truth, name, inputs))
-        figures = measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
+        each += measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
         results.append(result[0])
-        each.append({key: float(value) for key, value in figures.items()})
     if resized:
         print(f"resized {resized} of {number_of(len(names), 'image')} of {folder} to the sizes of those of {inputs}")
     sets = measure_sets(domain, _embeddings(extractor, results), extractor.name)
-    means = {key: mean([scores[key] for scores in each]) for key in each[0]}
-    return {"kid": sets["kid"], "kid_std": sets["kid_std"], "fid": sets["fid"], **means}
+    return {"kid": sets["kid"], "kid_std": sets["kid_std"], "fid": sets["fid"], **summarise(each)}
 
 
 def counterpart(folder: Path, name: Path, inputs: Path) -> Path:

@@ -1,6 +1,6 @@
 """Metrics of translations: distances to an image and to a set of images."""
 
-from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum, checkerboard_worst
+from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum
 from cyclestyle.metrics.distances import (
     SetDistance,
     content_distance,
@@ -10,7 +10,7 @@ from cyclestyle.metrics.distances import (
     style_distance,
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
-from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets
+from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets, summarise
 from cyclestyle.metrics.texture import texture_distance
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "build_extractor",
     "checkerboard",
     "checkerboard_spectrum",
-    "checkerboard_worst",
     "columns",
     "content_distance",
     "finite",
@@ -33,5 +32,6 @@ __all__ = [
     "set_distance",
     "structure_distance",
     "style_distance",
+    "summarise",
     "texture_distance",
 ]

@@ -52,14 +52,6 @@ def checkerboard(images: Tensor) -> Tensor:
     return checkerboard_spectrum(images).mean(dim=1)
 
 
-def checkerboard_worst(images: Tensor) -> Tensor:
-    """Return the largest of `checkerboard_spectrum`: `(N, 3, H, W)` in [-1, 1] → `(N,)`.
-
-    As the largest of 8 figures it is above 0 for natural images too. NaN where the images are too small.
-    """
-    return checkerboard_spectrum(images).amax(dim=1)
-
-
 def _power(images: Tensor) -> Tensor:
     """The power spectrum of the luminance, relative to white noise of variance 1: `(N, 3, H, W)` → `(N, H, W)`."""
     luminance = to_grey(images)[:, 0]

@@ -11,7 +11,8 @@ images that it names; it is measured wherever these are given:
 | `truth` | the true counterpart of the input |
 | `gram` | not an image: the mean Gram matrix of the target domain, see `mean_gram` |
 
-A metric of sets is a function of the embeddings of the target domain and of the translations.
+A metric of sets is a function of the embeddings of the target domain and of the translations. The figure of several
+images is the mean over them; where there are several figures an image, it is the largest of the means.
 """
 
 import math
@@ -23,12 +24,15 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_worst
+from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum
 from cyclestyle.metrics.distances import content_distance, set_distance, structure_distance, style_distance
 from cyclestyle.metrics.features import Extractor
 from cyclestyle.metrics.texture import texture_distance
 
 ImageName = Literal["input", "translation", "reconstruction", "truth", "gram"]
+
+Figures = dict[str, float | list[float]]
+"""What is measured of one image: a number, or several, for each metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class Metric:
         better: which way is better.
         unit: of its values; empty for none.
         images: the images that `function` takes after the extractor; empty for a metric of sets.
-        function: of an extractor and batches `(N, 3, H, W)` in [-1, 1], to `(N,)`.
+        function: of an extractor and batches `(N, 3, H, W)` in [-1, 1], to `(N,)` or, with several figures, `(N, K)`.
         digits: significant digits in tables.
     """
 
@@ -86,8 +90,8 @@ def _checkerboard(extractor: Extractor, images: Tensor) -> Tensor:
     return checkerboard(images)
 
 
-def _checkerboard_worst(extractor: Extractor, images: Tensor) -> Tensor:
-    return checkerboard_worst(images)
+def _checkerboard_spectrum(extractor: Extractor, images: Tensor) -> Tensor:
+    return checkerboard_spectrum(images)
 
 
 METRICS: dict[str, Metric] = {
@@ -106,7 +110,7 @@ METRICS: dict[str, Metric] = {
         label="checkerboard", better="lower", images=("translation",), function=_checkerboard, digits=2
     ),
     "checkerboard_worst": Metric(
-        label="worst frequency", better="lower", images=("translation",), function=_checkerboard_worst, digits=2
+        label="worst frequency", better="lower", images=("translation",), function=_checkerboard_spectrum, digits=2
     ),
     "psnr": Metric(label="PSNR", unit="dB", better="higher", images=("truth", "translation"), function=_psnr),
     "ssim": Metric(label="SSIM", better="higher", images=("truth", "translation"), function=_ssim),
@@ -118,18 +122,26 @@ METRICS: dict[str, Metric] = {
 """Every metric by its name in logs and JSON files, in the order of the columns of a table."""
 
 
-def measure_images(extractor: Extractor, images: Mapping[ImageName, Tensor]) -> dict[str, Tensor]:
-    """Return every metric whose images are given, `(N,)` each.
+def measure_images(extractor: Extractor, images: Mapping[ImageName, Tensor]) -> list[Figures]:
+    """Return every metric whose images are given, for each of the N images.
 
     Args:
         extractor: of features.
         images: batches `(N, 3, H, W)` in [-1, 1], and `gram`, `(C, C)`.
     """
-    return {
-        name: metric.function(extractor, *(images[one] for one in metric.images))
+    found = {
+        name: metric.function(extractor, *(images[one] for one in metric.images)).tolist()
         for name, metric in METRICS.items()
         if metric.function is not None and set(metric.images) <= images.keys()
     }
+    return [dict(zip(found, each, strict=True)) for each in zip(*found.values(), strict=True)]
+
+
+def summarise(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the figure of several images for each metric of images: the mean, or the largest of the means."""
+    names = [name for name, metric in METRICS.items() if metric.function is not None and name in images[0]]
+    each = {name: torch.tensor([image[name] for image in images], dtype=torch.float64) for name in names}
+    return {name: figures.mean(dim=0).max().item() for name, figures in each.items()}
 
 
 def measure_sets(domain: Tensor, translations: Tensor, extractor: str) -> dict[str, Any]:
