@@ -67,15 +67,15 @@ def style_loss(gram: Tensor, target: Tensor) -> Tensor:
     return (gram - target).square().mean()
 
 
-def total_variation(images: Tensor) -> Tensor:
+def total_variation(images: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
     """Compute the total variation of images `(N, C, H, W)`, a scalar.
 
-    It is the mean squared difference of horizontal and vertical neighbours.
+    It is the mean, or the sum, of the squared differences of horizontal and vertical neighbours.
     """
     horizontal = images[..., :, 1:] - images[..., :, :-1]
     vertical = images[..., 1:, :] - images[..., :-1, :]
-    count = max(1, horizontal.numel() + vertical.numel())
-    return (horizontal.square().sum() + vertical.square().sum()) / count
+    total = horizontal.square().sum() + vertical.square().sum()
+    return total / max(1, horizontal.numel() + vertical.numel()) if reduction == "mean" else total
 
 
 def mean_and_std(features: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:

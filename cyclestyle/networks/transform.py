@@ -2,29 +2,33 @@
 
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.networks.normalisation import InstanceNorm2d
 
 UpsampleName = Literal["transpose", "resize"]
+OutputName = Literal["tanh", "levels"]
 
 BLOCKS = 5
-OUTPUT_SCALE = 127.5
-"""The output of the last convolution is divided by this number.
-
-The last convolution therefore works in 8-bit levels around grey, as in the code of the paper, whose images are in
-[0, 255]. Each of its outputs is a sum of 2,592 products of numbers of about 1, so one of the first steps of Adam
-changes the output by a few levels. Without the scale, the same step would make the images flat white or black.
-"""
+OUTPUT_SCALE = 127.5  # 8-bit levels for a change of 1 of an image in [-1, 1]
+TANH_SCALE = 150.0  # levels
+LEVELS = (123.68, 116.779, 103.939)  # mean RGB levels of ImageNet, in the code of the paper
 
 
 class TransformNetwork(nn.Module):
     """The network of Johnson et al. 2016 (section 3.1) with instance norm instead of batch norm (Ulyanov et al. 2016).
 
     In the notation of the CycleGAN paper: `c9s1-32, d64, d128, R128 × 5, u64, u32, c9s1-3`. All convolutions use
-    reflection padding, which avoids artifacts at the image border. The norms are affine. The last convolution has no
-    activation function.
+    reflection padding, which avoids artifacts at the image border. The norms are affine.
+
+    The last convolution gives 8-bit levels, from which Adam's first steps differ widely. With x its result:
+
+    | `output` | image in levels of 0 to 255 | of |
+    |---|---|---|
+    | `tanh` | mean of ImageNet + 150 tanh(x) | the authors' code; a step of Adam moves an image by tens of levels |
+    | `levels` | 127.5 + x | PyTorch's example, whose x is 127.5 larger; a step moves an image by a few levels |
 
     Shape: `(N, 3, H, W)` in [-1, 1] → `(N, 3, H, W)`, approximately in [-1, 1] but not clamped. H and W must be
     multiples of `multiple` (4) and at least `min_size` (8), so that the innermost level has the two pixels that
@@ -33,23 +37,26 @@ class TransformNetwork(nn.Module):
     Args:
         upsample: `resize` (nearest-neighbour interpolation, then a convolution; avoids checkerboard artifacts, Odena
             et al. 2016) or `transpose` (transposed convolutions, as in the paper).
+        output: `tanh` or `levels`, see above.
         width: filters of the first convolution.
 
     Raises:
-        ValueError: `upsample` is unknown, or `width` is less than 1.
+        ValueError: `upsample` or `output` is unknown, or `width` is less than 1.
     """
 
     multiple = 4
     min_size = 8
     in_channels = 3
 
-    def __init__(self, *, upsample: UpsampleName = "resize", width: int = 32) -> None:
+    def __init__(self, *, upsample: UpsampleName = "resize", output: OutputName = "levels", width: int = 32) -> None:
         super().__init__()
         if upsample not in get_args(UpsampleName):
             raise ValueError(f"upsample must be resize or transpose, got {upsample!r}")
+        if output not in get_args(OutputName):
+            raise ValueError(f"output must be tanh or levels, got {output!r}")
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        self.upsample = upsample
+        self.upsample, self.output = upsample, output
         self.first = NormedConvolution(_convolution(3, width, 9))
         self.down1 = NormedConvolution(_convolution(width, 2 * width, 3, stride=2))
         self.down2 = NormedConvolution(_convolution(2 * width, 4 * width, 3, stride=2))
@@ -66,8 +73,11 @@ class TransformNetwork(nn.Module):
         features = self.blocks(features)
         features = F.relu(self.up1(self._interpolate(features)), inplace=True)  # (N, 2 width, H/2, W/2)
         features = F.relu(self.up2(self._interpolate(features)), inplace=True)  # (N, width, H, W)
-        stylised: Tensor = self.last(features) / OUTPUT_SCALE  # (N, 3, H, W)
-        return stylised
+        result: Tensor = self.last(features)  # (N, 3, H, W)
+        if self.output == "levels":
+            return result / OUTPUT_SCALE
+        mean = result.new_tensor(LEVELS)[:, None, None]
+        return (mean + TANH_SCALE * torch.tanh(result)) / OUTPUT_SCALE - 1
 
     def _up_convolution(self, in_channels: int, out_channels: int) -> nn.Conv2d | nn.ConvTranspose2d:
         if self.upsample == "transpose":

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError, DataError
-from cyclestyle.functional.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
+from cyclestyle.functional.style import content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.networks.calls import call_at_any_size
-from cyclestyle.networks.transform import TransformNetwork, UpsampleName
+from cyclestyle.networks.transform import OUTPUT_SCALE, OutputName, TransformNetwork, UpsampleName
 from cyclestyle.networks.vgg import VGG, VGGName
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
@@ -22,34 +22,37 @@ from cyclestyle.weights.vgg import load_vgg
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Settings in which the paper and the code of its authors differ, with loss weights for activations of mean 1.
+    """Loss weights and output of a published implementation.
 
     Attributes:
         content_layers: VGG layers of the content loss.
-        gram: normalisation of the Gram matrices.
-        style_weight: factor of the mean squared difference of Gram matrices, summed over the layers.
-        tv_weight: factor of the mean squared difference of neighbouring pixels in [-1, 1].
+        content_weight: factor of the mean squared difference of activations.
+        style_weight: factor of the mean squared difference of Gram matrices G = F Fᵀ / (C H W), for each layer.
+        tv_weight: factor of the squared differences of neighbouring pixels of 0 to 255, summed over the batch.
+        output: of the network, see `TransformNetwork`.
+        original: whether the weights are for the activations of `VGG.scale_as_original`, and not for those of
+            torchvision's networks, which are left as they are.
     """
 
     content_layers: tuple[str, ...]
-    gram: GramNormalisation
+    content_weight: float
     style_weight: float
     tv_weight: float
+    output: OutputName
+    original: bool
 
 
-# The paper gives only the weight of total variation, 1e-6 to 1e-4. The weights of the code (1, 5 and 1e-6) are for
-# unscaled activations and pixels of 0 to 255. The weights here were chosen by eye, on layers up to relu3_1 of the
-# normalised VGG-19.
 PRESETS = {
-    # Johnson et al. 2016, eq. 2 to 5: content is the mean over relu2_2; style is the sum, not the mean, over the C²
-    # differences of G = F Fᵀ / (C H W), which equals the mean over those of G = F Fᵀ / (H W): all layers have equal
-    # weight.
-    "paper": Preset(content_layers=("relu2_2",), gram="pixels", style_weight=0.1, tv_weight=0.1),
-    # The authors' code: content is the mean over relu3_3; style is the mean over the C² differences of
-    # G = F Fᵀ / (C H W): a layer of 64 channels has 64 times the weight of one of 512.
-    "reference": Preset(content_layers=("relu3_3",), gram="elements", style_weight=2e3, tv_weight=0.1),
+    # Johnson, Alahi & Fei-Fei 2016, the authors' code in Torch.
+    "reference": Preset(
+        content_layers=("relu3_3",), content_weight=1, style_weight=5, tv_weight=1e-6, output="tanh", original=True
+    ),
+    # PyTorch's fast_neural_style, https://github.com/pytorch/examples
+    "pytorch_example": Preset(
+        content_layers=("relu2_2",), content_weight=1e5, style_weight=1e10, tv_weight=0, output="levels", original=False
+    ),
 }
 
 
@@ -63,13 +66,14 @@ class Johnson(Task):
     | logged name | weighted loss term |
     |---|---|
     | `train/content` | mean squared difference of the content layers' activations, summed over the layers |
-    | `train/style` | mean squared difference of Gram matrices, summed over the layers; see `PRESETS` |
-    | `train/tv` | mean squared difference of neighbouring pixels |
+    | `train/style` | mean squared difference of Gram matrices, summed over the layers |
+    | `train/tv` | squared differences of neighbouring pixels in levels of 0 to 255, summed over the batch |
     | `train/loss` | their sum |
 
-    `val/…` are the same for the validation photos. Activations have mean 1: the normalised VGG-19 has this property,
-    other networks are rescaled by `VGG.calibrate` on the paintings. The weights of the presets are therefore valid for
-    any network.
+    `val/…` are the same for the validation photos. The weights are those of `PRESETS`. Those of `reference` are for the
+    network of Simonyan & Zisserman: the activations of others, such as torchvision's or the normalised VGG-19, are
+    rescaled to its own by `VGG.scale_as_original` on the paintings. Those of `pytorch_example` are for torchvision's
+    VGG-16; with weights of larger activations, style outweighs content more than in the example.
 
     Args:
         style: files of the style images.
@@ -77,14 +81,16 @@ class Johnson(Task):
         style_size: square root of the number of pixels that style images are resized to; none is enlarged.
         network: `vgg16` or `vgg19`.
         weights: a file of VGG weights, `random`, or None for the weights of torchvision.
-        preset: `reference` (the authors' code) or `paper`: Gram normalisation, loss weights, and the default of
-            `content_layers`.
+        preset: `reference` (the authors' code) or `pytorch_example`: loss weights, output of the network, and the
+            default of `content_layers`.
         content_layers: VGG layers of the content loss.
         style_layers: VGG layers of the style loss.
         content_weight: factor of the content loss of the preset.
         style_weight: factor of the style loss of the preset.
         tv_weight: factor of the total-variation loss of the preset.
         upsample: `resize` (no checkerboard artefacts) or `transpose`.
+        output: what the network's last convolution gives, `tanh` or `levels`; see `TransformNetwork`. None: that of the
+            preset.
         width: output channels of the first convolution.
         lr: learning rate of Adam.
         schedule: the options of the learning rate that every `Task` has, such as `lr_policy`.
@@ -93,7 +99,7 @@ class Johnson(Task):
         ValueError: a value is out of its range, or a layer is unknown.
     """
 
-    architecture = ("width", "upsample")
+    architecture = ("width", "upsample", "output", "preset")
 
     def __init__(
         self,
@@ -103,13 +109,14 @@ class Johnson(Task):
         style_size: int = 256,
         network: VGGName = "vgg16",
         weights: str | None = None,
-        preset: Literal["reference", "paper"] = "reference",
+        preset: Literal["reference", "pytorch_example"] = "reference",
         content_layers: list[str] | None = None,
         style_layers: Sequence[str] = STYLE_LAYERS,
         content_weight: float = 1.0,
         style_weight: float = 1.0,
         tv_weight: float = 1.0,
         upsample: UpsampleName = "resize",
+        output: OutputName | None = None,
         width: int = 32,
         lr: float = 1e-3,
         **schedule: Any,
@@ -129,12 +136,15 @@ class Johnson(Task):
         with torch.device("meta"):  # raises an error for an unknown layer without allocating memory
             VGG([*self.content_layers, *self.style_layers], name=network)
         self.factors = {
-            "content": content_weight,
+            "content": content_weight * self.preset.content_weight,
             "style": style_weight * self.preset.style_weight,
             "tv": tv_weight * self.preset.tv_weight,
         }
         self.lr = lr
-        self.transform = TransformNetwork(upsample=upsample, width=width)
+        self.transform = TransformNetwork(upsample=upsample, output=output or self.preset.output, width=width)
+        if preset == "pytorch_example" and self.transform.last.bias is not None:  # its images begin near black
+            with torch.no_grad():
+                self.transform.last.bias.sub_(OUTPUT_SCALE)
         # A tuple does not register the VGG as a submodule, so checkpoints and optimisers do not contain it.
         self.perceptual: tuple[PerceptualLoss, ...] = ()
 
@@ -150,7 +160,8 @@ class Johnson(Task):
             )
         painted = self.transform(photos)
         content, style = perceptual(painted, photos)
-        losses = {"content": content, "style": style, "tv": total_variation(painted)}
+        variation = total_variation(painted * OUTPUT_SCALE, "sum")
+        losses = {"content": content, "style": style, "tv": variation}
         return {name: self.factors[name] * loss for name, loss in losses.items()}
 
     @torch.no_grad()
@@ -181,9 +192,9 @@ class Johnson(Task):
         features = load_vgg(layers, weights=self.weights, name=self.network)
         sizes = [working_size(painting.shape, self.style_size, features.min_size) for painting in paintings]
         resized_paintings = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
-        if not features.normalised:
-            features.calibrate(resized_paintings)
-        self.perceptual = (PerceptualLoss(features, self.content_layers, self.style_layers, self.preset.gram),)
+        if self.preset.original:
+            features.scale_as_original(resized_paintings)
+        self.perceptual = (PerceptualLoss(features, self.content_layers, self.style_layers),)
         self.perceptual[0].keep(resized_paintings, shares)
 
 
@@ -194,23 +205,20 @@ class PerceptualLoss(nn.Module):
         features: a frozen VGG that returns all layers.
         content_layers: layers of the content loss.
         style_layers: layers of the style loss.
-        gram: normalisation of the Gram matrices.
     """
 
-    def __init__(
-        self, features: VGG, content_layers: Sequence[str], style_layers: Sequence[str], gram: GramNormalisation
-    ) -> None:
+    def __init__(self, features: VGG, content_layers: Sequence[str], style_layers: Sequence[str]) -> None:
         super().__init__()
         self.features = features
         self.shallow = _truncated(content_layers, features)
-        self.content_layers, self.style_layers, self.normalise = content_layers, style_layers, gram
+        self.content_layers, self.style_layers = content_layers, style_layers
 
     @torch.no_grad()
     def keep(self, paintings: Sequence[Tensor], shares: Sequence[float]) -> None:
         """Store the average of the Gram matrices of style images `(1, 3, H, W)`, weighted by `shares`."""
         activations = [self.features(painting) for painting in paintings]
         for layer in self.style_layers:
-            grams = [gram_matrix(features[layer], self.normalise) for features in activations]
+            grams = [gram_matrix(features[layer], "elements") for features in activations]
             mean = sum(share * gram for share, gram in zip(shares, grams, strict=True))
             assert isinstance(mean, Tensor)
             self.register_buffer(layer, mean)  # (1, C, C)
@@ -224,7 +232,7 @@ class PerceptualLoss(nn.Module):
             if layer in self.content_layers:
                 contents.append(content_loss(features, target[layer]))
             if layer in self.style_layers:
-                styles.append(style_loss(gram_matrix(features, self.normalise), self.get_buffer(layer)))
+                styles.append(style_loss(gram_matrix(features, "elements"), self.get_buffer(layer)))
         return torch.stack(contents).sum(), torch.stack(styles).sum()
 
 

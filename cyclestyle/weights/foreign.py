@@ -113,7 +113,7 @@ def _patch_mlp(content: Content, path: Path) -> Found:
 
 def _fast_neural_style(content: Content, path: Path) -> Found:
     network = read_example(content, path)
-    settings = {"width": network.first.conv.out_channels, "upsample": network.upsample}
+    settings = {"width": network.first.conv.out_channels, "upsample": network.upsample, "output": network.output}
     return Found(
         task="Johnson",
         settings=settings,

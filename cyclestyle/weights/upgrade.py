@@ -25,6 +25,10 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
         if checkpoint.get("cyclestyle_task") == task and old in settings:
             renamed = {new if key == old else key: value for key, value in settings.items()}
             checkpoint = {**checkpoint, "hyper_parameters": renamed}
+    settings = checkpoint.get("hyper_parameters", {})
+    if checkpoint.get("cyclestyle_task") == "Johnson" and settings and "output" not in settings:
+        # Earlier versions had other loss weights, and one kind of output
+        checkpoint = {**checkpoint, "hyper_parameters": {**settings, "preset": "reference", "output": "levels"}}
     if "image_pools" in checkpoint:
         pools = [{f"pool_{domain}": pool for domain, pool in rank.items()} for rank in checkpoint["image_pools"]]
         checkpoint = {key: value for key, value in checkpoint.items() if key != "image_pools"} | {"rank_states": pools}

@@ -1,3 +1,4 @@
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -6,7 +7,7 @@ from torch.utils.data import DataLoader
 from cyclestyle.errors import CheckpointError, CycleStyleError, DataError, ImageError
 from cyclestyle.functional.style import gram_matrix
 from cyclestyle.images import read_image, to_tensor
-from cyclestyle.networks.vgg import build_vgg, random_weights
+from cyclestyle.networks.vgg import ORIGINAL_MEANS, build_vgg, random_weights
 from cyclestyle.tasks import Johnson
 
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_2", "relu2_2"]}
@@ -52,24 +53,28 @@ def test_only_the_network_is_trained_and_stored(new_task):
     assert {id(p) for group in optimiser.param_groups for p in group["params"]} == {id(p) for p in named.values()}
 
 
-@pytest.mark.parametrize("preset", ["paper", "reference"])
+@pytest.mark.parametrize("preset", ["pytorch_example", "reference"])
 def test_losses_are_those_of_the_formulas(new_task, preset):
-    """In plain loops over places and channels, from the definitions of the paper and of the authors' code."""
-    task = new_task(preset=preset, content_weight=2.0, style_weight=3.0, tv_weight=5.0)
+    """From the definitions and the weights of both implementations."""
+    content_weight, style_weight, tv_weight = {"reference": (1, 5, 1e-6), "pytorch_example": (1e5, 1e10, 0)}[preset]
+    task = new_task(preset=preset, content_weight=2.0, style_weight=3.0, tv_weight=4.0)
     features, images = task.perceptual[0].features, photos(1)
     with torch.no_grad():
         painted = task.transform(images)
         seen, wanted, styles = features(painted), features(images), [features(p) for p in shown(task)]
-    content = 2.0 * (seen["relu2_2"] - wanted["relu2_2"]).square().mean()
+    content = 2.0 * content_weight * (seen["relu2_2"] - wanted["relu2_2"]).square().mean()
     style = 0.0
     for layer in LAYERS["style_layers"]:
         channels, height, width = seen[layer].shape[1:]
         target = sum(gram_matrix(one[layer], "none") / one[layer][0].numel() for one in styles) / len(styles)
         squares = (gram_matrix(seen[layer], "none") / (channels * height * width) - target).square().sum()
-        style = style + (squares if preset == "paper" else squares / channels**2)
+        style = style + 3.0 * style_weight * squares / channels**2
+    levels = painted * 127.5
+    rows, columns = levels.diff(dim=2).square().sum(), levels.diff(dim=3).square().sum()
     found = step(task, images)["losses"]
     assert found["content"] == pytest.approx(content.item(), rel=1e-4)
-    assert found["style"] == pytest.approx(3.0 * task.preset.style_weight * style.item(), rel=1e-4)
+    assert found["style"] == pytest.approx(style.item(), rel=1e-4)
+    assert found["tv"] == pytest.approx(4.0 * tv_weight * (rows + columns).item(), rel=1e-4)
     assert found["loss"] == pytest.approx((found["content"] + found["style"] + found["tv"]).item(), rel=1e-5)
 
 
@@ -77,12 +82,23 @@ def shown(task):
     return [to_tensor(read_image(path))[None] for path in task.style]
 
 
-def test_activations_have_mean_one(new_task):
-    task = new_task()
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_weak_activations_are_scaled_to_those_that_the_weights_are_for(new_task, monkeypatch, scale):
+    """Random weights and ten times smaller ones give the original's mean activations; the example takes any as is."""
+    weights = {key: value / scale for key, value in random_weights("vgg16").items()}
+    monkeypatch.setattr(
+        "cyclestyle.tasks.johnson.load_vgg", lambda layers, **_: build_vgg(layers, weights, name="vgg16")
+    )
+    task, example = new_task(), new_task(preset="pytorch_example")
     with torch.no_grad():
         found = [task.perceptual[0].features(painting) for painting in shown(task)]
+        plain = [example.perceptual[0].features(painting) for painting in shown(task)]
+        expected = [build_vgg(LAYERS["style_layers"], weights, name="vgg16")(painting) for painting in shown(task)]
     for layer in LAYERS["style_layers"]:
-        assert torch.stack([one[layer].mean() for one in found]).mean() == pytest.approx(1, rel=1e-4)
+        assert torch.stack([one[layer].mean() for one in found]).mean() == pytest.approx(
+            ORIGINAL_MEANS[layer], rel=1e-4
+        )
+        assert all(torch.allclose(one[layer], other[layer]) for one, other in zip(plain, expected, strict=True))
 
 
 def test_paintings_are_mixed_by_their_weights(new_task):
@@ -116,7 +132,7 @@ def test_the_content_of_a_photo_is_seen_with_the_same_weights(new_task):
 
 
 def test_the_loss_falls(new_task):
-    task, images = new_task(width=8, lr=1e-2), photos()
+    task, images = new_task(width=8), photos()
     optimiser = task.configure_optimizers()["optimizer"]
     losses = []
     for _ in range(30):
@@ -143,8 +159,7 @@ def test_other_precisions(paintings, precision):
 def test_gram_matrices_are_summed_in_single_precision_under_autocast(new_task):
     task = new_task(style_layers=["relu1_2"])
     judge = task.perceptual[0]
-    judge.features.input_transform.weight.mul_(100)
-    with torch.autocast("cpu", torch.float16):  # whose largest number is 65,504
+    with torch.autocast("cpu", torch.float16):  # whose largest number is 65,504, the sum of a few squares here
         assert all(value.isfinite() for value in judge(photos(), photos()))
 
 
@@ -167,7 +182,7 @@ def test_a_checkpoint_needs_neither_paintings_nor_vgg(new_task, tmp_path, sample
         assert torch.equal(loaded.transform(photos()), task.transform(photos()))
 
 
-def test_a_vgg_of_its_own_file_is_not_calibrated_if_normalised(tmp_path, paintings):
+def test_the_normalised_vgg_is_scaled_to_what_the_weights_are_for(tmp_path, paintings):
     """Weights whose first layer is a 1×1 convolution of the colours have activations of mean 1 already."""
     drawn = random_weights()
     weights = {f"{n + 2}.{leaf}": drawn[f"features.{n}.{leaf}"] for n in range(5) for leaf in ("weight", "bias")}
@@ -176,7 +191,8 @@ def test_a_vgg_of_its_own_file_is_not_calibrated_if_normalised(tmp_path, paintin
     torch.save(weights, tmp_path / "vgg.pth")
     task = Johnson(style=paintings, network="vgg19", weights=str(tmp_path / "vgg.pth"), width=2, **LAYERS)
     task.setup("fit")
-    assert torch.equal(task.perceptual[0].features.convolutions[1].weight, weights["3.weight"])
+    scale = ORIGINAL_MEANS["relu1_2"]  # relu1_1 is no layer of a loss and keeps its activations
+    assert torch.allclose(task.perceptual[0].features.convolutions[1].weight, scale * weights["3.weight"])
     perceptual = task.perceptual[0]
     assert torch.equal(perceptual.shallow(photos())["relu2_2"], perceptual.features(photos())["relu2_2"])
 
@@ -198,7 +214,7 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"preset": "gatys"}, "preset must be one of paper, reference, got 'gatys'"),
+        ({"preset": "gatys"}, "preset must be one of reference, pytorch_example, got 'gatys'"),
         ({"network": "vgg11"}, "network must be vgg16 or vgg19, got 'vgg11'"),
         ({"style_layers": ["relu3_4"]}, "vgg16 has no layer 'relu3_4'"),
         ({"content_layers": ["conv1"]}, "vgg16 has no layer 'conv1'"),

@@ -79,7 +79,7 @@ def test_a_file_of_the_example_gives_the_output_of_the_example(tmp_path, change)
 @pytest.mark.parametrize("upsample", ["resize", "transpose"])
 def test_the_architecture_is_inferred_from_a_checkpoint(tmp_path, upsample):
     torch.manual_seed(0)
-    settings = {"upsample": upsample, "width": 3}
+    settings = {"upsample": upsample, "output": "tanh", "width": 3}
     task = Johnson(**settings)
     state = task.state_dict()
     average = {key: value + 0.01 for key, value in state.items()}
