@@ -199,7 +199,7 @@ def build_vgg(
     normalised = bool(tensors) and tensors[0][0].shape == (3, 3, 1, 1)
     network = VGG(layers, name=name, pooling=pooling, padding="reflect" if normalised else "zeros")
     input_transform = tensors.pop(0) if normalised else _imagenet_normalisation()
-    all_layers = _all_layers(name)
+    known = all_layers(name)
     found = [(weight.shape[1], weight.shape[0]) for weight, _ in tensors]
     if not found or found != _channel_pairs(name)[: len(found)]:
         other: VGGName = "vgg16" if name == "vgg19" else "vgg19"
@@ -207,8 +207,8 @@ def build_vgg(
         hint = f"it holds {other}: set model.network to {other}" if holds_other else f"expected torchvision's {name}"
         raise CheckpointError(f"does not contain {name}: {hint}, or take the normalised VGG-19")
     for layer in network.layers:
-        if all_layers.index(layer) >= len(found):
-            raise CheckpointError(f"ends at {all_layers[len(found) - 1]} and does not contain the layer {layer}")
+        if known.index(layer) >= len(found):
+            raise CheckpointError(f"ends at {known[len(found) - 1]} and does not contain the layer {layer}")
     modules = [network.input_transform, *network.convolutions]
     for module, (weight, bias) in zip(modules, [input_transform, *tensors], strict=False):
         module.load_state_dict({"weight": weight, "bias": bias})
@@ -216,13 +216,14 @@ def build_vgg(
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _all_layers(name: VGGName) -> list[str]:
+def all_layers(name: VGGName) -> list[str]:
+    """Return the names of all layers, in order."""
     return _layers_up_to([f"relu5_{CONVOLUTIONS[name][-1]}"], name)
 
 
 def _channel_pairs(name: VGGName) -> list[tuple[int, int]]:
     """The numbers of input and output channels of every convolution."""
-    return list(pairwise([3, *(WIDTHS[_block(layer) - 1] for layer in _all_layers(name))]))
+    return list(pairwise([3, *(WIDTHS[_block(layer) - 1] for layer in all_layers(name))]))
 
 
 def random_weights(name: VGGName = "vgg19", seed: int = 0) -> dict[str, Tensor]:

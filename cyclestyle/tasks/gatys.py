@@ -58,6 +58,8 @@ class Gatys(Task):
     Args:
         network: `vgg19` or `vgg16`.
         weights: a file of VGG weights, `random`, or None for the weights of torchvision.
+        features: a checkpoint of the autoencoder, whose encoder is used instead of a VGG; its layers are those of
+            VGG-19, as far as it goes.
         preset: `reference` (the authors' code) or `paper`: reduction, loss weights, default pooling and start.
         content_layers: VGG layers of the content loss.
         style_layers: VGG layers of the style loss.
@@ -94,6 +96,7 @@ class Gatys(Task):
         *,
         network: VGGName = "vgg19",
         weights: str | None = None,
+        features: str | None = None,
         preset: Literal["reference", "paper"] = "reference",
         content_layers: Sequence[str] = ("relu4_2",),
         style_layers: Sequence[str] = STYLE_LAYERS,
@@ -129,7 +132,8 @@ class Gatys(Task):
         layers = [*(content_layers if content_weight else ()), *(style_layers if style_weight else ())]
         if not layers:
             raise ValueError("nothing is left to paint: no layer of content or style has a weight above 0")
-        self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling or defaults.pooling)
+        pooling = pooling or defaults.pooling
+        self.features = load_vgg(layers, weights=weights, name=network, pooling=pooling, features=features)
         self.weights = GramWeights(
             content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
             style={

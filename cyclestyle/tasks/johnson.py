@@ -81,6 +81,8 @@ class Johnson(Task):
         style_size: square root of the number of pixels that style images are resized to; none is enlarged.
         network: `vgg16` or `vgg19`.
         weights: a file of VGG weights, `random`, or None for the weights of torchvision.
+        features: a checkpoint of the autoencoder, whose encoder is used instead of a VGG; its layers are those of
+            VGG-19, as far as it goes.
         preset: `reference` (the authors' code) or `pytorch_example`: loss weights, output of the network, and the
             default of `content_layers`.
         content_layers: VGG layers of the content loss.
@@ -109,6 +111,7 @@ class Johnson(Task):
         style_size: int = 256,
         network: VGGName = "vgg16",
         weights: str | None = None,
+        features: str | None = None,
         preset: Literal["reference", "pytorch_example"] = "reference",
         content_layers: list[str] | None = None,
         style_layers: Sequence[str] = STYLE_LAYERS,
@@ -130,11 +133,12 @@ class Johnson(Task):
         self.save_hyperparameters()
         self.preset = PRESETS[preset]
         self.style, self.style_weights, self.style_size = style or [], style_weights, style_size
-        self.network, self.weights = network, weights
+        self.network: VGGName = "vgg19" if features else network
+        self.weights, self.encoder = weights, features
         self.content_layers = _unique(self.preset.content_layers if content_layers is None else content_layers)
         self.style_layers = _unique(style_layers)
         with torch.device("meta"):  # raises an error for an unknown layer without allocating memory
-            VGG([*self.content_layers, *self.style_layers], name=network)
+            VGG([*self.content_layers, *self.style_layers], name=self.network)
         self.factors = {
             "content": content_weight * self.preset.content_weight,
             "style": style_weight * self.preset.style_weight,
@@ -189,7 +193,7 @@ class Johnson(Task):
         paintings = [to_tensor(read_image(Path(path)))[None] for path in self.style]
         shares = normalised_weights(len(paintings), self.style_weights)
         layers = [*self.content_layers, *self.style_layers]
-        features = load_vgg(layers, weights=self.weights, name=self.network)
+        features = load_vgg(layers, weights=self.weights, name=self.network, features=self.encoder)
         sizes = [working_size(painting.shape, self.style_size, features.min_size) for painting in paintings]
         resized_paintings = [resized(painting, size) for painting, size in zip(paintings, sizes, strict=True)]
         if self.preset.original:
