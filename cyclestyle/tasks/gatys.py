@@ -11,7 +11,7 @@ from torch import Tensor
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.functional.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
 from cyclestyle.functional.style import Reduction
-from cyclestyle.networks.vgg import WIDTHS, Pooling, VGGName
+from cyclestyle.networks.vgg import Pooling, VGGName
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Optimiser, Painter
@@ -32,9 +32,9 @@ class Preset:
     start: Start
     reduction: Reduction
 
-    def of_layer(self, layer: str, layers: int) -> float:
+    def of_layer(self, channels: int, layers: int) -> float:
         """Return the factor of the mean squared difference of Gram matrices (`pixels` normalisation) of a layer."""
-        return 0.25 / layers if self is PRESETS["paper"] else 1e3 / WIDTHS[int(layer[4]) - 1] ** 2
+        return 0.25 / layers if self is PRESETS["paper"] else 1e3 / channels**2
 
 
 PRESETS = {
@@ -137,7 +137,7 @@ class Gatys(Task):
         self.weights = GramWeights(
             content={layer: content_weight / len(content_layers) for layer in content_layers if content_weight},
             style={
-                layer: style_weight * defaults.of_layer(layer, len(style_layers))
+                layer: style_weight * defaults.of_layer(self.features.channels(layer), len(style_layers))
                 for layer in style_layers
                 if style_weight
             },
