@@ -113,8 +113,9 @@ def run(name: str, args: Sequence[str]) -> int:
 
 def _prepare_output(plan: PredictionPlan, settings: Prediction) -> None:
     """Check that everything can be written, and clear what killed runs left."""
-    to_file = [job.target for job in plan.jobs] == [Path(settings.output)]
-    ensure_writable(Path(settings.output).parent if to_file else Path(settings.output))
+    output = Path(settings.output)
+    to_file = output.is_file() or [job.target for job in plan.jobs] == [output]
+    ensure_writable(output.parent if to_file else output)
     for folder in {job.target.parent for job in plan.jobs}:
         remove_unfinished(folder)
     for file in filter(None, (settings.stats, settings.manifest)):

@@ -32,6 +32,7 @@ from cyclestyle.images.source import Pixels, Source, as_pil, describe, put_toget
 
 _ORIENTATION = ExifTags.Base.Orientation
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_MAX_SEGMENT = 65533 - 29  # bytes of EXIF or XMP in a JPEG file
 _ENCODER_ERRORS = (OSError, ValueError, OverflowError, struct.error)  # for sizes that a format cannot hold
 
 
@@ -282,12 +283,19 @@ def _options(source: Source, target: Format, quality: int | None) -> dict[str, A
         options |= kept
     if target.pillow == "WEBP" and source.lossless and quality is None:
         options["lossless"] = True
+    if target.pillow == "JPEG":
+        source = replace(source, exif=_segment(source.exif), xmp=_segment(source.xmp))
     for part, option in (("exif", "exif"), ("icc", "icc_profile"), ("dpi", "dpi")):
         if part in target.keeps and getattr(source, part):
             options[option] = getattr(source, part)
     if "xmp" in target.keeps and source.xmp:
         options |= _xmp(source, target)
     return options
+
+
+def _segment(content: bytes) -> bytes:
+    """What fits into a segment of a JPEG file, which may come from a format without this limit."""
+    return content if len(content) <= _MAX_SEGMENT else b""
 
 
 def _xmp(source: Source, target: Format) -> dict[str, Any]:

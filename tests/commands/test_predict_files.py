@@ -89,6 +89,8 @@ def test_several_inputs_and_a_file_as_the_output(predict, mixed, tmp_path):
     assert f"1 image written to {tmp_path / 'new' / 'painting.webp'}" in text
     with Image.open(tmp_path / "new" / "painting.webp") as image:
         assert image.format == "WEBP"
+    status, text, _ = predict("--input", mixed / "photo.jpg", "--output", tmp_path / "new" / "painting.webp")
+    assert (status, text.split(" (")[0].split(", ")[1]) == (0, "1 kept that were there already")
 
 
 def test_a_config_may_name_one_input_or_several(cyclestyle, checkpoint, mixed, tmp_path):

@@ -326,6 +326,16 @@ def test_a_quality_that_is_asked_for_replaces_it(tmp_path, one):
     assert sizes[0] < sizes[1]
 
 
+def test_tags_that_are_too_long_for_jpeg_do_not_fail_the_image(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = "x" * 70000
+    smooth().save(tmp_path / "a.tif", exif=exif.tobytes())
+    with Image.open(translate(tmp_path / "a.tif", tmp_path / "b.jpg")) as after:
+        assert not after.getexif()
+    with Image.open(translate(tmp_path / "a.tif")) as after:
+        assert len(after.getexif()[ExifTags.Base.ImageDescription]) == 70000
+
+
 def test_grey_and_cmyk_jpegs_keep_their_tables(tmp_path):
     for mode in ("L", "CMYK"):
         smooth().convert(mode).save(tmp_path / f"{mode}.jpg", quality=40)
