@@ -27,7 +27,7 @@ from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
-from cyclestyle.images import Format, format_named, read_image, to_tensor
+from cyclestyle.images import HEIC, Format, format_named, read_image, to_tensor
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.load import stored_settings
 from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
@@ -299,7 +299,9 @@ def _report(plan: PredictionPlan, writer: ImageWriter, output: str) -> int:
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
     print(f"{number_of(writer.written, 'image')} written to {output}{kept}")
     if plan.others:
-        print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}")
+        heic = any(path.suffix.lower() in HEIC for path in plan.others)
+        hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
+        print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
     if not failures:
         return 0
     print(f"cyclestyle: error: {number_of(len(failures), 'image')} failed:", file=sys.stderr)

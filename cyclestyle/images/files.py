@@ -19,6 +19,7 @@ from cyclestyle.images import samples
 from cyclestyle.images.formats import (
     EXTENSIONS,
     FRAMES,
+    HEIC,
     PNG,
     READ_FORMATS,
     WRITTEN,
@@ -367,7 +368,7 @@ def _one_line(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if "cannot identify image file" in reason:
-            heic = path.suffix.lower() in (".heic", ".heif") and path.suffix.lower() not in EXTENSIONS
+            heic = path.suffix.lower() in HEIC and path.suffix.lower() not in EXTENSIONS
             hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
             reason = f"its content is not an image in a known format{hint}"
         reason = " ".join(reason.split()) or type(error).__name__

@@ -28,6 +28,9 @@ FRAMES: Mapping[str, Frames] = {
 }
 """Formats, by Pillow's names, whose files may hold several images. Of other files the main image alone is read."""
 
+HEIC = (".heic", ".heif", ".hif")
+"""The endings of files that need the package pillow-heif."""
+
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 """What Pillow recognises, but has no decoder for, or decodes by running another program."""
 
@@ -107,7 +110,7 @@ FORMATS = (
     Format(
         name="heic",
         pillow="HEIF",
-        endings=(".heic", ".heif", ".hif"),
+        endings=HEIC,
         keeps=_keeps("alpha", "exif", "icc", "xmp"),
         quality=90,
     ),

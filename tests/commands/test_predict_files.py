@@ -69,6 +69,14 @@ def test_every_kind_comes_back_as_it_was(predict, mixed, tmp_path):
     assert (out / "deep.png").read_bytes()[24] == 16  # bits per sample
 
 
+def test_photos_that_need_another_package_are_named_with_it(predict, mixed, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclestyle.data.folders.EXTENSIONS", EXTENSIONS - {".heic"})
+    (mixed / "phone.HEIC").write_text("text")
+    status, text, _ = predict("--input", mixed, "--output", tmp_path / "out")
+    assert status == 0
+    assert "phone.HEIC; `pip install pillow-heif` adds HEIC" in text
+
+
 def test_one_format_for_all_names_what_it_cannot_hold(predict, mixed, tmp_path):
     (mixed / "deep.png").rename(mixed / "other.png")
     (mixed / "noending").unlink()
