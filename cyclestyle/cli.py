@@ -14,7 +14,7 @@ COMMANDS = {
     "fit": ("training", "train from a config"),
     "validate": ("training", "measure a checkpoint on the test split, as during training"),
     "test": ("training", "measure a checkpoint on the test split"),
-    "predict": ("predict", "translate an image or a folder of images"),
+    "predict": ("predict", "translate images and folders of images"),
     "export": ("export", "write a checkpoint as files of the original implementation"),
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "measure translations"),

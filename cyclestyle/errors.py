@@ -1,5 +1,10 @@
 """Errors that a user can cause and fix; the command line prints each as one line without a traceback."""
 
+import errno
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Numbers of the errors of a disk, not of a program."""
+
 
 class CycleStyleError(Exception):
     """An error in a path, a config, an image or a checkpoint; the message names the cause and the fix.
@@ -13,6 +18,10 @@ class CycleStyleError(Exception):
 
 class ImageError(CycleStyleError):
     """A file that cannot be read as an image, or an image that cannot be written."""
+
+
+class DiskError(CycleStyleError):
+    """A disk that is full, broken or read-only: the next file would fail too."""
 
 
 class DataError(CycleStyleError):

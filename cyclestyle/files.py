@@ -1,5 +1,6 @@
 """Atomic writes, and locks of folders."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,9 @@ from cyclestyle.errors import CycleStyleError
 
 UNFINISHED = ".unfinished-"
 """Prefix of the names of temporary files. A process that is killed leaves its temporary file behind."""
+
+MAX_LINE = 2**20
+"""Length in bytes of the longest line that `append_line` recognises as incomplete."""
 
 _ABANDONED_AFTER = 24 * 3600  # seconds after which a temporary file of another machine counts as left behind
 
@@ -66,6 +70,44 @@ def write_file(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically; see `write_file`."""
     write_file(path, json.dumps(content, indent=2) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a whole line to a file, or nothing; several processes may do so at the same time.
+
+    An incomplete line at the end of the file, which a power failure may leave, is replaced.
+
+    Raises:
+        OSError: the file cannot be written, or the disk is full; it is as it was.
+    """
+    with path.open("a+b", buffering=0) as file, _locked_file(file):
+        end = file.seek(0, os.SEEK_END)
+        last = max(0, end - MAX_LINE)
+        file.seek(last)
+        tail = file.read(end - last)
+        end -= len(tail) - (tail.rfind(b"\n") + 1)
+        file.truncate(end)
+        content = line.encode() + b"\n"
+        try:
+            written = file.write(content)
+        except OSError:
+            file.truncate(end)
+            raise
+        if written != len(content):  # the disk is full
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _locked_file(file: IO[Any]) -> Iterator[None]:
+    """Hold the lock of an open file for a moment; nothing is locked where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        pass
+    yield  # closing the file releases the lock
 
 
 def unfinished_name(name: str) -> str:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.files import UNFINISHED, locked, remove_unfinished, unfinished_name
+from cyclestyle.files import UNFINISHED, append_line, locked, remove_unfinished, unfinished_name
 
 
 def test_only_what_dead_processes_left_is_removed(tmp_path):
@@ -49,3 +49,42 @@ def test_a_lock_holds_until_its_process_ends_however_it_ends(tmp_path):
     with locked(tmp_path):
         assert (tmp_path / ".lock").exists()
     assert not (tmp_path / ".lock").exists()
+
+
+APPEND = """
+import sys, pathlib
+from cyclestyle.files import append_line
+for number in range(200):
+    append_line(pathlib.Path(sys.argv[1]), f"{sys.argv[2]} {number} " + "x" * 500)
+"""
+
+
+def test_lines_of_several_processes_stay_whole(tmp_path):
+    path = tmp_path / "lines"
+    writers = [subprocess.Popen([sys.executable, "-c", APPEND, path, name]) for name in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{name} {number} " + "x" * 500 for name in "abc" for number in range(200))
+
+
+def test_an_incomplete_line_is_replaced(tmp_path):
+    path = tmp_path / "lines"
+    for before, after in (("", "new\n"), ("one\n", "one\nnew\n"), ("one\nhal", "one\nnew\n"), ("hal", "new\n")):
+        path.write_text(before)
+        append_line(path, "new")
+        assert path.read_text() == after
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
+    """A limit of the size of files stands for a full disk."""
+    code = """
+import pathlib, resource, signal, sys
+from cyclestyle.files import append_line
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+append_line(pathlib.Path(sys.argv[1]), "0123456789")
+append_line(pathlib.Path(sys.argv[1]), "0123456789")
+"""
+    result = subprocess.run([sys.executable, "-c", code, tmp_path / "lines"], capture_output=True, text=True)
+    assert "OSError" in result.stderr
+    assert (tmp_path / "lines").read_text() == "0123456789\n"

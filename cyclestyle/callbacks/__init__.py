@@ -8,13 +8,13 @@ from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
 from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
-from cyclestyle.callbacks.progress import OptimisationProgress, ProgressBar
+from cyclestyle.callbacks.progress import OptimisationProgress, PredictionProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.run_page import RunPage
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.save_config import SaveConfig
 from cyclestyle.callbacks.speed import Speed
-from cyclestyle.callbacks.writer import ImageWriter
+from cyclestyle.callbacks.writer import ImageWriter, Manifest
 
 __all__ = [
     "Alarms",
@@ -27,7 +27,9 @@ __all__ = [
     "ImageWriter",
     "LastCheckpoint",
     "MLFlowLogger",
+    "Manifest",
     "OptimisationProgress",
+    "PredictionProgress",
     "ProgressBar",
     "RunPage",
     "SampleGrid",

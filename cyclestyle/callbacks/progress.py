@@ -104,6 +104,49 @@ def format_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
+class PredictionProgress(pl.Callback):
+    """Progress bar of the files that `predict` translates, on a terminal. Their number is known, that of batches not.
+
+    Args:
+        total: number of files that all processes translate together.
+        enabled: whether to show the bar.
+    """
+
+    def __init__(self, total: int, enabled: bool = True) -> None:
+        self.total = total
+        self.enabled = enabled
+        self._bar: tqdm[Any] | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        if self.enabled and trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(total=self.total, desc="Translating", unit="image", dynamic_ncols=True)
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the files that the batch completes, and take those of the other processes to be as many."""
+        if self._bar is not None:
+            pieces = batch["origins"].pieces
+            complete = sum(piece.number + 1 == piece.count for piece in pieces) + len(batch["failures"])
+            self._bar.update(min(complete * trainer.world_size, self.total - self._bar.n))
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Close the bar before the error is printed."""
+        self.on_predict_end(trainer, pl_module)
+
+
 class OptimisationProgress(pl.Callback):
     """Progress bar with the losses of an image optimisation, on a terminal.
 

@@ -1,46 +1,97 @@
 """Writing of the images of `predict`."""
 
+import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
-from cyclestyle.callbacks.signals import StopSignals
-from cyclestyle.errors import ImageError, StoppedError
-from cyclestyle.images import to_image, write_image
+from cyclestyle.callbacks.signals import AGREE_EVERY, StopSignals
+from cyclestyle.data.prediction import Job, Piece
+from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DiskError, ImageError, StoppedError
+from cyclestyle.files import append_line
+from cyclestyle.images import Frame, finish, write_frames
 
-MAX_PENDING = 32  # maximum number of images in memory that wait for the disk
+MAX_PENDING = 32  # maximum number of files in memory that wait for the disk
+MAX_PENDING_PIXELS = 2**26  # and of their pixels, unless it is one file
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A file of JSON lines, one for each image that is written.
+
+    Args:
+        path: the file; lines that it has are kept.
+        settings: what all lines have in common, such as the checkpoint.
+    """
+
+    path: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def add(self, job: Job, size: tuple[int, int], frames: int, seconds: float) -> None:
+        """Append the line of an image.
+
+        Raises:
+            DiskError: the disk is full, broken or read-only.
+            CycleStyleError: the file cannot be written.
+        """
+        line = {"input": str(job.source), "output": str(job.target), "size": size, "frames": frames}
+        try:
+            append_line(self.path, json.dumps({**line, "seconds": round(seconds, 4), **self.settings}))
+        except OSError as error:
+            kind = DiskError if error.errno in DISK_ERRORS else CycleStyleError
+            raise kind(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+@dataclass
+class _File:
+    """A translated file that is not complete yet: its images, and the seconds that they took."""
+
+    frames: list[Future[Frame]] = field(default_factory=list)
+    seconds: float = 0.0
+    pixels: int = 0
 
 
 class ImageWriter(pl.Callback):
-    """Writes each image to its target path in background threads.
+    """Writes each image to its target path in background threads, and an animation when its last image is translated.
 
-    After Ctrl-C or SIGTERM the current batch is completed and written, and `StoppedError` is raised.
+    After Ctrl-C or SIGTERM the current batch is completed and written, and `StoppedError` is raised. A full disk stops
+    all processes in the same way, with `DiskError`.
 
     Args:
-        total: number of images that all processes translate together.
+        total: number of files that all processes translate together.
+        quality: quality of lossy formats; None for that of each source.
+        manifest: where to list the files that are written.
         threads: number of threads.
 
     Attributes:
-        written: number of images written by this process; after the end of prediction, by all processes.
+        written: number of files written by this process; after the end of prediction, by all processes.
         seconds: duration of translation in this process, without reading and writing.
         failures: error messages by file.
     """
 
-    def __init__(self, total: int, *, threads: int = 2) -> None:
+    def __init__(
+        self, total: int, *, quality: int | None = None, manifest: Manifest | None = None, threads: int = 2
+    ) -> None:
         self.total = total
+        self.quality = quality
+        self.manifest = manifest
         self.written = 0
         self.failures: dict[str, str] = {}
         self.seconds = 0.0
         self._batch_start = 0.0
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
-        self._pending: list[tuple[str, Future[None]]] = []
+        self._files: dict[Path, _File] = {}  # by target
+        self._pending: list[tuple[Job, int, Future[None]]] = []  # with the number of pixels
+        self._disk_error = ""
         self._signals = StopSignals()
+        self._calls = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start the threads. Image encoders release the GIL."""
@@ -66,25 +117,26 @@ class ImageWriter(pl.Callback):
         """Submit the images of a batch, `(N, C, H, W)`, to the threads."""
         self.failures |= batch["failures"]
         images = outputs.float().cpu()  # synchronises the device
-        self.seconds += time.perf_counter() - self._batch_start
-        for image, target in zip(images, batch["targets"], strict=True):
-            assert self._pool is not None
-            self._pending.append((target, self._pool.submit(_write, image, Path(target))))
-        self._collect(MAX_PENDING)
-        assert trainer.predict_dataloaders is not None
-        shared = len(trainer.predict_dataloaders.dataset) // trainer.world_size  # some processes have one batch more
-        if batch_idx + 1 < shared and self._signals.agreed(trainer):
-            self._collect(0)
-            self._raise_stopped(trainer)
+        seconds = time.perf_counter() - self._batch_start
+        self.seconds += seconds
+        origins = batch["origins"]
+        for image, piece, source in zip(images, origins.pieces, origins.sources, strict=True):
+            self._submit(image, piece, source, seconds / len(images))
+        self._collect(MAX_PENDING, MAX_PENDING_PIXELS)
+        if self._agreed(trainer, done=False)[0]:
+            self._stop(trainer)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the remaining images, and combine the results of all processes."""
-        self._collect(0)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            reports: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(reports, (self.written, self.failures))
-            self.written = sum(written for written, _ in reports)
-            self.failures = {path: text for _, failures in reports for path, text in failures.items()}
+        """Wait for the remaining images and for the other processes, and combine the results of all."""
+        self._collect(0, 0)
+        done = False
+        while not done:
+            stop, done = self._agreed(trainer, done=True)
+            if stop:
+                self._stop(trainer)
+        reports = self._gather(trainer)
+        self.written = sum(report["written"] for report in reports)
+        self.failures = {path: text for report in reports for path, text in report["failures"].items()}
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stop the threads, and restore the signal handlers."""
@@ -92,27 +144,87 @@ class ImageWriter(pl.Callback):
             self._pool.shutdown()
         self._signals.restore()
 
-    def _raise_stopped(self, trainer: pl.Trainer) -> None:
-        received = self._signals.received
-        name = "another process" if received is None else received.name
-        left = self.total - self.written - len(self.failures)
-        text = f"{left} of {self.total} images are left" if trainer.world_size == 1 else "some images are left"
-        raise StoppedError(
-            f"stopped by {name}; {text}; the same command goes on with them" if trainer.is_global_zero else "",
-            status=128 + (received or 0),
-        )
+    def _submit(self, image: torch.Tensor, piece: Piece, source: Any, seconds: float) -> None:
+        """Hand an image to the threads, and with the last one of a file the writing of the file."""
+        assert self._pool is not None
+        job = piece.job
+        if str(job.source) in self.failures:  # another image of the file
+            self._files.pop(job.target, None)
+            return
+        file = self._files.setdefault(job.target, _File())
+        file.frames.append(self._pool.submit(finish, image, source, job.format))
+        file.seconds += seconds
+        file.pixels += image.shape[1] * image.shape[2]
+        if piece.number + 1 == piece.count:
+            del self._files[job.target]
+            self._pending.append((job, file.pixels, self._pool.submit(self._write, job, file)))
 
-    def _collect(self, max_pending: int) -> None:
-        while len(self._pending) > max_pending:
-            target, result = self._pending.pop(0)
+    def _write(self, job: Job, file: _File) -> None:
+        frames = [future.result() for future in file.frames]  # submitted before, so that a thread has them already
+        write_frames(frames, job.target, job.format, quality=self.quality)
+        if self.manifest is not None:
+            height, width = frames[0].pixels.shape[:2]
+            self.manifest.add(job, (width, height), len(frames), file.seconds)
+
+    def _collect(self, max_pending: int, max_pixels: int) -> None:
+        """Wait until no more files than this are pending."""
+        while len(self._pending) > max_pending or (
+            len(self._pending) > 1 and sum(pixels for _, pixels, _ in self._pending) > max_pixels
+        ):
+            job, _, result = self._pending.pop(0)
             error = result.exception()
             if error is None:
                 self.written += 1
+            elif isinstance(error, DiskError):
+                self._disk_error = self._disk_error or str(error)
             elif isinstance(error, ImageError | ValueError):
-                self.failures[target] = str(error) if isinstance(error, ImageError) else f"{target}: {error}"
+                text = str(error) if isinstance(error, ImageError) else f"cannot translate {job.source}: {error}"
+                self.failures[str(job.source)] = text
             else:
                 raise error
 
+    def _agreed(self, trainer: pl.Trainer, *, done: bool) -> tuple[bool, bool]:
+        """Return whether any process has to stop, and whether all are done.
 
-def _write(image: Tensor, target: Path) -> None:
-    write_image(to_image(image), target)
+        The processes have different numbers of batches. One that is done goes on calling this until all are. On GPUs
+        the others call it in every `AGREE_EVERY`th batch only, because it synchronises the device.
+        """
+        stop = self._signals.received is not None or bool(self._disk_error)
+        if trainer.world_size == 1:
+            return stop, done
+        self._calls += 1
+        if not done and trainer.strategy.root_device.type != "cpu" and self._calls % AGREE_EVERY:
+            return False, False
+        agree = trainer.strategy.reduce_boolean_decision
+        return agree(stop, all=False), agree(done, all=True)
+
+    def _stop(self, trainer: pl.Trainer) -> None:
+        """Write what is translated, and stop all processes, unless nothing is left to translate."""
+        self._collect(0, 0)
+        reports = self._gather(trainer)
+        left = self.total - sum(report["written"] + len(report["failures"]) for report in reports)
+        disk_error = next(filter(None, (report["disk_error"] for report in reports)), "")
+        if left == 0 and not disk_error:
+            return
+        text = f"{left} of {self.total} images are left; the same command goes on with them"
+        received = next(filter(None, (report["signal"] for report in reports)), None)
+        if not trainer.is_global_zero:
+            raise StoppedError("", status=1 if received is None else 128 + received)
+        if disk_error:
+            raise DiskError(f"{disk_error}; {text} when there is space")
+        assert received is not None
+        raise StoppedError(f"stopped by {received.name}; {text}", status=128 + received)
+
+    def _gather(self, trainer: pl.Trainer) -> list[dict[str, Any]]:
+        """The results of all processes."""
+        own = {
+            "written": self.written,
+            "failures": self.failures,
+            "disk_error": self._disk_error,
+            "signal": self._signals.received,
+        }
+        if trainer.world_size == 1:
+            return [own]
+        reports: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(reports, own)
+        return reports

@@ -19,7 +19,7 @@ from cyclestyle.commands.process import ensure_writable, number_of, refuse_input
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_json
-from cyclestyle.images import read_image, to_tensor, write_image
+from cyclestyle.images import read_image, target_format, to_tensor, write_image
 from cyclestyle.metrics import (
     METRICS,
     Extractor,
@@ -98,7 +98,9 @@ def compare(
         if reason := _predict(method, Path(input), method_folder):
             failures[method.name] = reason
             continue
-        results[method.name] = {key: method_folder / key for key in photos}
+        results[method.name] = {
+            key: (method_folder / key).with_name(target_format(path)[1]) for key, path in photos.items()
+        }
         rows.append(evaluator.row(method.name, results[method.name], _cost(method, method_folder)))
     _write(folder, rows, photos, results, evaluator.notes(), paintings, logger)
     for name, reason in failures.items():

@@ -1,6 +1,5 @@
 """The error contract of every command: a user's mistake is one line that names the thing and the remedy."""
 
-import errno
 import re
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Iterator
@@ -9,9 +8,7 @@ from contextlib import contextmanager
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from cyclestyle.errors import CycleStyleError, DivergedError, StoppedError
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # errors of a disk, not of a program
+from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DivergedError, StoppedError
 
 
 @contextmanager
@@ -38,7 +35,7 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise CycleStyleError(_missing_figure(str(error))) from error
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK_ERRORS:
             raise
         where = error.filename or "a file of the run"
         raise CycleStyleError(f"cannot write {where}: {error.strerror}; free some space, then resume") from error

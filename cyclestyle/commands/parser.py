@@ -54,6 +54,11 @@ class Parser(LightningArgumentParser):
         text = one_line(message)
         raise CycleStyleError(text + suggestion(text, self.option_names())) from ex
 
+    def _check_value_key(self, action: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        """Take one word in a config for a list of one word, as on the command line."""
+        one_word = action.nargs == "+" and isinstance(value, str)
+        return super()._check_value_key(action, [value] if one_word else value, *args, **kwargs)
+
     def option_names(self) -> list[str]:
         """Return the options of this parser, or of the command that it has parsed, such as `trainer.max_epochs`."""
         parsers = [self, *(self._subcommands_action.choices.values() if self._subcommands_action else ())]

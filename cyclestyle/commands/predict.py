@@ -1,10 +1,12 @@
-"""`predict`: translate an image or a folder of images."""
+"""`predict`: translate images and folders of images."""
 
+import hashlib
 import inspect
+import re
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,40 +18,47 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from torch import Tensor
 
 import cyclestyle.tasks
-from cyclestyle.callbacks import ImageWriter, OptimisationProgress
+from cyclestyle.callbacks import ImageWriter, Manifest, OptimisationProgress, PredictionProgress
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, keep_memory, number_of
 from cyclestyle.commands.trainer_options import check_processes
-from cyclestyle.data.folders import find_images
+from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
-from cyclestyle.images import read_image, to_tensor
+from cyclestyle.images import HEIC, Format, format_named, read_image, to_tensor
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.load import stored_settings
-from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
 TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
 """Options of Lightning's Trainer that concern translating."""
-LISTS = ("style", "style_weights", "mask")
+LISTS = ("input", "style", "style_weights", "mask")
 """Options that take several words."""
+RESULT = ("direction", "averaging", "style", "style_weights", "mask", "format", "quality")
+"""Options that a result depends on, beside the checkpoint, which the manifest lists."""
 
 
 @dataclass(kw_only=True)
 class Prediction:
-    """Translate an image or a folder of images.
+    """Translate images and folders of images.
 
     Args:
-        input: an image, or a folder, searched recursively.
-        output: folder for the results, each under the relative name and in the size of its input.
+        input: images and folders, which are searched recursively.
+        output: folder for the results, each under the relative name and in the size of its input; or, for one image,
+            the file of its result.
         ckpt_path: checkpoint or folder of a training run, or a generator file of another program.
         style: style images, or folders of them, for methods that take their style from images.
         style_weights: how the styles are mixed, one number each.
         mask: where each style applies: a grey image of the size of the photo, white inside, or a folder of these.
         direction: AtoB or BtoA.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
+        format: format of the results, such as png, jpeg, webp or tiff; null: that of each input.
+        quality: quality of jpeg, webp, avif and heic, 1 to 100; null: that of each input where its file tells it.
+        shard: which part of the images to translate, such as 3/8, so that 8 machines share one folder.
+        manifest: append a JSON line for each result to this file.
         batch_size: images of one size that are translated together.
         overwrite: translate images again whose result exists.
         workers: processes that load images.
@@ -57,7 +66,7 @@ class Prediction:
         stats: write time and memory to this JSON file.
     """
 
-    input: str
+    input: list[str]
     output: str
     ckpt_path: str | None = None
     style: list[str] | None = None
@@ -65,6 +74,10 @@ class Prediction:
     mask: list[str] | None = None
     direction: Direction | None = None
     averaging: Averaging = "auto"
+    format: str | None = None
+    quality: int | None = None
+    shard: str | None = None
+    manifest: str | None = None
     batch_size: int = 8
     overwrite: bool = False
     workers: int = 1
@@ -83,6 +96,7 @@ def run(name: str, args: Sequence[str]) -> int:
     settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
+    chosen, shard = _format(settings), _shard(settings.shard)
     styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
@@ -90,17 +104,22 @@ def run(name: str, args: Sequence[str]) -> int:
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
     _prepare(task, settings, styles)
-    # Methods that take styles translate one image at a time, so that each is written as soon as it is done.
-    batch_size = 1 if task.takes_styles else settings.batch_size
     plan = plan_prediction(
-        Path(settings.input), Path(settings.output), batch_size=batch_size, overwrite=settings.overwrite
+        settings.input, Path(settings.output), overwrite=settings.overwrite, format=chosen, shard=shard
     )
-    ensure_writable(Path(settings.output))
-    for folder in {target.parent for batch in plan.batches for _, target in batch}:
-        remove_unfinished(folder)
-    if settings.stats:
-        ensure_writable_file(settings.stats)
+    _prepare_output(plan, settings)
     return _predict(task, plan, settings, trainer_settings)
+
+
+def _prepare_output(plan: PredictionPlan, settings: Prediction) -> None:
+    """Check that everything can be written, and clear what killed runs left."""
+    output = Path(settings.output)
+    to_file = output.is_file() or [job.target for job in plan.jobs] == [output]
+    ensure_writable(output.parent if to_file else output)
+    for folder in {job.target.parent for job in plan.jobs}:
+        remove_unfinished(folder)
+    for file in filter(None, (settings.stats, settings.manifest)):
+        ensure_writable_file(file)
 
 
 def namespace(**values: Any) -> Any:
@@ -109,19 +128,72 @@ def namespace(**values: Any) -> Any:
 
 
 def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
-    writer = ImageWriter(sum(len(batch) for batch in plan.batches))
-    progress = OptimisationProgress(trainer_settings.enable_progress_bar is not False)
-    trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False, enable_model_summary=False)
-    if plan.batches:
+    total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
+    writer = ImageWriter(total, quality=settings.quality, manifest=_manifest(settings))
+    trainer = pl.Trainer(
+        **trainer_settings,
+        callbacks=[writer, PredictionProgress(total, show), OptimisationProgress(show)],
+        enable_progress_bar=False,  # it would count batches, whose number is not known
+        enable_model_summary=False,
+        logger=False,
+        use_distributed_sampler=False,  # each process has its own images already
+    )
+    if plan.jobs:
+        # Methods that take styles translate one image at a time, so that each is written as soon as it is done.
+        batch_size = 1 if task.takes_styles else settings.batch_size
         masks = [Path(mask) for mask in settings.mask or []]
         channels = task.in_channels(task.direction)
-        images = PredictionImages(plan, channels=channels, workers=settings.workers, masks=masks)
+        workers = settings.workers
+        images = PredictionImages(plan, channels=channels, batch_size=batch_size, workers=workers, masks=masks)
         trainer.predict(task, images, return_predictions=False)
     if not trainer.is_global_zero:
         return 0
     if settings.stats:
         _write_stats(Path(settings.stats), writer)
     return _report(plan, writer, settings.output)
+
+
+def _format(settings: Prediction) -> Format | None:
+    """The format of the results; None for that of each input."""
+    chosen = None if settings.format is None else format_named(settings.format)
+    if settings.quality is not None and not 1 <= settings.quality <= 100:
+        raise CycleStyleError(f"quality must be from 1 to 100, got {settings.quality}")
+    if settings.quality is not None and chosen is not None and chosen.quality is None:
+        raise CycleStyleError(f"{chosen.name} is lossless and has no quality; leave --quality out")
+    return chosen
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """The number of the part and of parts of a word such as `3/8`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise CycleStyleError(f"shard must be a part and the number of parts, 1/8 to 8/8 for instance, got {text}")
+    return int(found[1]), int(found[2])
+
+
+def _manifest(settings: Prediction) -> Manifest | None:
+    if settings.manifest is None:
+        return None
+    checkpoint = None if settings.ckpt_path is None else _sha256(Path(settings.ckpt_path))
+    result = {name: value for name, value in asdict(settings).items() if name in RESULT}
+    return Manifest(Path(settings.manifest), {"checkpoint_sha256": checkpoint, "settings": result})
+
+
+def _sha256(path: Path) -> str:
+    """The hash of a checkpoint; that of a folder of files of the original implementation is over all of them."""
+    if (path / "checkpoints").is_dir():
+        path = run_checkpoint(path)
+    hashes = []
+    for file in sorted(path.glob("*.pth")) if path.is_dir() else [path]:
+        with file.open("rb") as content:
+            hashes.append(hashlib.file_digest(content, "sha256"))
+    return (
+        hashes[0].hexdigest()
+        if path.is_file()
+        else hashlib.sha256(b"".join(one.digest() for one in hashes)).hexdigest()
+    )
 
 
 def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
@@ -171,7 +243,7 @@ def _a(task: Task) -> str:
 
 
 def _parser(args: Sequence[str]) -> Parser:
-    parser = Parser(prog="cyclestyle predict", description="Translate an image or a folder of images.")
+    parser = Parser(prog="cyclestyle predict", description="Translate images and folders of images.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, Prediction)
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
@@ -226,6 +298,10 @@ def _report(plan: PredictionPlan, writer: ImageWriter, output: str) -> int:
     failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
     print(f"{number_of(writer.written, 'image')} written to {output}{kept}")
+    if plan.others:
+        heic = any(path.suffix.lower() in HEIC for path in plan.others)
+        hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
+        print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
     if not failures:
         return 0
     print(f"cyclestyle: error: {number_of(len(failures), 'image')} failed:", file=sys.stderr)

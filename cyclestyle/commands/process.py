@@ -24,6 +24,8 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         for handler in logging.getLogger(name).handlers + logging.getLogger(f"{name}.utilities.rank_zero").handlers:
             handler.addFilter(lambda record: not any(hint in record.getMessage() for hint in _HINTS))
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is in the error that follows
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.formatwarning = _one_line_warning
     # The dispatcher removes the name of the command, so LightningCLI gets its words as an argument.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")

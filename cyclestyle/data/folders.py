@@ -3,39 +3,73 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import EXTENSIONS, read_image, read_size
+from cyclestyle.images import EXTENSIONS, content_format, read_image, read_size
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Find all images in `folder` and its subfolders; hidden files and folders are left out.
+@dataclass
+class Listing:
+    """What is in a folder and its subfolders.
 
-    Symbolic links to folders are followed, and each folder is read once. Images are recognised by their extension.
+    Attributes:
+        images: the images, sorted by their path relative to the folder, so that the order does not depend on the file
+            system.
+        others: the files that are no images, and hidden files and folders.
+        unreadable: the error message of each subfolder that cannot be read.
+    """
 
-    Returns:
-        The paths, sorted by their path relative to `folder`, so that the order does not depend on the file system.
+    images: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+
+
+def list_folder(folder: Path) -> Listing:
+    """List the images in `folder` and its subfolders; hidden files and folders are left out.
+
+    Symbolic links to folders are followed, and each folder is read once. Images are recognised by their ending, which
+    opens no file. Only files without an ending are opened, to see whether they are images.
 
     Raises:
-        DataError: the folder does not exist, cannot be read, or contains no images.
+        DataError: the folder does not exist.
     """
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {problem}; expected a folder of images")
-    found: list[Path] = []
-    seen: set[Path] = set()
-    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        real = Path(parent).resolve()
-        subfolders[:] = [] if real in seen else [name for name in subfolders if not name.startswith(".")]
+    listing = Listing()
+
+    def note(error: OSError) -> None:
+        listing.unreadable[Path(str(error.filename))] = f"cannot read {error.filename}: {error.strerror}"
+
+    seen: set[str] = set()
+    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=note):
+        real = os.path.realpath(parent)
         if real in seen:
+            subfolders.clear()
             continue
         seen.add(real)
-        found += [Path(parent, name) for name in files if _is_image_name(name)]
-    if not found:
-        extensions = ", ".join(sorted(EXTENSIONS))
-        raise DataError(f"{folder} contains no images; known extensions are {extensions}")
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        listing.others += [Path(parent, name) for name in subfolders if name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in files:
+            _add(listing, Path(parent, name))
+    listing.images.sort(key=Path.as_posix)
+    return listing
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Find all images in `folder` and its subfolders; see `list_folder`.
+
+    Raises:
+        DataError: the folder does not exist, it or a subfolder cannot be read, or it contains no images.
+    """
+    listing = list_folder(folder)
+    if listing.unreadable:
+        raise DataError(next(iter(listing.unreadable.values())))
+    if not listing.images:
+        raise DataError(f"{folder} contains no images{_named(listing.others)}")
+    return listing.images
 
 
 def find_images_in(folders: Sequence[Path]) -> list[Path]:
@@ -68,9 +102,22 @@ def check_images(paths: Sequence[Path], *, decode: bool) -> dict[Path, str]:
         return {path: text for path, text in zip(paths, pool.map(problem, paths), strict=True) if text}
 
 
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+def name_some(paths: Sequence[Path], *, limit: int = 5) -> str:
+    """Return the names of the first files, and how many more there are: `a.txt, b.mp4 and 7 more`."""
+    names = sorted(os.fsencode(path.name).decode(errors="replace") for path in paths)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
-def _raise(error: OSError) -> None:
-    raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+def _named(others: Sequence[Path]) -> str:
+    return f"; it has {name_some(others)}" if others else ""
+
+
+def _add(listing: Listing, path: Path) -> None:
+    suffix = path.suffix.lower()
+    if path.name.startswith("."):
+        listing.others.append(path)
+    elif suffix in EXTENSIONS or (not suffix and path.is_file() and content_format(path) is not None):
+        listing.images.append(path)
+    else:
+        listing.others.append(path)

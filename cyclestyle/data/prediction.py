@@ -1,7 +1,11 @@
-"""The images that `predict` translates: a file or a folder tree, with images of any sizes."""
+"""The images that `predict` translates: files and folder trees, with images of any sizes and formats."""
 
 import glob
-from collections.abc import Sequence
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,66 +15,152 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.folders import find_images
+from cyclestyle.data.folders import list_folder, name_some
 from cyclestyle.data.worker_signals import WorkerSignals
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import EXTENSIONS, read_image, read_size, to_tensor
+from cyclestyle.images import (
+    EXTENSIONS,
+    FRAMES,
+    WRITTEN,
+    Format,
+    Header,
+    ImageFile,
+    Source,
+    format_of,
+    read_header,
+    read_image,
+    target_format,
+    to_tensor,
+)
 
 MAX_BATCH_PIXELS = 8 * 512 * 512  # maximum number of pixels in a batch of more than one image
+WINDOW = 1000  # images that may wait for others of their size, so that batches are full
+READ_AHEAD = 64  # headers that are read before they are needed
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image to translate.
+
+    Attributes:
+        source: path of the image.
+        target: path of its translation.
+        format: format of the translation.
+        root: the input folder that contains the source, directly or in subfolders.
+    """
+
+    source: Path
+    target: Path
+    format: Format
+    root: Path
 
 
 @dataclass(frozen=True)
 class PredictionPlan:
-    """The images to translate, in batches of equal size."""
+    """What `predict` has to do.
 
-    batches: list[list[tuple[Path, Path]]]
-    """Source path and target path of each image."""
+    Attributes:
+        jobs: the images to translate, in the order of the listing.
+        kept: number of images that are left out because their target exists.
+        others: files in the input folders that are no images.
+        failures: error message of each folder that cannot be read.
+    """
+
+    jobs: list[Job]
     kept: int = 0
-    """Number of images that are left out because their target exists."""
+    others: list[Path] = field(default_factory=list)
     failures: dict[Path, str] = field(default_factory=dict)
-    """Error message of each file that is not an image."""
-    root: Path = Path()
-    """The folder that contains the sources, directly or in subfolders."""
 
 
-def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: bool) -> PredictionPlan:
-    """Plan the translation of an image or of a folder tree.
+@dataclass(frozen=True)
+class Piece:
+    """One image of a file, which most files have only one of.
+
+    Attributes:
+        job: the file.
+        number: number of the image in the file.
+        count: number of images in the file.
+        size: width and height in pixels.
+        problem: why the file cannot be translated; empty where nothing is wrong with it.
+    """
+
+    job: Job
+    number: int = 0
+    count: int = 1
+    size: tuple[int, int] = (1, 1)
+    problem: str = ""
+
+
+class Origins:
+    """Where the images of a batch come from, and what comes with them.
+
+    It is neither a list nor a dataclass, so that Lightning, which converts batches and moves them to the device, leaves
+    it as it is.
+
+    Attributes:
+        pieces: the images.
+        sources: what their files have beside the pixels.
+    """
+
+    def __init__(self, pieces: list[Piece], sources: list[Source]) -> None:
+        self.pieces = pieces
+        self.sources = sources
+
+
+def plan_prediction(
+    inputs: Sequence[str | Path],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    format: Format | None = None,
+    shard: tuple[int, int] | None = None,
+) -> PredictionPlan:
+    """Plan the translation of images and folder trees. Images with a known ending are not opened.
 
     Args:
-        source: an image or a folder.
-        output: folder of the results, which get the names and the subfolders of the sources.
-        batch_size: maximum number of images in a batch.
+        inputs: images and folders.
+        output: folder of the results, which get the names and the subfolders of the sources; or, for one image, the
+            file of its result.
         overwrite: translate images whose target exists as well.
+        format: format of the results; None for that of each source.
+        shard: `(k, n)` takes the k-th of n parts, counted from 1. A hash of its relative name decides in which part
+            an image is, so that machines need not list the folder at the same time.
 
     Raises:
-        DataError: `source` does not exist or contains no images, `output` is a file, or the two are the same.
+        DataError: an input does not exist, there are no images, the output is or contains an input, or two images
+            have the same target.
     """
-    pairs = _pairs(source, output)
-    pending = [(path, target) for path, target in pairs if overwrite or not target.exists()]
-    failures: dict[Path, str] = {}
-    by_size: dict[tuple[int, int], list[tuple[Path, Path]]] = {}
-    for path, target in pending:
-        try:
-            by_size.setdefault(read_size(path), []).append((path, target))
-        except ImageError as error:
-            failures[path] = str(error)
-    batches = []
-    for (width, height), group in by_size.items():
-        count = max(1, min(batch_size, MAX_BATCH_PIXELS // (width * height)))
-        batches += [group[start : start + count] for start in range(0, len(group), count)]
-    root = source if source.is_dir() else source.parent
-    return PredictionPlan(batches, kept=len(pairs) - len(pending), failures=failures, root=root)
+    paths = [Path(_checked(one)) for one in inputs]
+    if _is_file_name(output, paths):
+        chosen = _format_of_file(output, format)
+        jobs, plan = [Job(paths[0], output, chosen, paths[0].parent)], PredictionPlan([])
+        _check_targets(jobs)
+    else:
+        plan = PredictionPlan([])
+        jobs = [job for path in paths for job in _jobs(path, output, format, plan)]
+        jobs = _unique(jobs) if len(paths) > 1 else jobs
+        _check_targets(jobs)
+        if not jobs and not plan.failures:
+            more = f"; it has {name_some(plan.others)}" if plan.others else ""
+            raise DataError(f"{', '.join(map(str, paths))} contains no images{more}")
+    if shard is not None:
+        jobs = [job for job in jobs if _part(job.source.relative_to(job.root), shard[1]) == shard[0]]
+    pending = jobs if overwrite else _without_existing(jobs)
+    return PredictionPlan(pending, len(jobs) - len(pending), plan.others, plan.failures)
 
 
 class PredictionImages(pl.LightningDataModule):
-    """Batches `{"images": (N, C, H, W), "targets": [...], "failures": {...}}` of a `PredictionPlan`.
+    """Batches `{"images": (N, C, H, W), "origins": Origins, "failures": {...}}` of a plan.
 
-    Images that cannot be decoded are left out of `images`, and `failures` has their error messages. A batch is one
-    item of the dataset, so the distributed sampler of Lightning assigns each image to exactly one process.
+    The headers of the images are read a little ahead of translating. Images of one size share a batch; an animation
+    or the pages of a document have batches of their own, in their order. Images that cannot be decoded are left out
+    of `images`, and `failures` has their error messages. Every process takes each n-th image of the plan, so that each
+    is translated by exactly one.
 
     Args:
         plan: the images.
         channels: number of channels of the images.
+        batch_size: maximum number of images in a batch.
         workers: number of loader processes.
         masks: the regions of R styles. Each is a grey image of the size of the photos, white inside the region, or a
             folder with one such image for each photo, with the same name and any extension. Batches then have `masks`,
@@ -78,20 +168,27 @@ class PredictionImages(pl.LightningDataModule):
     """
 
     def __init__(
-        self, plan: PredictionPlan, *, channels: int = 3, workers: int = 0, masks: Sequence[Path] = ()
+        self,
+        plan: PredictionPlan,
+        *,
+        channels: int = 3,
+        batch_size: int = 8,
+        workers: int = 0,
+        masks: Sequence[Path] = (),
     ) -> None:
         super().__init__()
         self.plan = plan
         self.channels = channels
+        self.batch_size = batch_size
         self.workers = workers
         self.masks = masks
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Return a loader of whole batches; if there are fewer batches than processes, empty batches are added."""
-        missing = (self.trainer.world_size if self.trainer else 1) - len(self.plan.batches)
-        batches = _Batches([*self.plan.batches, *[[]] * missing], self.channels, self.masks, self.plan.root)
+        """Return a loader of the batches of this process. Their number is not known in advance."""
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
-            batches,
+            _Images(self.channels, self.masks),
+            sampler=Batches(self.plan.jobs[rank::processes], self.batch_size),
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_identity,
@@ -99,35 +196,96 @@ class PredictionImages(pl.LightningDataModule):
         )
 
 
-class _Batches(Dataset[dict[str, Any]]):
-    def __init__(
-        self, batches: Sequence[list[tuple[Path, Path]]], channels: int, masks: Sequence[Path], root: Path
-    ) -> None:
-        self.batches = batches
+class Batches(Iterable[list[Piece]]):
+    """Lists of images of equal size, at most `batch_size` long, while the headers are read.
+
+    An image waits for others of its size until `WINDOW` images wait. Then those that have waited longest are given,
+    however few they are.
+
+    Args:
+        jobs: the images.
+        batch_size: maximum number of images in a batch.
+    """
+
+    def __init__(self, jobs: Sequence[Job], batch_size: int) -> None:
+        self.jobs = jobs
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[Piece]]:
+        waiting: dict[tuple[int, int], list[Piece]] = {}
+        count = 0  # of the images that wait
+        for job, header in _read_headers(self.jobs):
+            if isinstance(header, str):
+                yield [Piece(job, problem=header)]
+                continue
+            limit = self._limit(header)
+            if header.frames > 1:
+                pieces = [Piece(job, number, header.frames, header.size) for number in range(header.frames)]
+                yield from (pieces[start : start + limit] for start in range(0, len(pieces), limit))
+                continue
+            group = waiting.setdefault(header.size, [])
+            group.append(Piece(job, size=header.size))
+            count += 1
+            if len(group) == limit or count >= WINDOW:
+                ready = waiting.pop(header.size if len(group) == limit else next(iter(waiting)))
+                count -= len(ready)
+                yield ready
+        yield from waiting.values()
+
+    def _limit(self, header: Header) -> int:
+        if header.frames > 1 and FRAMES[header.format] == "pages":
+            return 1  # their sizes may differ
+        width, height = header.size
+        return max(1, min(self.batch_size, MAX_BATCH_PIXELS // (width * height)))
+
+
+class _Images(Dataset[dict[str, Any]]):
+    """Reads batches. The file of the last image stays open, for the next image of an animation."""
+
+    def __init__(self, channels: int, masks: Sequence[Path]) -> None:
         self.channels = channels
         self.masks = masks
-        self.root = root
+        self._file: ImageFile | None = None
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        tensors, masks, targets, failures = [], [], [], {}
-        for path, target in self.batches[index]:
+    def __getitem__(self, pieces: list[Piece]) -> dict[str, Any]:
+        images, masks, sources, read, failures = [], [], [], [], {}
+        for piece in pieces:
             try:
-                image = to_tensor(read_image(path, self.channels))
-                masks.append([read_mask(mask, path, image.shape[1:], self.root) for mask in self.masks])
-                tensors.append(image)
-                targets.append(str(target))
+                image, source = self._read(piece)
+                size = (image.shape[1], image.shape[2])
+                masks.append([read_mask(mask, piece.job.source, size, piece.job.root) for mask in self.masks])
+                images.append(image)
+                sources.append(source)
+                read.append(piece)
             except ImageError as error:
-                failures[str(path)] = str(error)
-        images = torch.stack(tensors) if tensors else torch.empty(0, self.channels, 4, 4)
-        batch = {"images": images, "targets": targets, "failures": failures}
-        return (
-            {**batch, "masks": torch.stack([torch.stack(regions) for regions in masks])}
-            if self.masks and tensors
-            else batch
-        )
+                failures[str(piece.job.source)] = str(error)
+        batch = {
+            "images": torch.stack(images) if images else torch.empty(0, self.channels, 4, 4),
+            "origins": Origins(read, sources),
+            "failures": failures,
+        }
+        if self.masks and images:
+            batch["masks"] = torch.stack([torch.stack(regions) for regions in masks])
+        return batch
+
+    def _read(self, piece: Piece) -> tuple[Tensor, Source]:
+        if piece.problem:
+            raise ImageError(piece.problem)
+        if self._file is None or self._file.path != piece.job.source:
+            self._close()
+            self._file = ImageFile(piece.job.source)
+        image, source = self._file.read(piece.number, self.channels)
+        if piece.number + 1 == piece.count:
+            self._close()
+        pages = FRAMES.get(source.format) == "pages"
+        if image.shape[1:] != piece.size[::-1] and not pages:
+            raise ImageError(f"cannot read {piece.job.source}: its size is not the one that its header gives")
+        return image, source
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None
 
 
 def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tensor:
@@ -162,21 +320,138 @@ def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tenso
     return (image + 1) / 2
 
 
+def _read_headers(jobs: Sequence[Job]) -> Iterator[tuple[Job, Header | str]]:
+    """The header of each image in its order, or an error message; a few are read ahead."""
+    ahead: deque[tuple[Job, Future[Header | str]]] = deque()
+    with ThreadPoolExecutor(4) as pool:
+        try:
+            for job in jobs:
+                ahead.append((job, pool.submit(_header, job)))
+                if len(ahead) > READ_AHEAD:
+                    first, header = ahead.popleft()
+                    yield first, header.result()
+            for first, header in ahead:
+                yield first, header.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _header(job: Job) -> Header | str:
+    try:
+        header = read_header(job.source)
+    except ImageError as error:
+        return str(error)
+    kind = FRAMES.get(header.format)
+    if header.frames > 1 and job.format.frames != kind:
+        images = "pages" if kind == "pages" else "images"
+        able = [one.name for one in WRITTEN.values() if one.frames == kind]
+        return (
+            f"{job.source} has {header.frames} {images}, which {job.format.name} cannot hold; "
+            f"choose --format {' or '.join(able)}"
+        )
+    return header
+
+
 def _identity(item: Any) -> Any:
     return item
 
 
-def _pairs(source: Path, output: Path) -> list[tuple[Path, Path]]:
-    if output.exists() and not output.is_dir():
+def _checked(word: str | Path) -> str | Path:
+    if not str(word):
+        raise DataError("an input is empty; name an image or a folder of images")
+    if not os.path.lexists(word):
+        raise DataError(f"input {word} does not exist; expected an image or a folder of images")
+    return word
+
+
+def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
+    """Whether the output is the file of one image."""
+    named = output.suffix.lower() in EXTENSIONS
+    if output.is_dir() or not (named or output.exists()):
+        return False
+    if len(inputs) == 1 and inputs[0].is_file() and named:
+        return True
+    if output.exists():
         raise DataError(f"{output} is a file; the output must be a folder")
-    output_path = output.resolve()
-    if source.is_file():
-        if source.resolve().parent == output_path:
-            raise DataError(f"{source} is in the output folder and would be overwritten; choose another folder")
-        return [(source, output / source.name)]
-    if not source.exists():
-        raise DataError(f"input {source} does not exist; expected an image or a folder of images")
-    if source.resolve() == output_path:
-        raise DataError(f"input and output are both {source}; choose another folder for the output")
-    found = [path for path in find_images(source) if not path.resolve().is_relative_to(output_path)]
-    return [(path, output / path.relative_to(source)) for path in found]
+    raise DataError(f"{output} is the name of one image, but the input is not one image; name a folder")
+
+
+def _format_of_file(output: Path, chosen: Format | None) -> Format:
+    by_name = format_of(output)
+    if by_name is None or by_name.name not in WRITTEN:
+        raise DataError(f"images are not written as {output.suffix}; choose one of {', '.join(WRITTEN)}")
+    if chosen not in (None, by_name):
+        raise DataError(f"--format {chosen.name} contradicts the name {output}; leave one of them out")
+    return by_name
+
+
+def _jobs(path: Path, output: Path, format: Format | None, plan: PredictionPlan) -> list[Job]:
+    """The images of one input. What is left out is added to the plan."""
+    if not path.is_dir():
+        return [_job(path, path.parent, output, format)]
+    real, real_output = os.path.realpath(path), os.path.realpath(output)
+    if real == real_output:
+        raise DataError(f"input and output are both {path}; choose another folder for the output")
+    if _is_below(real, real_output):
+        raise DataError(f"the output {output} contains the input {path}; choose another folder for the output")
+    listing = list_folder(path)
+    plan.others.extend(listing.others)
+    plan.failures.update(listing.unreadable)
+    parents = {parent: os.path.realpath(parent) for parent in {image.parent for image in listing.images}}
+    folders = {
+        parent: output / parent.relative_to(path)
+        for parent, real in parents.items()
+        if not _is_below(real, real_output)
+    }
+    return [
+        _job(image, path, folder, format)
+        for image in listing.images
+        if (folder := folders.get(image.parent)) is not None
+    ]
+
+
+def _job(source: Path, root: Path, folder: Path, format: Format | None) -> Job:
+    """The translation of an image into a folder."""
+    chosen, name = target_format(source)
+    if format is not None and format is not chosen:
+        name = (source.stem if source.suffix.lower() in EXTENSIONS else source.name) + format.endings[0]
+        chosen = format
+    return Job(source, folder / name, chosen, root)
+
+
+def _unique(jobs: Iterable[Job]) -> list[Job]:
+    """Without images that were named twice, by themselves and by a folder for instance, to the same target."""
+    return list({(os.path.abspath(job.source), job.target): job for job in jobs}.values())
+
+
+def _check_targets(jobs: Sequence[Job]) -> None:
+    """Refuse to write over an input, or two images to one path."""
+    parents = {path.parent for job in jobs for path in (job.source, job.target)}
+    real = {parent: os.path.realpath(parent) for parent in parents}
+    sources = {(real[job.source.parent], job.source.name) for job in jobs}
+    targets: dict[tuple[str, str], Job] = {}
+    for job in jobs:
+        target = real[job.target.parent], job.target.name
+        if target in sources:
+            raise DataError(f"{job.target} is an input and would be overwritten; choose another folder for the output")
+        other = targets.setdefault(target, job)
+        if other is not job:
+            raise DataError(
+                f"{other.source} and {job.source} would both be written to {job.target}; "
+                "rename one of them, or translate them into two folders"
+            )
+
+
+def _part(name: Path, parts: int) -> int:
+    return zlib.crc32(os.fsencode(name.as_posix())) % parts + 1
+
+
+def _without_existing(jobs: Sequence[Job]) -> list[Job]:
+    """The images whose target does not exist. Each folder is listed once, which is faster than a look at each file."""
+    parents = {job.target.parent for job in jobs}
+    names = {parent: set(os.listdir(parent)) if parent.is_dir() else set() for parent in parents}
+    return [job for job in jobs if job.target.name not in names[job.target.parent]]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

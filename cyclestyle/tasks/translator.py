@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -15,27 +17,35 @@ from cyclestyle.tasks.load import Averaging, load
 Style = str | Path | Image.Image
 """A style image, or the path of one."""
 
+Array = NDArray[Any]
+
 
 class Translator(nn.Module):
     """A trained method that takes images of any size and returns them in the same size.
 
-        translate = Translator.load("runs/monet2photo/checkpoints/last.ckpt", direction="BtoA")
-        painting = translate(Image.open("photo.jpg"))
+    ```python
+    translate = Translator.load("runs/monet2photo/checkpoints/last.ckpt", direction="BtoA")
+    painting = translate("photo.jpg")
+    translate.save(painting, "painting.jpg")
+    ```
 
     Args:
         task: the method.
         direction: `AtoB` or `BtoA`; methods with one direction ignore it.
+        device: where to translate, such as `cuda` or `cpu`; None: where the task is.
 
     Raises:
         ValueError: `direction` is neither `AtoB` nor `BtoA`.
     """
 
-    def __init__(self, task: Task, *, direction: Direction = "AtoB") -> None:
+    def __init__(self, task: Task, *, direction: Direction = "AtoB", device: str | torch.device | None = None) -> None:
         super().__init__()
         if direction not in get_args(Direction):
             raise ValueError(f"direction must be AtoB or BtoA, got {direction!r}")
         self.task = task.eval().requires_grad_(False)
         self.task.direction = direction
+        if device is not None:
+            self.to(device)
 
     @classmethod
     def load(
@@ -46,6 +56,7 @@ class Translator(nn.Module):
         averaging: Averaging = "auto",
         style: Style | Sequence[Style] = (),
         style_weights: Sequence[float] | None = None,
+        device: str | torch.device | None = None,
         **changes: Any,
     ) -> "Translator":
         """Build a translator from a checkpoint or a file of another program; see `cyclestyle.tasks.load`.
@@ -56,6 +67,7 @@ class Translator(nn.Module):
             averaging: `ema`, `raw`, or `auto` for the averaged weights where there are any.
             style: style images, for methods that take their style from images.
             style_weights: how the styles are mixed, one number each.
+            device: where to translate, such as `cuda`; None: on the CPU.
             changes: constructor arguments of the task that replace those of the checkpoint.
 
         Raises:
@@ -68,23 +80,119 @@ class Translator(nn.Module):
         styles = [style] if isinstance(style, str | Path | Image.Image) else list(style)
         if styles or task.takes_styles:
             task.use_styles([_read_style(one) for one in styles], style_weights)
-        return cls(task, direction=direction)
+        return cls(task, direction=direction, device=device)
 
     @property
     def in_channels(self) -> int:
         """Channels of the images that `translate` takes."""
         return self.task.in_channels(self.task.direction)
 
-    def forward(self, image: Image.Image) -> Image.Image:
-        """Translate one PIL image of any mode; EXIF orientation is ignored."""
-        parameter = next(self.task.parameters())
-        batch = images.to_tensor(images.convert(image, self.in_channels))[None].to(parameter.device)
-        return images.to_image(self.translate(batch)[0])
+    @overload
+    def forward(self, image: str | Path | Image.Image) -> Image.Image: ...
+    @overload
+    def forward(self, image: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, image: Array) -> Array: ...
+    @overload
+    def forward(self, image: Sequence[Any]) -> list[Any]: ...
+
+    def forward(self, image: Any) -> Any:
+        """Translate an image, or each of a list of images, and return the same kind as was given.
+
+        | given | taken as | returned |
+        |---|---|---|
+        | a path | the first image of a file | a PIL image |
+        | a PIL image | any mode; turned by its EXIF orientation, in the colours of its profile | a PIL image |
+        | a NumPy array | `(H, W)` or `(H, W, C)`; uint8, uint16, or floating point in [0, 1] | an array `(H, W, C)` |
+        | a tensor | `(C, H, W)` or `(N, C, H, W)`; floating point in [-1, 1], or uint8 | a tensor of this kind |
+
+        C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA). Alpha is given back. The `info` of a PIL image has the
+        EXIF tags, the profile and the resolution of its source, which `save` writes.
+
+        Raises:
+            ImageError: a file is not an image.
+            TypeError: the image is of another kind.
+            ValueError: an array or a tensor has another shape or type.
+        """
+        if isinstance(image, str | Path):
+            return self._translate_file(Path(image))
+        if isinstance(image, Image.Image):
+            pixels, source = images.take_apart(image, self.in_channels)
+            return images.to_pil(self._translate_one(pixels), source)
+        if isinstance(image, np.ndarray):
+            return self._translate_array(image)
+        if isinstance(image, Tensor):
+            return self._translate_tensor(image)
+        if isinstance(image, Sequence):
+            return [self(one) for one in image]
+        raise TypeError(
+            f"an image must be a path, a PIL image, a NumPy array, a tensor or a list of these, got {type(image)}"
+        )
 
     @torch.inference_mode()
     def translate(self, batch: Tensor) -> Tensor:
         """Translate `(N, in_channels, H, W)` in [-1, 1] to `(N, out_channels, H, W)`, for any H and W."""
         return self.task.translate(batch, self.task.direction)
+
+    @staticmethod
+    def save(image: Image.Image, path: str | Path, *, quality: int | None = None) -> None:
+        """Write a translated image atomically, with the EXIF tags, profile, resolution and alpha of its source.
+
+        Args:
+            image: what the translator has returned for a path or a PIL image.
+            path: the file. Its ending gives the format, which has to hold what is to be kept.
+            quality: 1 to 100 for a lossy format; None: 95, and 90 for AVIF and HEIC.
+
+        Raises:
+            CycleStyleError: images are not written with this ending.
+            ImageError: the file cannot be written.
+        """
+        images.write_image(image, Path(path), quality=quality)
+
+    def _translate_file(self, path: Path) -> Image.Image:
+        file = images.ImageFile(path)
+        try:
+            pixels, source = file.read(0, self.in_channels)
+        finally:
+            file.close()
+        return images.to_pil(self._translate_one(pixels), source)
+
+    def _translate_one(self, pixels: Tensor) -> Tensor:
+        """Translate `(C, H, W)` on the device of the task; the result is on that of `pixels`."""
+        device = next(self.task.parameters()).device
+        return self.translate(pixels[None].to(device))[0].to(pixels.device)
+
+    def _translate_array(self, array: Array) -> Array:
+        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in images.MODES):
+            raise ValueError(f"an array must be (H, W) or (H, W, C) with 1 to 4 channels, got {array.shape}")
+        if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"an array must be uint8, uint16 or floating point in [0, 1], got {array.dtype}")
+        highest = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
+        scaled = np.atleast_3d(array).astype(np.float32).transpose(2, 0, 1) / (highest / 2) - 1
+        result = self._with_alpha(torch.from_numpy(scaled))
+        levels = ((result.permute(1, 2, 0).numpy() + 1) * (highest / 2)).clip(0, highest)
+        return (np.rint(levels) if array.dtype.kind == "u" else levels).astype(array.dtype)
+
+    def _translate_tensor(self, tensor: Tensor) -> Tensor:
+        if tensor.ndim == 4:
+            return torch.stack([self._translate_tensor(one) for one in tensor])
+        if tensor.ndim != 3 or tensor.shape[0] not in images.MODES:
+            raise ValueError(
+                f"a tensor must be (C, H, W) or (N, C, H, W) with 1 to 4 channels, got {tuple(tensor.shape)}"
+            )
+        if tensor.dtype == torch.uint8:
+            result = self._with_alpha(tensor.float() / 127.5 - 1)
+            return result.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        if not tensor.is_floating_point():
+            raise ValueError(f"a tensor must be floating point in [-1, 1] or uint8, got {tensor.dtype}")
+        return self._with_alpha(tensor.float()).to(tensor.dtype)
+
+    def _with_alpha(self, pixels: Tensor) -> Tensor:
+        """Translate `(C, H, W)` in [-1, 1] with 1 to 4 channels, and give its alpha back."""
+        colours, alpha = images.split_alpha(pixels)
+        result = self._translate_one(images.with_channels(colours, alpha, self.in_channels))
+        own_alpha = result.shape[0] in (2, 4)
+        return result if alpha is None or own_alpha else torch.cat([result, alpha])
 
 
 def _read_style(style: Style) -> Tensor:

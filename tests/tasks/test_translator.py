@@ -1,9 +1,13 @@
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import cyclestyle
-from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.errors import CheckpointError, CycleStyleError, ImageError
 from cyclestyle.images import to_image, to_tensor
 from cyclestyle.tasks import Autoencoder, CycleGAN, GeneratorOnly, Translator
 
@@ -15,7 +19,118 @@ def test_any_size_and_mode_comes_back_in_its_size(size, mode):
     translate = Translator(GeneratorOnly(ngf=2, depth=1))
     result = translate(Image.new(mode, size, 99))
     assert result.size == size
-    assert result.mode == "RGB"
+    assert result.mode == ("RGBA" if mode == "RGBA" else "RGB")
+
+
+class Invert(GeneratorOnly):
+    """A method with one pixel of context, whose results are known."""
+
+    def translate(self, images, direction):
+        return -images
+
+
+@pytest.fixture
+def invert():
+    return Translator(Invert(ngf=2, depth=1))
+
+
+def test_a_photo_is_turned_upright_and_saved_with_what_its_file_has(invert, tmp_path):
+    """A phone stores its photos lying on their side, with a tag that says so."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lying = Image.new("RGBA", (20, 10), (10, 20, 30, 255))
+    lying.paste((250, 0, 0, 0), (0, 0, 5, 10))
+    lying.save(tmp_path / "photo.png", exif=exif, icc_profile=profile, dpi=(300, 300))
+    for given in (tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.open(tmp_path / "photo.png")):
+        result = invert(given)
+        assert result.size == (10, 20)
+        assert result.getpixel((5, 15)) == (245, 235, 225, 255)
+        invert.save(result, tmp_path / "out" / "painting.png")
+        with Image.open(tmp_path / "out" / "painting.png") as saved:
+            assert saved.tobytes() == result.tobytes()
+            assert (saved.getexif()[0x0112], saved.getexif()[0x010F]) == (1, "Maker")
+            assert saved.info["icc_profile"] == profile
+            assert saved.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+            assert saved.getpixel((5, 2))[3] == 0
+
+
+def test_the_given_image_is_left_as_it_is(invert):
+    image = Image.new("RGB", (4, 2), (1, 2, 3))
+    image.getexif()[0x0112] = 6
+    invert(image)
+    assert image.size == (4, 2)
+    assert image.getexif()[0x0112] == 6
+    assert image.getpixel((0, 0)) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [(np.uint8, 10, 245), (np.uint16, 1000, 64535), (np.float32, 0.25, 0.75), (np.float64, 0.25, 0.75)],
+)
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 1), (6, 4, 3), (6, 4, 4), (6, 4, 2)])
+def test_arrays_come_back_as_arrays_of_their_type(invert, dtype, value, expected, shape):
+    result = invert(np.full(shape, value, dtype))
+    alpha = shape[2:] in ((2,), (4,))
+    assert result.dtype == dtype
+    assert result.shape == (6, 4, 4 if alpha else 3)
+    assert np.allclose(result[..., :3], expected)
+    if alpha:
+        assert np.allclose(result[..., 3], value)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (torch.full((3, 6, 4), 0.5), -0.5),
+        (torch.full((2, 3, 6, 4), 0.5), -0.5),
+        (torch.full((3, 6, 4), 0.5, dtype=torch.float16), -0.5),
+        (torch.full((3, 6, 4), 0.5, dtype=torch.float64), -0.5),
+        (torch.full((3, 6, 4), 10, dtype=torch.uint8), 245),
+    ],
+)
+def test_tensors_come_back_as_tensors_of_their_kind(invert, tensor, expected):
+    result = invert(tensor)
+    assert (result.shape, result.dtype) == (tensor.shape, tensor.dtype)
+    assert torch.equal(result, torch.full_like(tensor, expected))
+
+
+def test_a_list_comes_back_as_a_list_in_its_order(invert, tmp_path):
+    Image.new("RGB", (5, 3), (0, 0, 0)).save(tmp_path / "a.bmp")
+    first, second, third = invert([tmp_path / "a.bmp", np.zeros((2, 2, 3), np.uint8), torch.zeros(3, 2, 2)])
+    assert first.size == (5, 3)
+    assert second.shape == (2, 2, 3)
+    assert third.shape == (3, 2, 2)
+    assert invert([]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (3, TypeError, "an image must be a path, a PIL image"),
+        (np.zeros((2, 2, 5), np.uint8), ValueError, r"1 to 4 channels, got \(2, 2, 5\)"),
+        (np.zeros((2, 2, 3), np.int64), ValueError, "got int64"),
+        (torch.zeros(2, 2), ValueError, r"1 to 4 channels, got \(2, 2\)"),
+        (torch.zeros(3, 2, 2, dtype=torch.int64), ValueError, "got torch.int64"),
+        ("nowhere.png", ImageError, "cannot read nowhere.png: No such file"),
+        ("README.md", ImageError, "its content is not an image"),
+    ],
+)
+def test_other_kinds_are_refused(invert, given, error, message):
+    with pytest.raises(error, match=message):
+        invert(given)
+
+
+def test_the_device_is_chosen(checkpoint):
+    translate = Translator.load(checkpoint, device="meta")
+    assert next(translate.parameters()).device.type == "meta"
+    assert next(Translator(GeneratorOnly(ngf=2, depth=1), device="meta").parameters()).device.type == "meta"
+
+
+def test_the_package_lists_the_translator_without_loading_torch():
+    code = "import sys, cyclestyle; print('Translator' in dir(cyclestyle), 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "False"]
 
 
 def test_unet_takes_any_size():
