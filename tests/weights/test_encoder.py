@@ -52,9 +52,7 @@ def test_gatys_and_johnson_look_through_it(checkpoint, samples):
 
 def test_mistakes_name_the_remedy(checkpoint, tmp_path):
     path, _ = checkpoint
-    with pytest.raises(
-        CheckpointError, match=r"ends at relu2_1 and has no relu4_2; set --model\.content_layers"
-    ):
+    with pytest.raises(CheckpointError, match=r"ends at relu2_1 and has no relu4_2; set --model\.content_layers"):
         Gatys(features=str(path))
     with pytest.raises(CheckpointError, match=r"none\.ckpt does not exist"):
         load_encoder(LAYERS, str(tmp_path / "none.ckpt"))
