@@ -80,16 +80,22 @@ def convert(image: Image.Image, channels: int = 3) -> Image.Image:
 
 def to_tensor(image: Image.Image) -> Tensor:
     """Convert an 8-bit PIL image to a float32 tensor `(C, H, W)` in [-1, 1]."""
+    return from_levels(to_levels(image).contiguous())
+
+
+def to_levels(image: Image.Image) -> Tensor:
+    """Convert an 8-bit PIL image to a uint8 tensor `(C, H, W)`, with the pixels in the order of the image."""
     pixels = torch.from_numpy(np.array(image))  # (H, W) or (H, W, C), uint8
-    if pixels.ndim == 2:
-        pixels = pixels.unsqueeze(-1)
-    return pixels.permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1.0)
+    return (pixels if pixels.ndim == 3 else pixels.unsqueeze(-1)).permute(2, 0, 1)
 
 
-def to_image(tensor: Tensor) -> Image.Image:
-    """Convert a tensor `(C, H, W)` in [-1, 1] to an 8-bit PIL image.
+def from_levels(levels: Tensor) -> Tensor:
+    """Convert levels of 0 to 255 to float32 in [-1, 1]."""
+    return levels.float().div_(127.5).sub_(1.0)
 
-    Values are rounded to the nearest level, and values outside [-1, 1] are clamped.
+
+def nearest_levels(tensor: Tensor) -> Tensor:
+    """Convert values in [-1, 1] to the nearest levels of 0 to 255, uint8; values outside [-1, 1] are clamped.
 
     Raises:
         ValueError: the tensor contains NaN.
@@ -97,7 +103,16 @@ def to_image(tensor: Tensor) -> Image.Image:
     tensor = tensor.detach().float().cpu()
     if torch.isnan(tensor).any():
         raise ValueError("the image contains NaN")
-    pixels = tensor.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    return tensor.add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_image(tensor: Tensor) -> Image.Image:
+    """Convert a tensor `(C, H, W)`, in [-1, 1] or levels in uint8, to an 8-bit PIL image; see `nearest_levels`.
+
+    Raises:
+        ValueError: the tensor contains NaN.
+    """
+    pixels = tensor.cpu() if tensor.dtype == torch.uint8 else nearest_levels(tensor)
     array = pixels.permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 

@@ -1,5 +1,6 @@
 """Memory that is free, and arrays of rows in memory or in a scratch file."""
 
+import mmap
 import os
 import re
 import shutil
@@ -33,7 +34,7 @@ class RowStore:
         self.shape, self.dtype = shape, dtype
         self._row = width, channels
         self._row_bytes = width * channels * dtype.itemsize
-        self._memory = torch.empty(height, width, channels, dtype=dtype) if folder is None else None
+        self._memory = _mapped(height, width, channels, dtype) if folder is None else None
         self._file = None if folder is None else _unnamed_file(folder)
 
     def write(self, start: int, rows: Tensor) -> None:
@@ -99,9 +100,15 @@ def _unnamed_file(folder: Path) -> "tempfile._TemporaryFileWrapper[bytes]":
     return tempfile.TemporaryFile(dir=folder, buffering=0)  # type: ignore[return-value]  # annotated for every system
 
 
+def _mapped(height: int, width: int, channels: int, dtype: torch.dtype) -> Tensor:
+    """Memory straight from the system, which gets all of it back at once; an allocator might keep or split it."""
+    block = mmap.mmap(-1, height * width * channels * dtype.itemsize)
+    return torch.frombuffer(block, dtype=dtype).view(height, width, channels)
+
+
 def _transfer(call: object, file: int, block: Tensor, offset: int) -> None:
     """Read or write a whole block; the system transfers at most 2 GiB in one call."""
-    left = memoryview(block.view(torch.uint8).numpy().reshape(-1))
+    left = memoryview(block.view(torch.uint8).numpy().reshape(-1))  # type: ignore[arg-type]  # arrays are buffers
     while left:
         done = call(file, [left], offset)  # type: ignore[operator]
         if not done:

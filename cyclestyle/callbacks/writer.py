@@ -65,7 +65,7 @@ class ImageWriter(pl.Callback):
     ) -> None:
         """Submit the images of a batch, `(N, C, H, W)`, to the threads."""
         self.failures |= batch["failures"]
-        images = outputs.float().cpu()  # synchronises the device
+        images = outputs.cpu()  # synchronises the device
         self.seconds += time.perf_counter() - self._batch_start
         for image, target in zip(images, batch["targets"], strict=True):
             assert self._pool is not None

@@ -4,7 +4,7 @@ import inspect
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,19 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from torch import Tensor
 
 import cyclestyle.tasks
-from cyclestyle.callbacks import ImageWriter, OptimisationProgress
+from cyclestyle.callbacks import ImageProgress, ImageWriter
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, keep_memory, number_of
 from cyclestyle.commands.trainer_options import check_processes
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.files import remove_unfinished, write_json
-from cyclestyle.images import read_image, to_tensor
+from cyclestyle.images import read_image, read_size, to_tensor
+from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
+from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import stored_settings
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.upgrade import upgrade
@@ -52,6 +54,9 @@ class Prediction:
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
         batch_size: images of one size that are translated together.
         overwrite: translate images again whose result exists.
+        memory: memory for the activations of an image, such as 4GB; default 2.5GB, or half of what is free.
+        scratch: folder for what does not fit into memory; default the system's folder for temporary files.
+        statistics: exact, those of the whole image, or reduced, those of a large image at 1,024 pixels.
         workers: processes that load images.
         oversubscribe: allow more processes than the machine has cores.
         stats: write time and memory to this JSON file.
@@ -67,6 +72,9 @@ class Prediction:
     averaging: Averaging = "auto"
     batch_size: int = 8
     overwrite: bool = False
+    memory: str | None = None
+    scratch: str | None = None
+    statistics: Statistics = "exact"
     workers: int = 1
     oversubscribe: bool = False
     stats: str | None = None
@@ -86,15 +94,18 @@ def run(name: str, args: Sequence[str]) -> int:
     styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
+        large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
         task = _task(settings, parser, config)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
+    task.large_images = large_images
     _prepare(task, settings, styles)
     # Methods that take styles translate one image at a time, so that each is written as soon as it is done.
     batch_size = 1 if task.takes_styles else settings.batch_size
     plan = plan_prediction(
         Path(settings.input), Path(settings.output), batch_size=batch_size, overwrite=settings.overwrite
     )
+    plan = _that_fit(task, plan)
     ensure_writable(Path(settings.output))
     for folder in {target.parent for batch in plan.batches for _, target in batch}:
         remove_unfinished(folder)
@@ -110,7 +121,7 @@ def namespace(**values: Any) -> Any:
 
 def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
     writer = ImageWriter(sum(len(batch) for batch in plan.batches))
-    progress = OptimisationProgress(trainer_settings.enable_progress_bar is not False)
+    progress = ImageProgress(trainer_settings.enable_progress_bar is not False)
     trainer = pl.Trainer(**trainer_settings, callbacks=[writer, progress], logger=False, enable_model_summary=False)
     if plan.batches:
         masks = [Path(mask) for mask in settings.mask or []]
@@ -122,6 +133,25 @@ def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_set
     if settings.stats:
         _write_stats(Path(settings.stats), writer)
     return _report(plan, writer, settings.output)
+
+
+def _that_fit(task: Task, plan: PredictionPlan) -> PredictionPlan:
+    """Leave out images that are too large for memory and scratch disk, and say so before the others are translated.
+
+    Raises:
+        ImageError: no other images are left.
+    """
+    batches, failures = [], dict(plan.failures)
+    for batch in plan.batches:
+        try:
+            task.check_fits(*read_size(batch[0][0]))
+            batches.append(batch)
+        except ImageError as error:
+            if len(plan.batches) == 1 == len(batch):
+                raise ImageError(f"{batch[0][0]}: {error}") from error
+            failures |= {path: f"{path}: {error}" for path, _ in batch}
+            print(f"cyclestyle: warning: {batch[0][0]} is left out: {error}", file=sys.stderr)
+    return replace(plan, batches=batches, failures=failures)
 
 
 def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from cyclestyle.data.folders import find_images
 from cyclestyle.data.worker_signals import WorkerSignals
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import EXTENSIONS, read_image, read_size, to_tensor
+from cyclestyle.images import EXTENSIONS, read_image, read_size, to_levels, to_tensor
 
 MAX_BATCH_PIXELS = 8 * 512 * 512  # maximum number of pixels in a batch of more than one image
 
@@ -65,8 +65,9 @@ def plan_prediction(source: Path, output: Path, *, batch_size: int, overwrite: b
 class PredictionImages(pl.LightningDataModule):
     """Batches `{"images": (N, C, H, W), "targets": [...], "failures": {...}}` of a `PredictionPlan`.
 
-    Images that cannot be decoded are left out of `images`, and `failures` has their error messages. A batch is one
-    item of the dataset, so the distributed sampler of Lightning assigns each image to exactly one process.
+    Images are in [-1, 1]; one of more than `MAX_BATCH_PIXELS` pixels is in levels of 0 to 255, in uint8, unless there
+    are masks. Images that cannot be decoded are left out of `images`, and `failures` has their error messages. A batch
+    is one item of the dataset, so the distributed sampler of Lightning assigns each image to exactly one process.
 
     Args:
         plan: the images.
@@ -115,7 +116,10 @@ class _Batches(Dataset[dict[str, Any]]):
         tensors, masks, targets, failures = [], [], [], {}
         for path, target in self.batches[index]:
             try:
-                image = to_tensor(read_image(path, self.channels))
+                pixels = read_image(path, self.channels)
+                # A large image, which has a batch for itself, takes a quarter of the memory as levels of 0 to 255.
+                large = pixels.width * pixels.height > MAX_BATCH_PIXELS and not self.masks
+                image = to_levels(pixels) if large else to_tensor(pixels)
                 masks.append([read_mask(mask, path, image.shape[1:], self.root) for mask in self.masks])
                 tensors.append(image)
                 targets.append(str(target))

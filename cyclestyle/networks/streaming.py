@@ -9,7 +9,7 @@ Each convolution is therefore computed once, as on the whole image, and at most 
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from cyclestyle.networks import strips
-from cyclestyle.networks.strips import Moments, Rows
+from cyclestyle.networks.moments import Moments
+from cyclestyle.networks.strips import Rows
 from cyclestyle.scratch import RowStore
 
 Statistics = Literal["exact", "reduced"]
@@ -32,7 +33,7 @@ OnProgress = Callable[[float], None]
 
 MAX_SOURCES = 2
 """Kept activations that an operation reads together. One more, and their combination is kept instead."""
-STRIP_BYTES = 2**27
+STRIP_BYTES = 2**26
 """Memory of the activations of a strip, where the budget allows it."""
 
 aten = torch.ops.aten
@@ -94,10 +95,10 @@ class StreamedTensor(Tensor):
     stream: "_Stream"
 
     @staticmethod
-    def __new__(cls, node: Node, stream: "_Stream") -> "StreamedTensor":
+    def __new__(cls, node: Node, stream: "_Stream") -> "StreamedTensor":  # noqa: ANN001, RUF100
         """Wrap a node."""
         make = torch.Tensor._make_wrapper_subclass
-        self: StreamedTensor = make(cls, node.shape, dtype=node.dtype, device=stream.device)  # type: ignore[no-untyped-call,assignment]
+        self: StreamedTensor = make(cls, node.shape, dtype=node.dtype, device=stream.device)
         self.node, self.stream = node, stream
         return self
 
@@ -110,14 +111,17 @@ class StreamedTensor(Tensor):
     ) -> Any:
         """Compute an instance norm as a group norm, which reaches `__torch_dispatch__` in one piece on every device."""
         if func is torch.nn.functional.instance_norm:
-            features, options = args[0], {**dict(zip(("mean", "var", "weight", "bias"), args[1:], strict=False)), **(kwargs or {})}
+            features, options = (
+                args[0],
+                {**dict(zip(("mean", "var", "weight", "bias"), args[1:], strict=False)), **(kwargs or {})},
+            )
             return torch.group_norm(
                 features, features.shape[1], options.get("weight"), options.get("bias"), options.get("eps", 1e-5)
             )
         return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # annotated as a function that is no method
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Note an operation."""
@@ -140,19 +144,41 @@ class Plan:
     work: float
 
 
-def plan(function: Callable[[Tensor], Tensor], shape: Sequence[int], device: torch.device) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Where activations are kept.
+
+    Attributes:
+        memory: bytes for activations, strips included. What does not fit is kept in a scratch file.
+        folder: folder of the scratch file.
+        device: that of the parameters, on which strips are computed.
+        dtype: type of the image, that of the parameters.
+    """
+
+    memory: int = 0
+    folder: Path = Path()
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def strip_bytes(self) -> int:
+        """Memory of the activations of a strip; convolutions take some more, for which there is room beside it."""
+        return min(STRIP_BYTES, self.memory // 8)
+
+
+def plan(function: Callable[[Tensor], Tensor], shape: Sequence[int], room: Room) -> Plan:
     """Find out what streaming an image through `function` takes, without computing any row of it.
 
     Args:
         function: see `stream`.
         shape: `(1, C, H, W)` of the image.
-        device: that of the parameters.
+        room: device and type of the parameters.
 
     Raises:
         NotStreamableError: an operation of `function` cannot be streamed.
     """
-    planner = _Stream(device, planned=True)
-    _call(function, Node(torch.Size(shape), torch.float32, _nothing), planner)
+    planner = _Stream(room, planned=True)
+    _call(function, Node(torch.Size(shape), room.dtype, _nothing), planner)
     return Plan(planner.peak, planner.largest_row, planner.work)
 
 
@@ -161,10 +187,9 @@ def stream(
     shape: Sequence[int],
     read: ReadRows,
     write: WriteRows,
+    room: Room,
     *,
-    device: torch.device,
-    memory: int,
-    folder: Path,
+    work: float = 1.0,
     on_progress: OnProgress | None = None,
     statistics: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> None:
@@ -179,9 +204,8 @@ def stream(
         shape: `(1, C, H, W)` of the image.
         read: returns rows of the image.
         write: takes rows of the result.
-        device: that of the parameters. Activations are kept in the memory of the processor.
-        memory: bytes for activations. What does not fit is kept in a scratch file.
-        folder: folder of the scratch file.
+        room: where activations are kept, in the memory of the processor or on its disk.
+        work: that of the plan.
         on_progress: called after each strip.
         statistics: mean and variance of each channel for each norm, from `collect_statistics`.
 
@@ -189,39 +213,28 @@ def stream(
         NotStreamableError: an operation of `function` cannot be streamed.
         OSError: the disk is full.
     """
-    work = plan(function, shape, device).work if on_progress else 1.0
-    strip_bytes = min(STRIP_BYTES, memory // 4)
-    running = _Stream(device, memory=memory - 2 * strip_bytes, folder=folder, strip_bytes=strip_bytes)
+    running = _Stream(room)
     running.on_work = None if on_progress is None else lambda done: on_progress(min(done / work, 1.0))
     running.given = None if statistics is None else list(statistics)
-    _call(function, Node(torch.Size(shape), torch.float32, read), running, write)
+    _call(function, Node(torch.Size(shape), room.dtype, read), running, write)
 
 
 def collect_statistics(
-    function: Callable[[Tensor], Tensor], image: Tensor, device: torch.device, memory: int, folder: Path
+    function: Callable[[Tensor], Tensor], shape: Sequence[int], read: ReadRows, room: Room
 ) -> list[tuple[Tensor, Tensor]]:
     """Return mean and variance of each channel, `(C,)`, that every norm of `function` finds on an image, in order."""
-    strip_bytes = min(STRIP_BYTES, memory // 4)
-    running = _Stream(device, memory=memory - 2 * strip_bytes, folder=folder, strip_bytes=strip_bytes)
-    node = Node(image.shape, image.dtype, lambda start, stop: image[:, :, start:stop].to(device))
-    _call(function, node, running, _nothing)
+    running = _Stream(room)
+    _call(function, Node(torch.Size(shape), room.dtype, read), running, _nothing)
     return running.found
 
 
 class _Stream:
     """The operations of one call, and where their results are kept."""
 
-    def __init__(
-        self,
-        device: torch.device,
-        *,
-        planned: bool = False,
-        memory: int = 0,
-        folder: Path = Path(),
-        strip_bytes: float = STRIP_BYTES,
-    ) -> None:
-        self.device, self.planned = device, planned
-        self.memory, self.folder, self.strip_bytes = memory, folder, strip_bytes
+    def __init__(self, room: Room, *, planned: bool = False) -> None:
+        self.device, self.folder, self.planned = room.device, room.folder, planned
+        self.strip_bytes = room.strip_bytes
+        self.memory = room.memory - 4 * room.strip_bytes  # of what is kept
         self.live = self.in_memory = self.peak = self.largest_row = 0
         self.work = 0.0
         self.sweep = 0
@@ -243,9 +256,7 @@ class _Stream:
         if changed is not None:
             packet = getattr(aten, func.overloadpacket.__name__.removesuffix("_"))
             func = getattr(packet, func._overloadname)
-        build = _BUILDERS.get(func.overloadpacket)
-        if build is None and torch.Tag.pointwise in func.tags:
-            build = partial(_elementwise, func)
+        build = strips.builder(func)
         if build is None:
             result = func.decompose(*args, **kwargs)
             if result is NotImplemented:
@@ -262,9 +273,9 @@ class _Stream:
         expected = func(*meta[0], **meta[1])
         expected = expected[0] if isinstance(expected, tuple) else expected
         nodes = [one.node for one in tree_leaves((args, kwargs)) if isinstance(one, StreamedTensor)]
-        if any(one.ndim != 4 or len(one) != 1 for one in (expected, *nodes_shapes(nodes))):
+        if expected.ndim != 4 or len(expected) != 1:
             raise NotStreamableError(f"{func} changes the axes of an image")
-        if build not in (_copy, strips.joined) and not isinstance(build, partial):
+        if strips.reads_other_rows(func):
             for node in nodes:
                 self._keep_if_costly(node)
         given_args, given_kwargs = tree_map_only(StreamedTensor, lambda one: one.node, (args, kwargs))
@@ -294,7 +305,8 @@ class _Stream:
 
     def _store(self, node: Node) -> Any:
         in_memory = self.in_memory + node.bytes <= self.memory
-        store = _Planned() if self.planned else RowStore(node.shape, node.dtype, None if in_memory else self.folder)
+        folder = None if in_memory else self.folder
+        store = _Planned() if self.planned else _OnDevice(node.shape, node.dtype, folder, self.device)
         self._count(node.bytes, in_memory)
         weakref.finalize(store, self._count, -node.bytes, in_memory)
         return store
@@ -311,7 +323,8 @@ class _Stream:
         if self.planned:
             self._advance(node, height)
             return []
-        return strips.strips(height, node.pending_bytes / height, self.strip_bytes)
+        rows = max(1, int(self.strip_bytes * height / node.pending_bytes))
+        return [(start, min(start + rows, height)) for start in range(0, height, rows)]
 
     def _advance(self, node: Node, rows: int) -> None:
         # An elementwise operation takes about the time of 20 operations of a convolution, and is counted as such.
@@ -360,6 +373,17 @@ class _Stream:
         mean, variance = (value[None, :, None, None].to(features.dtype) for value in self._statistics(features.node))
         pixels = features.shape[2] * features.shape[3]
         return variance * (pixels / max(pixels - (1 if correction is None else correction), 1)), mean
+
+
+class _OnDevice(RowStore):
+    """A store whose rows are read to the device of the parameters."""
+
+    def __init__(self, shape: torch.Size, dtype: torch.dtype, folder: Path | None, device: torch.device) -> None:
+        super().__init__(shape, dtype, folder)
+        self.device = device
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return super().read(start, stop).to(self.device)
 
 
 class _Planned:
@@ -416,59 +440,10 @@ def _without_numbers(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
-def nodes_shapes(nodes: Sequence[Node]) -> list[Tensor]:
-    """Return empty tensors with the shapes of nodes."""
-    return [torch.empty(node.shape, device="meta") for node in nodes]
-
-
 def _work(func: Any, args: tuple[Any, ...], result: Tensor) -> float:
     """Floating-point operations of a convolution; 0 for any other operation."""
     if func is not aten.convolution.default:
         return 0.0
     weight, transposed = args[1], args[6]
     positions = args[0].shape[2:].numel() if transposed else result.shape[2:].numel()
-    return 2.0 * weight.numel() * positions
-
-
-def _elementwise(func: Any, *args: Any, **kwargs: Any) -> Rows:
-    if any(isinstance(one, Tensor) and one.ndim > 2 and one.shape[-2] != 1 for one in args):
-        raise ValueError("an operation with a tensor that has a height of its own")
-    return strips.elementwise(func, args, kwargs)
-
-
-def _copy(x: Node, *, dtype: torch.dtype | None = None, **_: Any) -> Rows:
-    return strips.elementwise(lambda rows: rows.to(dtype), [x], {})
-
-
-def _padding(mode: str) -> Callable[..., Rows]:
-    def build(x: Node, padding: Sequence[int], value: float = 0.0) -> Rows:
-        return strips.pad(x, padding, mode, value)
-
-    return build
-
-
-def _upsampling(mode: str) -> Callable[..., Rows]:
-    def build(x: Node, output_size: Sequence[int] | None, *others: Any) -> Rows:
-        if mode == "bilinear" and others[0]:
-            raise ValueError("interpolation with align_corners")
-        factors = next((one for one in others if isinstance(one, list | tuple)), ())
-        size = output_size or [int(length * factor) for length, factor in zip(x.shape[2:], factors, strict=True)]
-        return strips.upsampling(x, size, mode)
-
-    return build
-
-
-_BUILDERS: dict[Any, Callable[..., Rows]] = {
-    aten.convolution: strips.convolution,
-    aten.reflection_pad2d: _padding("reflect"),
-    aten.replication_pad2d: _padding("replicate"),
-    aten.constant_pad_nd: _padding("constant"),
-    aten.upsample_nearest2d: _upsampling("nearest"),
-    aten.upsample_bilinear2d: _upsampling("bilinear"),
-    aten.max_pool2d_with_indices: partial(strips.pooling, aten.max_pool2d_with_indices),
-    aten.avg_pool2d: partial(strips.pooling, aten.avg_pool2d),
-    aten.slice: strips.cut,
-    aten.cat: strips.joined,
-    aten._to_copy: _copy,
-}
-"""How the rows of each operation of ATen are computed; elementwise operations need no entry."""
+    return float(2 * weight.numel() * positions)

@@ -5,8 +5,8 @@ Each function below takes an operation of PyTorch apart: it returns the function
 border of the whole image only. The parameters are those of the operation in ATen.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 
 Rows = Callable[[int, int], Tensor]
 """Computes rows `start` to `stop`."""
+
+
+aten = torch.ops.aten
 
 
 class Input(Protocol):
@@ -66,20 +69,16 @@ def pad(x: Input, padding: Sequence[int], mode: str, value: float = 0.0) -> Rows
     left, right, top, _ = [*padding, 0, 0][:4]
 
     def rows(start: int, stop: int) -> Tensor:
-        wanted = torch.arange(start - top, stop - top)
-        outside = (wanted < 0) | (wanted >= height)
-        if mode == "reflect":
-            wanted = (height - 1 - (height - 1 - wanted.abs()).abs()) if height > 1 else wanted.clamp(0, 0)
-        wanted = wanted.clamp(0, height - 1)
-        low, high = int(wanted.min()), int(wanted.max()) + 1
+        first, end = start - top, stop - top  # in rows of the input, which begin with 0
+        above, below = max(-first, 0), max(end - height, 0)
+        # Reflection at a border reads as many rows behind it as it adds, and the border itself.
+        low = min(max(first, 0), max(height - 1 - below, 0))
+        high = max(min(end, height), min(above + 1, height))
         strip = x.rows(low, high)
-        if outside.any():
-            strip = strip.index_select(2, (wanted - low).to(strip.device))
-            if mode == "constant":
-                strip = strip.masked_fill(outside.to(strip.device)[:, None], value)
-        if not left and not right:
-            return strip
-        return F.pad(strip, (left, right, 0, 0), mode, *([value] if mode == "constant" else []))
+        if left or right or above or below:
+            options = {"value": value} if mode == "constant" else {}
+            strip = F.pad(strip, (left, right, above, below), mode, **options)
+        return strip[:, :, first - (low - above) :][:, :, : stop - start]
 
     return rows
 
@@ -116,7 +115,7 @@ def upsampling(x: Input, output_size: Sequence[int], mode: str) -> Rows:
     Raises:
         ValueError: the height is not multiplied by a whole number.
     """
-    height, width = x.shape[2:]
+    height = x.shape[2]
     factor, rest = divmod(output_size[0], height)
     if rest or factor < 1:
         raise ValueError("interpolation by a factor that is not a whole number")
@@ -154,9 +153,9 @@ def joined(inputs: Sequence[Input], dim: int = 0) -> Rows:
     """
     if dim % 4 == 2 and len(inputs) > 1:
         raise ValueError("concatenation along the height")
-    return lambda low, high: torch.cat([x.rows(low, high) for x in inputs], dim) if len(inputs) > 1 else inputs[
-        0
-    ].rows(low, high)
+    return lambda low, high: (
+        torch.cat([x.rows(low, high) for x in inputs], dim) if len(inputs) > 1 else inputs[0].rows(low, high)
+    )
 
 
 def elementwise(operation: Callable[..., Tensor], operands: Sequence[Any], options: dict[str, Any]) -> Rows:
@@ -169,49 +168,71 @@ def elementwise(operation: Callable[..., Tensor], operands: Sequence[Any], optio
     return rows
 
 
-def normalised(x: Input, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Rows:
+def normalised(
+    x: Input, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Rows:
     """Instance normalisation with the given statistics of each channel, `(C,)` in float64."""
-    scale = (variance + eps).rsqrt() if weight is None else (variance + eps).rsqrt() * weight.double()
-    mean, scale = (value.float()[:, None, None] for value in (mean, scale))
-    shift = None if bias is None else bias.float()[:, None, None]
+    scale = (variance + eps).rsqrt() * (1.0 if weight is None else weight.double())
+    shift = (0.0 if bias is None else bias.double()) - mean * scale
+    scale, shift = (value.float()[:, None, None] for value in (scale, shift))
 
     def rows(start: int, stop: int) -> Tensor:
         strip = x.rows(start, stop)
-        result = (strip - mean).mul_(scale)
-        return (result if shift is None else result.add_(shift)).to(strip.dtype)
+        return torch.addcmul(shift, strip.float(), scale).to(strip.dtype)
 
     return rows
 
 
-class Moments:
-    """Mean and variance of each channel over all rows that are added, in float64 (Chan et al. 1979)."""
-
-    def __init__(self, channels: int, device: torch.device) -> None:
-        self.count = 0
-        self.mean, self.squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
-
-    def add(self, rows: Tensor) -> None:
-        """Add rows `(1, C, h, W)`."""
-        for row in rows[0].permute(1, 2, 0):  # (W, C): a row in float64 fits into the cache of a processor
-            wide = row.double()
-            count, ones = len(wide), wide.new_ones(1, len(wide))
-            mean = (ones @ wide)[0] / count
-            squares = (ones @ (wide - mean).square_())[0]
-            self._merge(count, mean, squares)
-
-    def _merge(self, count: int, mean: Tensor, squares: Tensor) -> None:
-        total = self.count + count
-        difference = mean - self.mean
-        self.squares = self.squares + squares + difference.square() * (self.count * count / total)
-        self.mean = self.mean + difference * (count / total)
-        self.count = total
-
-    def result(self, correction: float = 0) -> tuple[Tensor, Tensor]:
-        """Return mean and variance, `(C,)` each."""
-        return self.mean, self.squares / max(self.count - correction, 0) if self.count else self.squares
+def _elementwise(func: Any, *args: Any, **kwargs: Any) -> Rows:
+    if any(isinstance(one, Tensor) and one.ndim > 2 and one.shape[-2] != 1 for one in args):
+        raise ValueError("an operation with a tensor that has a height of its own")
+    return elementwise(func, args, kwargs)
 
 
-def strips(height: int, row_bytes: float, strip_bytes: float) -> list[tuple[int, int]]:
-    """Return the first and last row of strips of about `strip_bytes`, of at least one row."""
-    rows = max(1, math.floor(strip_bytes / row_bytes))
-    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
+def _copy(x: Input, *, dtype: torch.dtype | None = None, **_: Any) -> Rows:
+    return elementwise(lambda rows: rows.to(dtype), [x], {})
+
+
+def _padding(mode: str) -> Callable[..., Rows]:
+    def build(x: Input, padding: Sequence[int], value: float = 0.0) -> Rows:
+        return pad(x, padding, mode, value)
+
+    return build
+
+
+def _upsampling(mode: str) -> Callable[..., Rows]:
+    def build(x: Input, output_size: Sequence[int] | None, *others: Any) -> Rows:
+        if mode == "bilinear" and others[0]:
+            raise ValueError("interpolation with align_corners")
+        factors = next((one for one in others if isinstance(one, list | tuple)), ())
+        size = output_size or [int(length * factor) for length, factor in zip(x.shape[2:], factors, strict=True)]
+        return upsampling(x, size, mode)
+
+    return build
+
+
+_BUILDERS: dict[Any, Callable[..., Rows]] = {
+    aten.convolution: convolution,
+    aten.reflection_pad2d: _padding("reflect"),
+    aten.replication_pad2d: _padding("replicate"),
+    aten.constant_pad_nd: _padding("constant"),
+    aten.upsample_nearest2d: _upsampling("nearest"),
+    aten.upsample_bilinear2d: _upsampling("bilinear"),
+    aten.max_pool2d_with_indices: partial(pooling, aten.max_pool2d_with_indices),
+    aten.avg_pool2d: partial(pooling, aten.avg_pool2d),
+    aten.slice: cut,
+    aten.cat: joined,
+    aten._to_copy: _copy,
+}
+"""How the rows of each operation of ATen are computed; elementwise operations need no entry."""
+
+
+def builder(func: Any) -> Callable[..., Rows] | None:
+    """Return what takes an operation of ATen apart; None for one that needs the whole image, or is made of others."""
+    found = _BUILDERS.get(func.overloadpacket)
+    return partial(_elementwise, func) if found is None and torch.Tag.pointwise in func.tags else found
+
+
+def reads_other_rows(func: Any) -> bool:
+    """Whether an operation of ATen computes a row from other rows than the same one of its input."""
+    return func.overloadpacket in _BUILDERS and func.overloadpacket not in (aten.cat, aten._to_copy, aten.slice)

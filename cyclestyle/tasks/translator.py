@@ -9,7 +9,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclestyle import images
+from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks.base import Direction, Task
+from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
 
 Style = str | Path | Image.Image
@@ -46,6 +48,9 @@ class Translator(nn.Module):
         averaging: Averaging = "auto",
         style: Style | Sequence[Style] = (),
         style_weights: Sequence[float] | None = None,
+        memory: int | str | None = None,
+        scratch: str | Path | None = None,
+        statistics: Statistics = "exact",
         **changes: Any,
     ) -> "Translator":
         """Build a translator from a checkpoint or a file of another program; see `cyclestyle.tasks.load`.
@@ -56,6 +61,9 @@ class Translator(nn.Module):
             averaging: `ema`, `raw`, or `auto` for the averaged weights where there are any.
             style: style images, for methods that take their style from images.
             style_weights: how the styles are mixed, one number each.
+            memory: bytes for the activations of an image, or a text such as `4GB`; see `LargeImages`.
+            scratch: folder for what does not fit into memory; None: the system's folder for temporary files.
+            statistics: `exact` or `reduced`; see `LargeImages`.
             changes: constructor arguments of the task that replace those of the checkpoint.
 
         Raises:
@@ -64,7 +72,9 @@ class Translator(nn.Module):
             ImageError: a style is not an image.
             ValueError: a value is out of its range.
         """
+        large_images = LargeImages(memory=memory, scratch=scratch, statistics=statistics)
         task = load(path, averaging=averaging, **changes)
+        task.large_images = large_images
         styles = [style] if isinstance(style, str | Path | Image.Image) else list(style)
         if styles or task.takes_styles:
             task.use_styles([_read_style(one) for one in styles], style_weights)
@@ -77,14 +87,19 @@ class Translator(nn.Module):
 
     def forward(self, image: Image.Image) -> Image.Image:
         """Translate one PIL image of any mode; EXIF orientation is ignored."""
-        parameter = next(self.task.parameters())
-        batch = images.to_tensor(images.convert(image, self.in_channels))[None].to(parameter.device)
-        return images.to_image(self.translate(batch)[0])
+        levels = images.to_levels(images.convert(image, self.in_channels))[None]
+        return images.to_image(self.translate(levels)[0])
 
     @torch.inference_mode()
     def translate(self, batch: Tensor) -> Tensor:
-        """Translate `(N, in_channels, H, W)` in [-1, 1] to `(N, out_channels, H, W)`, for any H and W."""
-        return self.task.translate(batch, self.task.direction)
+        """Translate `(N, in_channels, H, W)` to `(N, out_channels, H, W)`, for any H and W.
+
+        Both are in [-1, 1], or both in levels of 0 to 255 in uint8.
+
+        Raises:
+            ImageError: memory or scratch disk are too small.
+        """
+        return self.task.translate_any_size(batch)
 
 
 def _read_style(style: Style) -> Tensor:
