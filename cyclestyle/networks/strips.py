@@ -184,13 +184,13 @@ def normalised(
 
 
 def _elementwise(func: Any, *args: Any, **kwargs: Any) -> Rows:
-    if any(isinstance(one, Tensor) and one.ndim > 2 and one.shape[-2] != 1 for one in args):
+    if any(isinstance(one, Tensor) and one.ndim > 1 and one.shape[-2] != 1 for one in args):
         raise ValueError("an operation with a tensor that has a height of its own")
     return elementwise(func, args, kwargs)
 
 
 def _copy(x: Input, *, dtype: torch.dtype | None = None, **_: Any) -> Rows:
-    return elementwise(lambda rows: rows.to(dtype), [x], {})
+    return elementwise(lambda rows: rows.to(dtype or rows.dtype), [x], {})
 
 
 def _padding(mode: str) -> Callable[..., Rows]:

@@ -168,7 +168,8 @@ def translate_batch(translate: Translate, batch: dict[str, Any]) -> Tensor:
     Raises:
         RuntimeError: an error that has to do with neither memory nor disk.
     """
-    images, targets = batch["images"], batch["targets"]
+    images: Tensor = batch["images"]
+    targets: list[str] = batch["targets"]
     try:
         return translate(images)
     except (MemoryError, RuntimeError, OSError, ImageError) as error:
