@@ -108,7 +108,7 @@ def _mapped(height: int, width: int, channels: int, dtype: torch.dtype) -> Tenso
 
 def _transfer(call: object, file: int, block: Tensor, offset: int) -> None:
     """Read or write a whole block; the system transfers at most 2 GiB in one call."""
-    left = memoryview(block.view(torch.uint8).numpy().reshape(-1))  # type: ignore[arg-type]  # arrays are buffers
+    left = memoryview(block.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # arrays are buffers
     while left:
         done = call(file, [left], offset)  # type: ignore[operator]
         if not done:

@@ -46,7 +46,8 @@ class StreamedTensor(Tensor):
         """Compute an instance norm as a group norm, which reaches `__torch_dispatch__` in one piece on every device."""
         if func is torch.nn.functional.instance_norm:
             return _as_group_norm(*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+        with torch._C.DisableTorchFunctionSubclass():  # the function of Tensor would turn statistics into its own class
+            return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]  # annotated as a function that is no method
@@ -92,12 +93,16 @@ class Stream:
                 raise NotStreamableError(f"{func} needs the whole image")
             return result
         result = self._noted(func, build, args, kwargs)
-        if changed is None:
-            return result
-        changed.node = result.node
-        return changed
+        if changed is not None:
+            changed.node = result.node
+            return changed
+        indices = torch.empty(0, dtype=torch.int64)  # of the maxima, which no network here asks for
+        return (result, indices) if func is aten.max_pool2d_with_indices.default else result
 
-    def _noted(self, func: Any, build: Callable[..., Rows], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _noted(
+        self, func: Any, build: Callable[..., Rows], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> StreamedTensor:
+        """Return the result of an operation that has rows."""
         meta = tree_map_only(Tensor, _without_numbers, (args, {k: v for k, v in kwargs.items() if k != "device"}))
         expected = func(*meta[0], **meta[1])
         expected = expected[0] if isinstance(expected, tuple) else expected
