@@ -17,8 +17,11 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """PIL mode for each number of channels."""
 
-# Exceptions that Pillow raises for a file that is damaged, too large or not an image.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+# Images of any size are translated; a file is read only because its user names it. One that does not fit fails alone.
+Image.MAX_IMAGE_PIXELS = None
+
+# Exceptions that Pillow raises for a file that is damaged or not an image.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

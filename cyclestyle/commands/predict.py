@@ -54,7 +54,7 @@ class Prediction:
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
         batch_size: images of one size that are translated together.
         overwrite: translate images again whose result exists.
-        memory: memory for the activations of an image, such as 4GB; default 2.5GB, or half of what is free.
+        memory: memory for activations, such as 4GB; default 2.5GB, or 1GB for a large image, or half of what is free.
         scratch: folder for what does not fit into memory; default the system's folder for temporary files.
         statistics: exact, those of the whole image, or reduced, those of a large image at 1,024 pixels.
         workers: processes that load images.

@@ -14,7 +14,6 @@ from torch import Tensor
 from cyclestyle.errors import ImageError
 from cyclestyle.images import from_levels, nearest_levels
 from cyclestyle.networks.streaming import (
-    NotStreamableError,
     OnProgress,
     Plan,
     Room,
@@ -25,8 +24,10 @@ from cyclestyle.networks.streaming import (
 )
 from cyclestyle.scratch import available_memory, format_bytes, free_room, parse_bytes
 
-DEFAULT_MEMORY = 2_500_000_000
-"""Bytes for activations, or half of the free memory if that is less. More makes large images hardly faster."""
+WHOLE_MEMORY = 2_500_000_000
+"""Bytes that the activations of whole images may take, or half of the free memory if that is less."""
+STREAMED_MEMORY = 1_000_000_000
+"""Bytes for the activations of an image that is streamed, or half of the free memory. More makes it hardly faster."""
 WHOLE = 4
 """Memory of translating a whole image, in units of what streaming it keeps; measured 3.5 on a ResNet."""
 ROWS = 4
@@ -42,8 +43,8 @@ class LargeImages:
     """How images are translated that do not fit into memory as a whole.
 
     Args:
-        memory: bytes for activations, or a text such as `4GB`; None: 2.5 GB, or half of the free memory if that is
-            less.
+        memory: bytes for activations, or a text such as `4GB`; None: 2.5 GB for whole images and 1 GB for one that is
+            streamed, or half of the free memory if that is less.
         scratch: folder of the scratch file; None: the system's folder for temporary files.
         statistics: `exact`, those of the whole image, with the result of the whole image; or `reduced`, those of the
             image at 1,024 pixels, which needs no scratch file.
@@ -67,13 +68,13 @@ class LargeImages:
         """Folder of the scratch file."""
         return Path(tempfile.gettempdir() if self.scratch is None else self.scratch)
 
-    def bytes(self, device: torch.device) -> int:
-        """Bytes for activations on a device."""
+    def bytes(self, device: torch.device, default: int = STREAMED_MEMORY) -> int:
+        """Return the bytes for activations: `memory`, or at most `default` of what is free on the device."""
         if self.memory is not None:
             return parse_bytes(self.memory)
         if device.type == "cuda":
             return torch.cuda.mem_get_info(device)[0] // 2
-        return min(DEFAULT_MEMORY, available_memory() // 2)
+        return min(default, available_memory() // 2)
 
 
 def translate_within(
@@ -140,11 +141,11 @@ def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, ro
     """
     try:
         found = plan(function, (1, *shape[1:]), room)
-    except NotStreamableError:
+    except Exception:  # such as NotStreamableError; if the error has another reason, the whole image raises it again
+        return None
+    if WHOLE * found.kept_bytes * shape[0] <= settings.bytes(room.device, WHOLE_MEMORY):
         return None
     memory = settings.bytes(room.device)
-    if WHOLE * found.kept_bytes * shape[0] <= memory:
-        return None
     size = f"an image of {shape[3]}×{shape[2]}"
     if ROWS * found.largest_row_bytes > memory:
         needed = format_bytes(ROWS * found.largest_row_bytes)

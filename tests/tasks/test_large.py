@@ -104,6 +104,19 @@ def test_wct_takes_the_whole_image(photo):
     assert torch.equal(result, task.translate(photo, "AtoB"))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: torch.from_numpy(x.numpy()[:, ::-1].copy()), lambda x: x / x.abs().max().item(), lambda x: x.sort(2)[0]],
+    ids=["numpy", "item", "sort"],
+)
+def test_a_method_that_cannot_be_streamed_takes_the_whole_image(function, photo):
+    task = made("own")
+    task.translate = lambda images, direction: function(images)
+    result, shares = translated(task, photo, "100KB")
+    assert shares == []
+    assert torch.equal(result, function(photo))
+
+
 def test_reduced_statistics_are_those_of_a_smaller_image_in_one_sweep(photo, tmp_path, monkeypatch):
     monkeypatch.setattr("cyclestyle.tasks.large.REDUCED_SIDE", 97)
     task = made("file")
@@ -121,8 +134,12 @@ def test_reduced_statistics_are_those_of_a_smaller_image_in_one_sweep(photo, tmp
     ("size", "settings", "message"),
     [
         ((3000, 3000), {"scratch": "nowhere"}, "scratch folder nowhere is missing or cannot be written"),
-        ((90_000, 90_000), {}, r"an image of 90000×90000 needs \d+\.\d GB in the scratch folder .* name another with"),
-        ((900_000, 8), {"memory": "1MB"}, r"one row of an image of 900000×8 takes .* but the memory is 1 MB; add memory"),
+        ((90_000, 90_000), {}, r"an image of 90000×90000 needs \d+\.\d GB in the scratch folder .* name"),
+        (
+            (900_000, 8),
+            {"memory": "1MB"},
+            r"one row of an image of 900000×8 takes .* but the memory is 1 MB; add",
+        ),
     ],
 )
 def test_what_cannot_fit_is_said_before_the_work(size, settings, message, monkeypatch):
