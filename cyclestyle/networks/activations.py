@@ -12,7 +12,7 @@ from torch import Tensor
 from cyclestyle.networks.strips import Rows
 from cyclestyle.scratch import RowStore
 
-STRIP_BYTES = 2**27
+STRIP_BYTES = 2**26
 """Memory of the activations of a strip, where the budget allows it."""
 PART = 2**16
 """Numbers whose sums are computed at a time: their float64 copy fits into the cache of a processor."""
