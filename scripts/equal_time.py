@@ -1,10 +1,10 @@
 """Trains the unpaired methods for the same time on the sample domains, and scores them side by side.
 
-    python scripts/equal_time.py --output runs/equal_time --minutes 3
+    python scripts/equal_time.py --output runs/equal_time --seeds 0 1 2
 
-Every method has networks of the same width and gets the epochs that fit into the minutes, at a speed that is measured
-first: short runs of all methods by turns. A run that exists is not trained again. The output folder gets `table.txt`,
-`scores.json`, and `sheet.png` with the first photos.
+Every method has networks of the same width, and gets as many epochs as take the time of `--epochs` epochs of CycleGAN.
+The speeds are measured first, in short runs of all methods by turns. A run that exists is not trained again. The output
+folder gets `table.txt`, `scores.json`, and `sheet.png` with the first photos.
 """
 
 import argparse
@@ -25,13 +25,12 @@ NETWORKS = "--model.generator=resnet6 --model.discriminator=n_layers --model.n_l
 DATA = "--data.resize=crop --data.crop_size=96 --data.workers=0"
 METHODS = {
     "CycleGAN": f"--config=cyclegan {NETWORKS} --model.lr=0.0003",
-    "CycleGAN small_set": f"--config=cyclegan {NETWORKS} --model.lr=0.0003 --config=small_set",
+    "CycleGAN small_set": f"--config=cyclegan --config=small_set {NETWORKS} --model.lr=0.0003",
     "CUT": f"--config=cut {NETWORKS}",
     "FastCUT": f"--config=cut --config=fastcut {NETWORKS}",
     "DCLGAN": f"--config=dclgan {NETWORKS}",
 }
 """What `fit` is given for each method."""
-STEPS = 240  # of an epoch of the sample domains
 
 
 def main() -> None:
@@ -44,11 +43,11 @@ def main() -> None:
     speeds = root / "step_seconds.json"
     if not speeds.exists():
         root.mkdir(parents=True, exist_ok=True)
-        write_json(speeds, _step_seconds(methods, data, root / "speed", options.rounds))
+        write_json(speeds, _step_seconds(METHODS, data, root / "speed", options.rounds))
     step_seconds = json.loads(speeds.read_text())
     rows = {}
     for name, words in methods.items():
-        epochs = max(2, round(options.minutes * 60 / step_seconds[name] / STEPS))
+        epochs = max(2, round(options.epochs * step_seconds["CycleGAN"] / step_seconds[name]))
         for seed in options.seeds:
             run = root / f"{name.replace(' ', '_')}_{seed}"
             rows[run.name] = _train(run, [*words.split(), f"--seed_everything={seed}"], epochs, data)
@@ -71,7 +70,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for the data, the runs and the table")
-    parser.add_argument("--minutes", type=float, default=3.0, help="of training for each method")
+    parser.add_argument("--epochs", type=int, default=8, help="of CycleGAN; the others get the same time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3, help="short runs that measure the speed of each method")
@@ -84,7 +83,7 @@ def _step_seconds(methods: dict[str, str], data: Path, folder: Path, rounds: int
     for turn in range(rounds):
         for name, words in methods.items():
             run = folder / f"{name.replace(' ', '_')}_{turn}"
-            steps = ("--trainer.max_steps=30", "--trainer.log_every_n_steps=30", "--trainer.limit_val_batches=0")
+            steps = ("--trainer.max_steps=20", "--trainer.log_every_n_steps=20", "--trainer.limit_val_batches=0")
             _fit(run, [*words.split(), *steps, "--grid.every_n_steps=0"], data)
             with (run / "metrics.csv").open() as file:
                 found[name] += [1 / float(row["train/images_per_second"]) for row in csv.DictReader(file)]

@@ -8,7 +8,7 @@ from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
 from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
-from cyclestyle.callbacks.progress import OptimisationProgress, PredictionProgress, ProgressBar
+from cyclestyle.callbacks.progress import ImageProgress, PredictionProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.run_page import RunPage
 from cyclestyle.callbacks.sample_grid import SampleGrid
@@ -24,11 +24,11 @@ __all__ = [
     "EMAGenerators",
     "Evaluation",
     "FiniteNumbers",
+    "ImageProgress",
     "ImageWriter",
     "LastCheckpoint",
     "MLFlowLogger",
     "Manifest",
-    "OptimisationProgress",
     "PredictionProgress",
     "ProgressBar",
     "RunPage",

@@ -147,8 +147,8 @@ class PredictionProgress(pl.Callback):
         self.on_predict_end(trainer, pl_module)
 
 
-class OptimisationProgress(pl.Callback):
-    """Progress bar with the losses of an image optimisation, on a terminal.
+class ImageProgress(pl.Callback):
+    """Progress bar within an image that takes long, on a terminal: the losses of an optimisation, or the time left.
 
     Args:
         enabled: whether to show the bar.
@@ -161,9 +161,20 @@ class OptimisationProgress(pl.Callback):
         self._bar: tqdm[Any] | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Register a function that the task calls after each evaluation of the losses."""
+        """Register functions that the task calls after each evaluation of the losses, or each strip of an image."""
         if self.enabled and trainer.is_global_zero and sys.stderr.isatty():
-            as_task(pl_module).on_evaluation = self._show
+            task = as_task(pl_module)
+            task.on_evaluation, task.on_progress = self._show, self._show_share
+
+    def _show_share(self, share: float) -> None:
+        if self._bar is None:
+            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+            self._bar = tqdm(
+                total=1.0, desc="Large image", leave=False, position=1, dynamic_ncols=True, bar_format=form
+            )
+        self._bar.update(share - self._bar.n)
+        if share >= 1:
+            self._close()
 
     def _show(self, done: int, evaluations: int, losses: dict[str, Tensor]) -> None:
         if done == 1:
@@ -187,3 +198,4 @@ class OptimisationProgress(pl.Callback):
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None

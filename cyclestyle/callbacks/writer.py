@@ -116,7 +116,7 @@ class ImageWriter(pl.Callback):
     ) -> None:
         """Submit the images of a batch, `(N, C, H, W)`, to the threads."""
         self.failures |= batch["failures"]
-        images = outputs.float().cpu()  # synchronises the device
+        images = outputs.cpu()  # synchronises the device
         seconds = time.perf_counter() - self._batch_start
         self.seconds += seconds
         origins = batch["origins"]

@@ -18,7 +18,7 @@ from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-define
 from torch import Tensor
 
 import cyclestyle.tasks
-from cyclestyle.callbacks import ImageWriter, Manifest, OptimisationProgress, PredictionProgress
+from cyclestyle.callbacks import ImageProgress, ImageWriter, Manifest, PredictionProgress
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, keep_memory, number_of
@@ -28,7 +28,9 @@ from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_pr
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
 from cyclestyle.images import HEIC, Format, format_named, read_image, to_tensor
+from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
+from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import stored_settings
 from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
 from cyclestyle.weights.upgrade import upgrade
@@ -61,6 +63,9 @@ class Prediction:
         manifest: append a JSON line for each result to this file.
         batch_size: images of one size that are translated together.
         overwrite: translate images again whose result exists.
+        memory: memory for activations, such as 4GB; default 2.5GB, or 1GB for a large image, or half of what is free.
+        scratch: folder for what does not fit into memory; default the system's folder for temporary files.
+        statistics: exact, those of the whole image, or reduced, those of a large image at 1,024 pixels.
         workers: processes that load images.
         oversubscribe: allow more processes than the machine has cores.
         stats: write time and memory to this JSON file.
@@ -80,6 +85,9 @@ class Prediction:
     manifest: str | None = None
     batch_size: int = 8
     overwrite: bool = False
+    memory: str | None = None
+    scratch: str | None = None
+    statistics: Statistics = "exact"
     workers: int = 1
     oversubscribe: bool = False
     stats: str | None = None
@@ -100,9 +108,11 @@ def run(name: str, args: Sequence[str]) -> int:
     styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
+        large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
         task = _task(settings, parser, config)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
+    task.large_images = large_images
     _prepare(task, settings, styles)
     plan = plan_prediction(
         settings.input, Path(settings.output), overwrite=settings.overwrite, format=chosen, shard=shard
@@ -132,7 +142,7 @@ def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_set
     writer = ImageWriter(total, quality=settings.quality, manifest=_manifest(settings))
     trainer = pl.Trainer(
         **trainer_settings,
-        callbacks=[writer, PredictionProgress(total, show), OptimisationProgress(show)],
+        callbacks=[writer, PredictionProgress(total, show), ImageProgress(show)],
         enable_progress_bar=False,  # it would count batches, whose number is not known
         enable_model_summary=False,
         logger=False,

@@ -152,10 +152,11 @@ def plan_prediction(
 class PredictionImages(pl.LightningDataModule):
     """Batches `{"images": (N, C, H, W), "origins": Origins, "failures": {...}}` of a plan.
 
-    The headers of the images are read a little ahead of translating. Images of one size share a batch; an animation
-    or the pages of a document have batches of their own, in their order. Images that cannot be decoded are left out
-    of `images`, and `failures` has their error messages. Every process takes each n-th image of the plan, so that each
-    is translated by exactly one.
+    Images are in [-1, 1]; one of 8 bits with more than `MAX_BATCH_PIXELS` pixels is in levels of 0 to 255, in uint8,
+    unless there are masks. The headers of the images are read a little ahead of translating. Images of one size share a
+    batch; an animation or the pages of a document have batches of their own, in their order. Images that cannot be
+    decoded are left out of `images`, and `failures` has their error messages. Every process takes each n-th image of
+    the plan, so that each is translated by exactly one.
 
     Args:
         plan: the images.
@@ -274,7 +275,9 @@ class _Images(Dataset[dict[str, Any]]):
         if self._file is None or self._file.path != piece.job.source:
             self._close()
             self._file = ImageFile(piece.job.source)
-        image, source = self._file.read(piece.number, self.channels)
+        # A large image, which has a batch for itself, takes a quarter of the memory as levels of 0 to 255.
+        large = piece.size[0] * piece.size[1] > MAX_BATCH_PIXELS and not self.masks
+        image, source = self._file.read(piece.number, self.channels, levels=large)
         if piece.number + 1 == piece.count:
             self._close()
         pages = FRAMES.get(source.format) == "pages"

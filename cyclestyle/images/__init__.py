@@ -24,7 +24,7 @@ from cyclestyle.images.formats import (
     format_named,
     format_of,
 )
-from cyclestyle.images.pixels import MODES, as_rgb, convert, to_image, to_tensor
+from cyclestyle.images.pixels import MODES, as_rgb, convert, from_levels, nearest_levels, to_image, to_tensor
 from cyclestyle.images.source import Source, split_alpha, take_apart, to_pil, with_channels
 
 __all__ = [
@@ -46,6 +46,8 @@ __all__ = [
     "finish",
     "format_named",
     "format_of",
+    "from_levels",
+    "nearest_levels",
     "read_header",
     "read_image",
     "read_size",

@@ -30,8 +30,11 @@ from cyclestyle.images.formats import (
 )
 from cyclestyle.images.pixels import convert
 from cyclestyle.images.source import Pixels, Source, as_pil, describe, put_together, take_apart
+from cyclestyle.scratch import available_memory, format_bytes
 
 _ORIENTATION = ExifTags.Base.Orientation
+Image.MAX_IMAGE_PIXELS = None  # see `_open`
+DECODING = 2  # bytes of a sample of 8 bits, while the image is decoded and converted
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _MAX_SEGMENT = 65533 - 29  # bytes of EXIF or XMP in a JPEG file
 _ENCODER_ERRORS = (OSError, ValueError, OverflowError, struct.error)  # for sizes that a format cannot hold
@@ -137,12 +140,13 @@ class ImageFile:
             self._image = _open(path)
         self._lossless = self._image.format == "WEBP" and _is_lossless_webp(path)
 
-    def read(self, frame: int, channels: int) -> tuple[Tensor, Source]:
+    def read(self, frame: int, channels: int, *, levels: bool = False) -> tuple[Tensor, Source]:
         """Read an image of the file; see `take_apart`.
 
         Args:
             frame: number of the image.
             channels: channels of the result.
+            levels: return the pixels of an image of 8 bits in levels of 0 to 255.
 
         Raises:
             ImageError: the file is truncated or damaged.
@@ -157,7 +161,7 @@ class ImageFile:
                         lower.seek(frame)
                     samples.decode_lower_bytes(lower)
                     return take_apart(self._image, channels, lower)
-            tensor, source = take_apart(self._image, channels)
+            tensor, source = take_apart(self._image, channels, levels=levels)
             source.lossless = self._lossless
             return tensor, source
 
@@ -345,7 +349,16 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _open(path: Path) -> Image.Image:
-    return Image.open(path, formats=READ_FORMATS)
+    """Open a file. The limit of Pillow, on the number of pixels, is replaced by one on what decoding them takes."""
+    image = Image.open(path, formats=READ_FORMATS)
+    needed = DECODING * image.width * image.height * len(image.getbands())
+    if needed > (free := available_memory()):
+        image.close()
+        raise ImageError(
+            f"{image.width}×{image.height} pixels take {format_bytes(needed)} of memory to decode, and "
+            f"{format_bytes(free)} are free"
+        )
+    return image
 
 
 def _is_lossless_webp(path: Path) -> bool:

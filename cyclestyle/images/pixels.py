@@ -36,27 +36,48 @@ def to_tensor(image: Image.Image) -> Tensor:
     pixels = torch.from_numpy(np.array(image))  # (H, W) or (H, W, C), uint8
     if pixels.ndim == 2:
         pixels = pixels.unsqueeze(-1)
-    return pixels.permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1.0)
+    return from_levels(pixels.permute(2, 0, 1).contiguous())
 
 
-def to_image(tensor: Tensor) -> Image.Image:
-    """Convert a tensor `(C, H, W)` in [-1, 1] to an 8-bit PIL image.
+def from_levels(levels: Tensor) -> Tensor:
+    """Convert levels of 0 to 255 to float32 in [-1, 1]."""
+    return levels.float().div_(127.5).sub_(1.0)
 
-    Values are rounded to the nearest level, and values outside [-1, 1] are clamped.
+
+def nearest_levels(tensor: Tensor) -> Tensor:
+    """Convert values in [-1, 1] to the nearest levels of 0 to 255, in uint8; values outside [-1, 1] are clamped.
 
     Raises:
         ValueError: the tensor contains NaN.
     """
-    pixels: NDArray[np.uint8] = to_levels(tensor.detach().float().cpu(), 8)
+    if torch.isnan(tensor).any():
+        raise ValueError("the image contains NaN")
+    return tensor.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_image(tensor: Tensor) -> Image.Image:
+    """Convert a tensor `(C, H, W)`, in [-1, 1] or in levels in uint8, to an 8-bit PIL image; see `nearest_levels`.
+
+    Raises:
+        ValueError: the tensor contains NaN.
+    """
+    pixels: NDArray[np.uint8] = to_levels(tensor.detach().cpu(), 8)
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def to_levels(tensor: Tensor, bits: int) -> NDArray[Any]:
-    """Convert `(C, H, W)` in [-1, 1] to `(H, W, C)` in levels of 8 or 16 bits; see `to_image`."""
+    """Convert `(C, H, W)` in [-1, 1] to `(H, W, C)` in levels of 8 or 16 bits; levels in uint8 stay as they are.
+
+    Raises:
+        ValueError: the tensor contains NaN.
+    """
+    if bits == 8:
+        levels = tensor if tensor.dtype == torch.uint8 else nearest_levels(tensor)
+        return levels.permute(1, 2, 0).contiguous().numpy()
     if torch.isnan(tensor).any():
         raise ValueError("the image contains NaN")
-    levels = tensor.add(1.0).mul(LEVELS[bits] / 2).round().clamp(0, LEVELS[bits]).permute(1, 2, 0)
-    return levels.contiguous().numpy().astype(np.uint8 if bits == 8 else np.uint16)
+    levels = tensor.float().add(1.0).mul(LEVELS[bits] / 2).round().clamp(0, LEVELS[bits]).permute(1, 2, 0)
+    return levels.contiguous().numpy().astype(np.uint16)
 
 
 def as_rgb(tensor: Tensor) -> Tensor:

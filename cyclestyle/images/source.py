@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import get_sampling
 from torch import Tensor
 
 from cyclestyle.images import profiles
-from cyclestyle.images.pixels import LEVELS, as_rgb, to_levels
+from cyclestyle.images.pixels import LEVELS, as_rgb, nearest_levels, to_levels
 
 Pixels = NDArray[Any]
 """`(H, W, C)` in levels of 8 bits (uint8) or 16 bits (uint16)."""
@@ -61,7 +61,9 @@ class Source:
     apart: bool = False
 
 
-def take_apart(image: Image.Image, channels: int, lower: Image.Image | None = None) -> tuple[Tensor, Source]:
+def take_apart(
+    image: Image.Image, channels: int, lower: Image.Image | None = None, *, levels: bool = False
+) -> tuple[Tensor, Source]:
     """Separate an image into what a network sees, and what goes with it.
 
     The image is turned upright by its EXIF orientation and converted to sRGB by its colour profile. The colours below
@@ -71,9 +73,10 @@ def take_apart(image: Image.Image, channels: int, lower: Image.Image | None = No
         image: an image of any mode.
         channels: channels of the result: 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
         lower: the same image with the lower byte of each sample, where the samples have 16 bits.
+        levels: return the pixels of an image of 8 bits in levels of 0 to 255, which take a quarter of the memory.
 
     Returns:
-        The pixels, float32 `(channels, H, W)` in [-1, 1], and the rest.
+        The pixels, `(channels, H, W)`, float32 in [-1, 1] or levels in uint8, and the rest.
     """
     exif = _upright_exif(image)  # a TIFF file is closed once it is decoded
     image.load()  # some formats know the duration only then
@@ -81,18 +84,23 @@ def take_apart(image: Image.Image, channels: int, lower: Image.Image | None = No
     image = ImageOps.exif_transpose(image)
     deep = _sixteen_bits(image, None if lower is None else ImageOps.exif_transpose(lower))
     pixels: Pixels = _eight_bits(image, source.icc) if deep is None else deep
+    source.depth = 8 * pixels.dtype.itemsize
+    if levels and deep is None and pixels.shape[2] == channels and channels in (1, 3):
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1), source
     tensor, alpha = split_alpha(_to_tensor(pixels))
-    source.depth, source.alpha = 8 * pixels.dtype.itemsize, None if alpha is None else pixels[..., -1]
+    source.alpha = None if alpha is None else pixels[..., -1]
     if deep is not None and len(tensor) == 3 and source.icc:
         tensor = profiles.convert_deep(tensor, source.icc, to_srgb=True)
-    return with_channels(tensor, alpha, channels), source
+    tensor = with_channels(tensor, alpha, channels)
+    return nearest_levels(tensor) if levels and deep is None else tensor, source
 
 
 def put_together(tensor: Tensor, source: Source) -> Pixels:
     """Make the pixels of a translation from the tensor of a network and what came with its source.
 
     Args:
-        tensor: `(C, H, W)` in [-1, 1] with 1 to 4 channels. With 2 or 4 channels its alpha replaces the source's.
+        tensor: `(C, H, W)` with 1 to 4 channels, in [-1, 1], or in levels in uint8 if the source has 8 bits. With 2 or
+            4 channels its alpha replaces the source's.
         source: what came with the image. Its profile must be one of RGB if there are 3 or 4 channels, and none
             otherwise; see `describe`.
 
@@ -102,7 +110,7 @@ def put_together(tensor: Tensor, source: Source) -> Pixels:
     Raises:
         ValueError: the tensor contains NaN.
     """
-    tensor = tensor.detach().float().cpu()
+    tensor = tensor.detach().cpu()
     colours = tensor.shape[0] - (tensor.shape[0] in (2, 4))
     own_alpha = to_levels(tensor[colours:], source.depth)
     tensor = tensor[:colours]
@@ -111,6 +119,8 @@ def put_together(tensor: Tensor, source: Source) -> Pixels:
     pixels: Pixels = to_levels(tensor, source.depth)
     if source.icc and source.depth == 8:
         pixels = np.asarray(profiles.from_srgb(Image.fromarray(pixels), source.icc))
+    if source.alpha is None and not own_alpha.shape[2]:
+        return pixels
     alpha = source.alpha[..., None] if source.alpha is not None else own_alpha
     return np.concatenate([pixels, own_alpha if own_alpha.shape[2] else alpha], axis=2)
 

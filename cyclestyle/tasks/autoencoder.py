@@ -260,7 +260,7 @@ class Autoencoder(Task):
                 weight * transfer(content, self._encode(style, level))
                 for style, weight in zip(styles, weights, strict=True)
             ]
-            features = torch.lerp(content, torch.stack(targets).sum(dim=0), self.strength)
+            features = torch.lerp(content, sum(targets[1:], targets[0]), self.strength)
             image = self._decode(features, level, image.shape)
         return image
 

@@ -12,6 +12,8 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.networks.streaming import OnProgress, Room
+from cyclestyle.tasks.large import LargeImages, check_fits, translate_batch, translate_within
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
 from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
 
@@ -75,11 +77,14 @@ class Task(pl.LightningModule, ABC):
         architecture: constructor arguments that a checkpoint and a config must agree on.
         takes_styles: whether `predict` hands style images to `use_styles`.
         takes_masks: whether `predict` adds `masks` to its batches.
+        one_pass: whether `translate` is one pass of networks, so that `translate_any_size` may stream it.
         renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
         lr: learning rate of Adam.
         betas: betas of Adam.
         direction: the direction that `predict_step` translates in.
         on_evaluation: called during `translate` by methods that optimise each image.
+        large_images: how much memory `translate_any_size` takes, and where it keeps what does not fit.
+        on_progress: called with the share that is done of an image that is streamed.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -90,6 +95,7 @@ class Task(pl.LightningModule, ABC):
     architecture: ClassVar[tuple[str, ...]] = ()
     takes_styles: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = False
+    one_pass: ClassVar[bool] = True
     renamed_logs: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -118,6 +124,8 @@ class Task(pl.LightningModule, ABC):
         self.betas = (0.9, 0.999)
         self.direction: Direction = "AtoB"
         self.on_evaluation: OnEvaluation | None = None
+        self.large_images = LargeImages()
+        self.on_progress: OnProgress | None = None
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
         self._discriminator_gradients: list[Tensor] | None = None  # accumulated since the last update
 
@@ -318,9 +326,43 @@ class Task(pl.LightningModule, ABC):
         return self._measure("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Translate `batch["images"]`, `(N, C, H, W)` in [-1, 1]; an empty batch is returned as it is."""
+        """Translate `batch["images"]`, as `translate_any_size` does; an empty batch is returned as it is.
+
+        An image that does not fit into memory gets a message in `batch["failures"]`; see `translate_batch`.
+        """
         images: Tensor = batch["images"]
-        return self.translate(images, self.direction) if len(images) else images
+        return translate_batch(self.translate_any_size, batch) if len(images) else images
+
+    def translate_any_size(self, images: Tensor) -> Tensor:
+        """Translate images, streamed where they are too large for `large_images.memory` as a whole.
+
+        Args:
+            images: `(N, C, H, W)` in [-1, 1], or in levels of 0 to 255 in uint8; the result is of the same type.
+
+        Raises:
+            ImageError: memory or scratch disk are too small.
+            ValueError: the result contains NaN.
+        """
+        return translate_within(
+            self._translate, images, self.large_images, self._room(), self.one_pass, self.on_progress
+        )
+
+    def check_fits(self, width: int, height: int) -> None:
+        """Check, before the work starts, that an image of a size can be translated.
+
+        Raises:
+            ImageError: memory or scratch disk are too small.
+        """
+        if self.one_pass:
+            shape = torch.Size((1, self.in_channels(self.direction), height, width))
+            check_fits(self._translate, shape, self.large_images, self._room())
+
+    def _translate(self, images: Tensor) -> Tensor:
+        return self.translate(images, self.direction)
+
+    def _room(self) -> Room:
+        dtypes = (parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
+        return Room(device=self.device, dtype=next(dtypes, torch.float32))
 
     def _measure(self, stage: str, batch: Batch) -> dict[str, Tensor]:
         sample = self.sample(batch)

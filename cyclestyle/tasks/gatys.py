@@ -89,6 +89,7 @@ class Gatys(Task):
 
     averaged = ()
     takes_styles = True
+    one_pass = False
     takes_masks = True
 
     def __init__(

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclestyle import images
+from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks.base import Direction, Task
+from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
 
 Style = str | Path | Image.Image
@@ -57,6 +59,9 @@ class Translator(nn.Module):
         style: Style | Sequence[Style] = (),
         style_weights: Sequence[float] | None = None,
         device: str | torch.device | None = None,
+        memory: int | str | None = None,
+        scratch: str | Path | None = None,
+        statistics: Statistics = "exact",
         **changes: Any,
     ) -> "Translator":
         """Build a translator from a checkpoint or a file of another program; see `cyclestyle.tasks.load`.
@@ -68,6 +73,9 @@ class Translator(nn.Module):
             style: style images, for methods that take their style from images.
             style_weights: how the styles are mixed, one number each.
             device: where to translate, such as `cuda`; None: on the CPU.
+            memory: bytes for the activations of an image, or a text such as `4GB`; see `LargeImages`.
+            scratch: folder for what does not fit into memory; None: the system's folder for temporary files.
+            statistics: `exact` or `reduced`; see `LargeImages`.
             changes: constructor arguments of the task that replace those of the checkpoint.
 
         Raises:
@@ -76,7 +84,9 @@ class Translator(nn.Module):
             ImageError: a style is not an image.
             ValueError: a value is out of its range.
         """
+        large_images = LargeImages(memory=memory, scratch=scratch, statistics=statistics)
         task = load(path, averaging=averaging, **changes)
+        task.large_images = large_images
         styles = [style] if isinstance(style, str | Path | Image.Image) else list(style)
         if styles or task.takes_styles:
             task.use_styles([_read_style(one) for one in styles], style_weights)
@@ -117,7 +127,7 @@ class Translator(nn.Module):
         if isinstance(image, str | Path):
             return self._translate_file(Path(image))
         if isinstance(image, Image.Image):
-            pixels, source = images.take_apart(image, self.in_channels)
+            pixels, source = images.take_apart(image, self.in_channels, levels=True)
             return images.to_pil(self._translate_one(pixels), source)
         if isinstance(image, np.ndarray):
             return self._translate_array(image)
@@ -131,8 +141,14 @@ class Translator(nn.Module):
 
     @torch.inference_mode()
     def translate(self, batch: Tensor) -> Tensor:
-        """Translate `(N, in_channels, H, W)` in [-1, 1] to `(N, out_channels, H, W)`, for any H and W."""
-        return self.task.translate(batch, self.task.direction)
+        """Translate `(N, in_channels, H, W)` to `(N, out_channels, H, W)`, for any H and W.
+
+        Both are in [-1, 1], or both in levels of 0 to 255 in uint8.
+
+        Raises:
+            ImageError: memory or scratch disk are too small.
+        """
+        return self.task.translate_any_size(batch)
 
     @staticmethod
     def save(image: Image.Image, path: str | Path, *, quality: int | None = None) -> None:
@@ -152,7 +168,7 @@ class Translator(nn.Module):
     def _translate_file(self, path: Path) -> Image.Image:
         file = images.ImageFile(path)
         try:
-            pixels, source = file.read(0, self.in_channels)
+            pixels, source = file.read(0, self.in_channels, levels=True)
         finally:
             file.close()
         return images.to_pil(self._translate_one(pixels), source)

@@ -1,12 +1,16 @@
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cyclestyle.images import read_image
+from cyclestyle.tasks import Task
 
 
 @pytest.fixture
@@ -157,3 +161,114 @@ def test_a_full_disk_is_reported(cyclestyle, checkpoint, photos, tmp_path):
         assert tree(small) == ["filler"]
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A photo of 90,000 pixels, which takes more memory than the 1 MB that tests allow."""
+    path = tmp_path / "large" / "photo.png"
+    path.parent.mkdir()
+    Image.effect_mandelbrot((300, 300), (-2, -1, 1, 1), 50).convert("RGB").save(path)
+    return path
+
+
+def test_a_large_image_equals_the_whole_image(cyclestyle, checkpoint, large, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = ["predict", "--ckpt_path", checkpoint, "--input", large, "--output"]
+    assert cyclestyle(*words, tmp_path / "whole", "--memory", "4GB")[0] == 0
+    status, _, error = cyclestyle(*words, tmp_path / "streamed", "--memory", "1MB", "--scratch", scratch)
+    assert status == 0, error
+    whole, streamed = (read_image(tmp_path / name / "photo.png").tobytes() for name in ("whole", "streamed"))
+    assert max(abs(a - b) for a, b in zip(whole, streamed, strict=True)) <= 1
+    assert cyclestyle(*words, tmp_path / "reduced", "--memory", "1MB", "--statistics", "reduced")[0] == 0
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_scratch_folder_that_is_missing(cyclestyle, checkpoint, large, tmp_path):
+    words = ["--ckpt_path", checkpoint, "--input", large, "--output", tmp_path / "out", "--memory", "1MB"]
+    status, text, error = cyclestyle("predict", *words, "--scratch", tmp_path / "nowhere")
+    assert status == 1
+    assert text == ""
+    assert error.startswith(f"cyclestyle: error: the scratch folder {tmp_path / 'nowhere'} is missing")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scratch_disk_that_is_too_small_is_named_before_the_work(
+    cyclestyle, checkpoint, large, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("cyclestyle.tasks.large.free_room", lambda folder: 10**6)
+    words = ["predict", "--ckpt_path", checkpoint, "--memory", "1MB", "--scratch", tmp_path]
+    status, text, error = cyclestyle(*words, "--input", large, "--output", tmp_path / "out")
+    assert status == 1
+    assert text == ""
+    assert error.splitlines()[-1].startswith(f"cyclestyle: error: {large}: an image of 300×300 needs ")
+    assert "in the scratch folder" in error
+    shutil.copy(large, photos / "large.png")
+    status, text, error = cyclestyle(*words, "--input", photos, "--output", tmp_path / "out")
+    assert status == 1
+    assert "7 images written" in text
+    assert error.count("large.png is left out: an image of 300×300 needs") == 1
+    assert "cyclestyle: error: 1 image failed:" in error
+    assert set(tree(photos)) - set(tree(tmp_path / "out")) == {"large.png"}
+
+
+def test_an_image_that_exhausts_the_memory_fails_alone(cyclestyle, checkpoint, photos, tmp_path, monkeypatch):
+    original = Task.translate_any_size
+
+    def exhausting(task, images):
+        if images.shape[-1] == 33:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
+        return original(task, images)
+
+    monkeypatch.setattr(Task, "translate_any_size", exhausting)
+    words = ["--ckpt_path", checkpoint, "--input", photos, "--output", tmp_path / "out"]
+    status, text, error = cyclestyle("predict", *words)
+    assert status == 1
+    assert "6 images written" in text
+    assert "c d.png: it does not fit into memory; set a lower --memory" in error
+    assert "Traceback" not in error
+
+
+def test_a_killed_run_leaves_nothing_on_the_scratch_disk(checkpoint, large, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    Image.open(large).resize((1600, 1600)).save(large)
+    command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", large]
+    command += ["--output", tmp_path / "out", "--memory", "1MB", "--scratch", scratch]
+    process = subprocess.Popen(list(map(str, command)), env={**os.environ, "OMP_NUM_THREADS": "1"})
+    descriptors = Path(f"/proc/{process.pid}/fd")
+
+    def in_use():
+        try:
+            return any(str(scratch) in os.readlink(link) for link in descriptors.iterdir())
+        except FileNotFoundError:  # a file that has just been closed
+            return False
+
+    deadline = time.monotonic() + 60
+    while not in_use() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    used = in_use()
+    process.kill()
+    process.wait()
+    assert used
+    assert list(scratch.iterdir()) == []
+
+
+def peak_memory(checkpoint, folder, size):
+    """The peak of a process that translates an image with 40 MB for activations, in bytes."""
+    photo = folder / f"{size}.png"
+    Image.effect_noise((size, size), 50).convert("RGB").save(photo, compress_level=0)
+    words = ["predict", "--ckpt_path", str(checkpoint), "--input", str(photo), "--output", str(folder / "out")]
+    words += ["--memory", "40MB", "--workers", "0", "--stats", str(folder / "stats.json"), "--overwrite"]
+    code = f"import sys; from cyclestyle.cli import main; sys.exit(main({words!r}))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment, timeout=300)
+    return json.loads((folder / "stats.json").read_text())["peak_memory_bytes"]
+
+
+def test_memory_does_not_grow_with_the_image(checkpoint, tmp_path):
+    """16 times the pixels take little more than the image itself: whole, the larger one takes 300 MB or more."""
+    small, large = (peak_memory(checkpoint, tmp_path, size) for size in (512, 2048))
+    image_itself = 2048 * 2048 * (3 + 3 + 4 + 4)  # levels of both images, and both images of Pillow
+    assert large - small < image_itself + 80e6

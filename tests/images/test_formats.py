@@ -520,10 +520,10 @@ def test_a_decompression_bomb_is_refused(tmp_path):
     content = io.BytesIO()
     Image.new("1", (1, 1)).save(content, "PNG")
     body = bytearray(content.getvalue())
-    body[16:24] = struct.pack(">II", 60000, 60000)
+    body[16:24] = struct.pack(">II", 600_000, 600_000)
     body[29:33] = struct.pack(">I", zlib.crc32(body[12:29]))
     (tmp_path / "bomb.png").write_bytes(body)
-    with pytest.raises(ImageError, match=r"bomb\.png.*exceeds limit"):
+    with pytest.raises(ImageError, match=r"bomb\.png: 600000×600000 pixels take .* to decode, and"):
         read_header(tmp_path / "bomb.png")
 
 
