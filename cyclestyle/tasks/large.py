@@ -51,6 +51,7 @@ class LargeImages:
             image at 1,024 pixels, which needs no scratch file.
 
     Raises:
+        CycleStyleError: `scratch` does not exist or cannot be written.
         ValueError: `memory` is not an amount, or `statistics` is unknown.
     """
 
@@ -61,6 +62,8 @@ class LargeImages:
     def __post_init__(self) -> None:
         if self.memory is not None:
             parse_bytes(self.memory)
+        if self.scratch is not None:
+            free_room(self.folder)
         if self.statistics not in get_args(Statistics):
             raise ValueError(f"statistics must be exact or reduced, got {self.statistics!r}")
 

@@ -1,13 +1,13 @@
-from pathlib import Path
-
 """Images that are larger than memory: every method streams them, with the result of the whole image."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from cyclestyle.data.prediction import Job, Origins, Piece
-from cyclestyle.errors import ImageError
+from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.images import PNG, Source, from_levels, nearest_levels
 from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, GeneratorOnly, Johnson, Task, Translator
 from cyclestyle.tasks.large import LargeImages, translate_batch
@@ -136,7 +136,6 @@ def test_reduced_statistics_are_those_of_a_smaller_image_in_one_sweep(photo, tmp
 @pytest.mark.parametrize(
     ("size", "settings", "message"),
     [
-        ((3000, 3000), {"scratch": "nowhere"}, "scratch folder nowhere is missing or cannot be written"),
         ((90_000, 90_000), {}, r"an image of 90000×90000 needs \d+\.\d GB in the scratch folder .* name"),
         (
             (900_000, 8),
@@ -146,18 +145,12 @@ def test_reduced_statistics_are_those_of_a_smaller_image_in_one_sweep(photo, tmp
     ],
 )
 def test_what_cannot_fit_is_said_before_the_work(size, settings, message, monkeypatch):
-    monkeypatch.setattr("cyclestyle.tasks.large.free_room", _free_room)
+    monkeypatch.setattr("cyclestyle.tasks.large.free_room", lambda folder: 10**9)
     task = made("file")
     task.large_images = LargeImages(**{"memory": "50MB", **settings})
     with pytest.raises(ImageError, match=message):
         task.check_fits(*size)
     task.check_fits(300, 200)
-
-
-def _free_room(folder):
-    if not folder.is_dir():
-        raise ImageError(f"the scratch folder {folder} is missing or cannot be written; choose another --scratch")
-    return 10**9
 
 
 def origins(*names):
@@ -203,6 +196,11 @@ def test_other_errors_are_not_hidden():
 def test_settings_are_checked(settings, checkpoint):
     with pytest.raises(ValueError, match=next(iter(settings.values()))):
         Translator.load(checkpoint, **settings)
+
+
+def test_a_scratch_folder_that_is_missing_is_named():
+    with pytest.raises(CycleStyleError, match="scratch folder nowhere is missing or cannot be written"):
+        LargeImages(scratch="nowhere")
 
 
 def test_a_translator_streams(checkpoint, tmp_path):
