@@ -197,7 +197,7 @@ class Alarms(pl.Callback):
                     f"overfitting {domain}",
                     f"the discriminator of domain {domain} knows its training images by heart: it takes {trained:.0%} "
                     f"of them for real, but {held_out:.0%} of held-out ones. Add images, or train anew with "
-                    "--config small_set, whose options are for small sets",
+                    "--model.diff_augment '[color, translation, cutout]'",
                 )
 
     def _raise(self, trainer: pl.Trainer, kind: str, text: str) -> None:

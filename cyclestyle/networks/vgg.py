@@ -122,11 +122,16 @@ class VGG(nn.Module):
         The loss weights of Gatys et al. and of Johnson et al. are for that network on pixels of 0 to 255, whose mean
         activations are `ORIGINAL_MEANS`. Content losses grow with the square of the activations, style losses with
         their fourth power, so that a network with smaller activations needs them scaled, not other loss weights.
-        The original network itself is recognised by its first layer, and is left as it is.
+        The original network itself is recognised by its first layer, and is left as it is. An encoder of other widths,
+        whose layers have no counterpart in the original, gets the same mean in every layer: that of `ORIGINAL_MEANS`.
 
         Args:
             images: `(1, 3, H, W)`, on which the activations of a network that is not normalised are measured.
         """
+        if self.widths != WIDTHS:
+            level = sum(ORIGINAL_MEANS.values()) / len(ORIGINAL_MEANS)
+            self._rescale({layer: level / mean for layer, mean in self._means(images).items() if mean > 0})
+            return
         if self.normalised:
             self._rescale({layer: ORIGINAL_MEANS[layer] for layer in self.layers})
             self.normalised = False

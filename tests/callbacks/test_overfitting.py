@@ -75,7 +75,7 @@ def test_training_images_that_are_known_by_heart_raise_an_alarm(monkeypatch, tin
     lines = [line for line in (tmp_path / "run" / "alarms.txt").read_text().splitlines() if "by heart" in line]
     assert len(lines) == 1
     assert "domain B knows its training images by heart: it takes 90% of them for real, but 25% of held" in lines[0]
-    assert "--config small_set" in lines[0]
+    assert "--model.diff_augment" in lines[0]
 
 
 def test_a_discriminator_trained_on_few_images_knows_them_better_than_others():

@@ -42,7 +42,10 @@ def test_gatys_and_johnson_look_through_it(checkpoint, samples):
     path, _ = checkpoint
     settings = {"features": str(path), "content_layers": ["relu2_1"], "style_layers": LAYERS}
     task = Gatys(**settings, sizes=[32], steps=[5])
-    task.use_styles([torch.rand(3, 32, 32)])
+    style = torch.rand(3, 32, 32)
+    task.use_styles([style])
+    means = [each.mean().item() for each in task.features(style[None]).values()]
+    assert means == pytest.approx([101.3] * 2, abs=0.5)  # no layer outweighs the others
     photo = torch.rand(1, 3, 32, 32)
     assert not torch.equal(task.paint(photo), photo)
     johnson = Johnson(**settings, style=[str(samples / "trainB" / "0000.png")], width=2)
