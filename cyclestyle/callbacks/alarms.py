@@ -177,9 +177,9 @@ class Alarms(pl.Callback):
         if excess <= CHECKERBOARD or math.isnan(excess):
             return
         text = f"the translation {direction} has a checkerboard ({excess:.2f} above the images of {direction[-1]})"
-        remedy = "train anew with --model.resample resize or --model.resample blur (resnet generators)"
-        if pl_module.hparams.get("resample") in ("resize", "blur"):
-            remedy = "train longer, or try the other of --model.resample resize and blur"
+        remedy = "translate with --model.comb_filter true, which removes it"
+        if pl_module.hparams.get("comb_filter"):
+            remedy = "train longer, or anew with --model.resample blur (resnet generators)"
         self._raise(trainer, f"checkerboard {direction}", f"{text}; {remedy}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

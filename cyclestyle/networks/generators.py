@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cyclestyle.errors import DataError
+from cyclestyle.functional.comb import comb_filter
 from cyclestyle.networks.normalisation import InstanceNorm2d
 from cyclestyle.networks.resampling import BlurDown, BlurUp, ResampleName
 
@@ -36,6 +37,7 @@ def build_generator(
     dropout: bool = False,
     depth: int | None = None,
     resample: ResampleName = "transpose",
+    comb_filter: bool = False,
     checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
     """Build a generator by name.
@@ -48,6 +50,8 @@ def build_generator(
         dropout: add dropout with probability 0.5.
         depth: residual blocks or levels, instead of the number in `DEPTHS`.
         resample: see `ResNetGenerator`; a U-Net supports `transpose` only.
+        comb_filter: remove the checkerboard of upsampling from the results; not in training. See `comb_filter` in
+            `cyclestyle.functional.comb`.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
@@ -68,6 +72,7 @@ def build_generator(
         out_channels=out_channels,
         ngf=ngf,
         dropout=dropout,
+        comb_filter=comb_filter,
         checkpoint_activations=checkpoint_activations,
     )
 
@@ -90,6 +95,7 @@ class ResNetGenerator(nn.Module):
             `resize`: strided convolutions; bilinear interpolation, then a padded convolution (avoids checkerboard
             artifacts, Odena et al. 2016). `blur`: convolutions with a stride of 1 and antialiased resampling in both
             directions, as in CUT (Zhang 2019).
+        comb_filter: remove the checkerboard of upsampling from the results; not in training.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Features, with `blocks` 9 and `resample` `blur` the layers 0, 4, 8 and 12 to 20 of CUT:
@@ -117,13 +123,14 @@ class ResNetGenerator(nn.Module):
         blocks: int = 9,
         dropout: bool = False,
         resample: ResampleName = "transpose",
+        comb_filter: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         if blocks < 1:
             raise ValueError(f"a ResNet generator needs at least 1 block, got {blocks}")
         check_resample(resample)
-        self.checkpoint_activations = checkpoint_activations
+        self.comb_filter, self.checkpoint_activations = comb_filter, checkpoint_activations
         self.model = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, ngf, 7),  # (N, ngf, H, W)
@@ -154,7 +161,8 @@ class ResNetGenerator(nn.Module):
             for stage in self._stages():
                 images = checkpoint(stage, images, use_reentrant=False)
             return images
-        return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        result: Tensor = self.model(images)
+        return comb_filter(result) if self.comb_filter and not self.training else result
 
     def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Return activations of the encoder in the order of `names`, running no layer behind the last of them.
@@ -220,6 +228,7 @@ class UNetGenerator(nn.Module):
         ngf: filters of the first convolution.
         depth: number of levels.
         dropout: add dropout with probability 0.5 to the levels with 8 · ngf channels, except the innermost.
+        comb_filter: remove the checkerboard of upsampling from the results; not in training.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Features: `pixels`, the image itself; and `down1` to the last level but one, the strided convolutions before their
@@ -238,12 +247,13 @@ class UNetGenerator(nn.Module):
         ngf: int = 64,
         depth: int = 8,
         dropout: bool = False,
+        comb_filter: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         if depth < 5:
             raise ValueError(f"a U-Net needs at least 5 levels, got {depth}")
-        self.checkpoint_activations = checkpoint_activations
+        self.comb_filter, self.checkpoint_activations = comb_filter, checkpoint_activations
         self.multiple = self.min_size = 2**depth
         block = UNetBlock(8 * ngf, 8 * ngf, position="innermost")
         for _ in range(depth - 5):
@@ -260,7 +270,8 @@ class UNetGenerator(nn.Module):
         self._check_size(images)
         if self.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(self.model, images, use_reentrant=False)  # type: ignore[no-any-return]
-        return self.model(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        result: Tensor = self.model(images)
+        return comb_filter(result) if self.comb_filter and not self.training else result
 
     def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Return activations of the encoder in the order of `names`, running no level behind the last of them.

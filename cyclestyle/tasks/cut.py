@@ -57,6 +57,7 @@ class CUT(AdversarialTask):
         n_layers: layers of the `n_layers` discriminator.
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
+        comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generator's blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
@@ -109,6 +110,7 @@ class CUT(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "blur",
+        comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "xavier",
         init_gain: float = 0.02,
@@ -147,6 +149,7 @@ class CUT(AdversarialTask):
         self.compile_networks, self.channels = compile, channels_A
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         new_generator = partial(build_generator, generator, ngf=ngf, dropout=dropout, depth=depth, resample=resample)
+        new_generator = partial(new_generator, comb_filter=comb_filter)
         self.G_AB = new_generator(
             in_channels=channels_A, out_channels=channels_B, checkpoint_activations=checkpoint_activations
         )

@@ -56,6 +56,7 @@ class CycleGAN(AdversarialTask):
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `transpose` (the original's); for a ResNet also `resize` (no checkerboards) or `blur` (antialiased
             generators and discriminators, as in CUT).
+        comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
@@ -102,6 +103,7 @@ class CycleGAN(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "transpose",
+        comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "normal",
         init_gain: float = 0.02,
@@ -146,6 +148,7 @@ class CycleGAN(AdversarialTask):
                 dropout=dropout,
                 depth=depth,
                 resample=resample,
+                comb_filter=comb_filter,
                 checkpoint_activations=checkpoint_activations,
             )
 

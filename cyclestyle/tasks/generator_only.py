@@ -22,6 +22,7 @@ class GeneratorOnly(Task):
         ngf: filters of the first layer.
         dropout: whether its blocks have dropout, which changes the names of the weights.
         resample: `transpose`, `resize` or `blur`.
+        comb_filter: remove the checkerboard of upsampling from translations.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class GeneratorOnly(Task):
         ngf: int = 64,
         dropout: bool = False,
         resample: ResampleName = "transpose",
+        comb_filter: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -46,6 +48,7 @@ class GeneratorOnly(Task):
             ngf=ngf,
             dropout=dropout,
             resample=resample,
+            comb_filter=comb_filter,
         )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
