@@ -25,15 +25,14 @@ from cyclestyle.commands.process import ensure_writable, ensure_writable_file, k
 from cyclestyle.commands.trainer_options import check_processes
 from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
 from cyclestyle.images import HEIC, Format, format_named, read_image, to_tensor
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.large import LargeImages
-from cyclestyle.tasks.load import stored_settings
-from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
-from cyclestyle.weights.upgrade import upgrade
+from cyclestyle.tasks.load import read
+from cyclestyle.weights.checkpoints import run_checkpoint
 
 TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
 """Options of Lightning's Trainer that concern translating."""
@@ -284,11 +283,13 @@ def _stored_model(args: Sequence[str]) -> dict[str, Any]:
     named += [after for word, after in pairwise(words) if word == "--ckpt_path"]
     if not named or not Path(named[-1]).exists():
         return {}
-    checkpoint = upgrade(read_checkpoint(Path(named[-1])))
-    name = checkpoint.get("cyclestyle_task", "")
-    if not hasattr(cyclestyle.tasks, name):
-        return {}  # a file of another program, or a task that --model has to name
-    return {"model": {"class_path": f"cyclestyle.tasks.{name}", "init_args": stored_settings(checkpoint)}}
+    try:
+        found, _ = read(Path(named[-1]), "auto")
+    except CheckpointError:  # said when it is loaded
+        return {}
+    if not hasattr(cyclestyle.tasks, found.task):
+        return {}  # --model has to name it
+    return {"model": {"class_path": f"cyclestyle.tasks.{found.task}", "init_args": found.settings}}
 
 
 def _write_stats(path: Path, writer: ImageWriter) -> None:

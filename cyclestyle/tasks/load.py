@@ -35,7 +35,7 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
         ValueError: `averaging` or a changed argument is out of its range.
     """
     path = Path(path)
-    found, own = _read(path, averaging)
+    found, own = read(path, averaging)
     chosen = named_task(found.task, path, task if own else None)
     built = _build(chosen, {**found.settings, **changes}, path)
     _put(found.weights, built, path)
@@ -56,7 +56,7 @@ def start_from(task: Task, path: str | Path) -> None:
         CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
     """
     path = Path(path)
-    found, own = _read(path, "auto")
+    found, own = read(path, "auto")
     name = task_name(type(task))
     if found.task != name:
         hint = "; name the folder of its four files" if found.task == "GeneratorOnly" else ""
@@ -99,7 +99,7 @@ def stored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if not key.startswith("_")}
 
 
-def _read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
+def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
     """Return what a file or folder holds, and whether it is of this package."""
     if averaging not in get_args(Averaging):
         raise ValueError(f"averaging must be auto, ema or raw, got {averaging!r}")
