@@ -42,6 +42,7 @@ from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import stored_settings
+from cyclestyle.tasks.steady import Steady
 from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
@@ -279,6 +280,9 @@ def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
 
 def _prepare(task: Task, settings: Prediction, styles: list[Tensor]) -> None:
     """Give the task its direction and its styles."""
+    if settings.steady and not task.one_pass:
+        raise CycleStyleError(f"{_a(task)} has no norms whose statistics could be averaged; leave --steady out")
+    task.steady = Steady() if settings.steady else None
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
     if settings.mask and len(settings.mask) != len(styles):

@@ -126,6 +126,11 @@ class Origins:
         self.pieces = pieces
         self.sources = sources
 
+    @property
+    def video(self) -> Path | None:
+        """The video that the images are consecutive frames of; None if they are not."""
+        return self.pieces[0].job.source if self.pieces and self.pieces[0].job.is_video else None
+
 
 def plan_prediction(
     inputs: Sequence[str | Path],

@@ -10,6 +10,7 @@ from cyclestyle.metrics.distances import (
     style_distance,
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
+from cyclestyle.metrics.flicker import flicker, not_occluded, warp
 from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets, summarise
 from cyclestyle.metrics.texture import texture_distance
 
@@ -25,13 +26,16 @@ __all__ = [
     "columns",
     "content_distance",
     "finite",
+    "flicker",
     "mean",
     "mean_gram",
     "measure_images",
     "measure_sets",
+    "not_occluded",
     "set_distance",
     "structure_distance",
     "style_distance",
     "summarise",
     "texture_distance",
+    "warp",
 ]
