@@ -27,6 +27,7 @@ from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
+from cyclestyle.functional.motion import has_optical_flow
 from cyclestyle.images import (
     HEIC,
     Encoding,
@@ -83,7 +84,7 @@ class Prediction:
         quality: quality of jpeg, webp, avif and heic, 1 to 100; null: that of each input where its file tells it.
         video_codec: h264, hevc, vp9, av1, ffv1 (lossless) or mpeg4; null: the default of each container.
         crf: constant rate factor of videos, the lower, the better; null: the default of the codec.
-        steady: average the statistics of norms over the frames of a video, which flickers less.
+        steady: average over the frames of a video, so that it flickers less.
         shard: which part of the files to translate, such as 3/8, so that 8 machines share one folder.
         manifest: append a JSON line for each result to this file.
         batch_size: images of one size that are translated together.
@@ -280,8 +281,8 @@ def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
 
 def _prepare(task: Task, settings: Prediction, styles: list[Tensor]) -> None:
     """Give the task its direction and its styles."""
-    if settings.steady and not task.one_pass:
-        raise CycleStyleError(f"{_a(task)} has no norms whose statistics could be averaged; leave --steady out")
+    if settings.steady and not has_optical_flow():
+        raise CycleStyleError('--steady needs OpenCV: pip install "cyclestyle[video]"')
     task.steady = Steady() if settings.steady else None
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")

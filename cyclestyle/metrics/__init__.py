@@ -10,7 +10,7 @@ from cyclestyle.metrics.distances import (
     style_distance,
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
-from cyclestyle.metrics.flicker import flicker, not_occluded, warp
+from cyclestyle.metrics.flicker import flicker
 from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets, summarise
 from cyclestyle.metrics.texture import texture_distance
 
@@ -31,11 +31,9 @@ __all__ = [
     "mean_gram",
     "measure_images",
     "measure_sets",
-    "not_occluded",
     "set_distance",
     "structure_distance",
     "style_distance",
     "summarise",
     "texture_distance",
-    "warp",
 ]

@@ -35,7 +35,6 @@ class AveragedStatistics:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be at least 0 and below 1, got {decay}")
         self.decay = decay
-        self.norms = 0  # of the last frame
         self._kept: list[Statistics] = []
         self._new: list[Statistics] = []
         self._starts: Sequence[bool] = ()
@@ -55,7 +54,7 @@ class AveragedStatistics:
         """Count the norms of one pass, which calls `average`. If it fails, the averages are as they were."""
         self._starts, self._new = starts, []
         yield
-        self._kept, self.norms = self._new, len(self._new)
+        self._kept = self._new
 
     def average(self, mean: Tensor, variance: Tensor) -> Statistics:
         """Return the averages for the next norm, and keep those of the last frame: `(N, C)` each, or `(C,)`."""

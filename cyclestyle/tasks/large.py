@@ -110,7 +110,8 @@ def translate_within(
     found = check_fits(function, images.shape, settings, room) if one_pass else None
     if found is None:
         with nullcontext() if steady is None else steady.frames(images, streamed=False):
-            return _whole(function, images, room)
+            translated = _whole(function, images, room)
+        return translated if steady is None else steady.mixed(images, translated)
     if len(images) > 1:
         each = (
             translate_within(function, one, settings, room, one_pass, on_progress, steady)
@@ -147,7 +148,7 @@ def translate_within(
             statistics=statistics,
             average=average if exact else None,
         )
-    return result[0]
+    return result[0] if steady is None else steady.mixed(images, result[0])
 
 
 def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, room: Room) -> Plan | None:

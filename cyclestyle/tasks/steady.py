@@ -1,4 +1,4 @@
-"""Translation of videos that does not flicker: the statistics of norms are averaged over the frames of a scene."""
+"""Translation of videos that flickers less: averages over the frames of a scene."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,30 +7,40 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.functional.motion import not_occluded, optical_flow, warp
 from cyclestyle.functional.scenes import scene_difference, thumbnails
-from cyclestyle.images import from_levels
+from cyclestyle.images import as_rgb, from_levels, nearest_levels
 from cyclestyle.networks.steady import AveragedStatistics
 
 DECAY = 0.9
 """Of the averages: they follow a change within about 10 frames."""
+SHARE = 0.8
+"""Largest share of the last result, moved along the motion, in the next one."""
+CHANGE = 0.2
+"""Change of the input, of a range of 2, at which this share has fallen to 1/e of it."""
 CUT = 0.5
 """Difference of two frames, in [0, 2], from which the second one begins a scene."""
 
 
 class Steady:
-    """What is remembered of the frames before.
+    """Averages over the frames of a scene, and what is remembered of the frames before.
+
+    There are two. The statistics of norms are averaged inside the networks; see `AveragedStatistics`. Results are
+    averaged along the motion of the input: where the input has just moved, a result is mixed with the one before, moved
+    in the same way. What is uncovered or changes is left as it is.
 
     Args:
-        decay: decay of the averages of the statistics; see `AveragedStatistics`.
+        decay: decay of the averages of the statistics.
+        share: largest share of the result before in a result, in [0, 1).
         cut: difference of two frames from which a scene begins; see `scene_difference`.
     """
 
-    def __init__(self, decay: float = DECAY, cut: float = CUT) -> None:
-        self.cut = cut
+    def __init__(self, decay: float = DECAY, share: float = SHARE, cut: float = CUT) -> None:
+        self.share, self.cut = share, cut
         self.statistics = AveragedStatistics(decay)
         self._video: Path | None = None
-        self._last: Tensor | None = None  # thumbnail of the last frame
+        self._last: tuple[Tensor, Tensor] | None = None  # the last frame and its result, (1, C, H, W)
+        self._starts: list[bool] = []
 
     def watch(self, video: Path | None) -> None:
         """Say where the next frames come from; None for images that are no frames."""
@@ -40,28 +50,48 @@ class Steady:
 
     @contextmanager
     def frames(self, images: Tensor, *, streamed: bool) -> Iterator[None]:
-        """Average the statistics while frames, `(N, C, H, W)`, are translated in one pass.
+        """Average the statistics, if there are norms, while frames, `(N, C, H, W)`, are translated in one pass."""
+        self._starts = self._find_starts(images)
+        with self.statistics.numbered(self._starts) if streamed else self.statistics.frames(self._starts):
+            yield
+
+    def mixed(self, images: Tensor, results: Tensor) -> Tensor:
+        """Return the results, `(N, C, H, W)`, of the frames that were just translated, mixed with those before them.
 
         Raises:
-            CycleStyleError: the networks have no norms.
+            CycleStyleError: OpenCV is missing.
         """
-        small = thumbnails(from_levels(images) if not images.is_floating_point() else images)
-        starts = self._starts(small)
-        with self.statistics.numbered(starts) if streamed else self.statistics.frames(starts):
-            yield
-        self._last = small[-1:] if self._video is not None else None
-        if not self.statistics.norms:
-            raise CycleStyleError(
-                "the networks have no instance norms whose statistics could be averaged; leave --steady out"
-            )
+        if self._video is None:
+            return results
+        mixed = []
+        for start, frame, result in zip(self._starts, torch.split(images, 1), torch.split(results, 1), strict=True):
+            frame, new = _as_float(frame), _as_float(result)
+            if not start and self._last is not None and self.share:
+                new = self._mix(frame, new.to(frame.device), *self._last)
+            self._last = frame, new
+            mixed.append((nearest_levels(new) if result.dtype == torch.uint8 else new).to(result))
+        return torch.cat(mixed)
 
-    def _starts(self, small: Tensor) -> list[bool]:
+    def _mix(self, frame: Tensor, result: Tensor, last_frame: Tensor, last_result: Tensor) -> Tensor:
+        flow = optical_flow(as_rgb(frame), as_rgb(last_frame))
+        back = optical_flow(as_rgb(last_frame), as_rgb(frame))
+        moved, _ = warp(last_frame, flow)
+        change = (frame - moved).abs().mean(dim=1, keepdim=True)
+        share = self.share * not_occluded(flow, back) * torch.exp(-((change / CHANGE) ** 2))
+        return torch.lerp(result, warp(last_result, flow, "bicubic")[0].clamp(-1, 1), share)
+
+    def _find_starts(self, images: Tensor) -> list[bool]:
         """For each frame, whether a scene begins with it."""
         if self._video is None:
-            return [True] * len(small)
+            return [True] * len(images)
+        last = None if self._last is None else thumbnails(self._last[0])
         starts = []
-        last = self._last
-        for frame in torch.split(small, 1):
-            starts.append(last is None or bool(scene_difference(last.to(frame), frame) > self.cut))
-            last = frame
+        for frame in torch.split(images, 1):
+            small = thumbnails(_as_float(frame))
+            starts.append(last is None or bool(scene_difference(last.to(small), small) > self.cut))
+            last = small
         return starts
+
+
+def _as_float(images: Tensor) -> Tensor:
+    return images.float() if images.is_floating_point() else from_levels(images)
