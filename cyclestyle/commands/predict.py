@@ -62,6 +62,7 @@ RESULT = (
     "video_codec",
     "crf",
     "steady",
+    "steady_decay",
 )
 """Options that a result depends on, beside the checkpoint, which the manifest lists."""
 
@@ -84,7 +85,8 @@ class Prediction:
         quality: quality of jpeg, webp, avif and heic, 1 to 100; null: that of each input where its file tells it.
         video_codec: h264, hevc, vp9, av1, ffv1 (lossless) or mpeg4; null: the default of each container.
         crf: constant rate factor of videos, the lower, the better; null: the default of the codec.
-        steady: average over the frames of a video, so that it flickers less.
+        steady: average the results of a video along its motion, so that it flickers less.
+        steady_decay: decay of averages of the statistics of norms over frames, with --steady, such as 0.9; 0: none.
         shard: which part of the files to translate, such as 3/8, so that 8 machines share one folder.
         manifest: append a JSON line for each result to this file.
         batch_size: images of one size that are translated together.
@@ -110,6 +112,7 @@ class Prediction:
     video_codec: VideoCodec | None = None
     crf: int | None = None
     steady: bool = False
+    steady_decay: float = 0.0
     shard: str | None = None
     manifest: str | None = None
     batch_size: int = 8
@@ -139,10 +142,11 @@ def run(name: str, args: Sequence[str]) -> int:
     try:
         encoding = Encoding(settings.video_codec, settings.crf)
         large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
+        steady = Steady(settings.steady_decay) if settings.steady else None
         task = _task(settings, parser, config)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
-    task.large_images = large_images
+    task.large_images, task.steady = large_images, steady
     _prepare(task, settings, styles)
     plan = plan_prediction(
         settings.input,
@@ -283,7 +287,6 @@ def _prepare(task: Task, settings: Prediction, styles: list[Tensor]) -> None:
     """Give the task its direction and its styles."""
     if settings.steady and not has_optical_flow():
         raise CycleStyleError('--steady needs OpenCV: pip install "cyclestyle[video]"')
-    task.steady = Steady() if settings.steady else None
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
     if settings.mask and len(settings.mask) != len(styles):

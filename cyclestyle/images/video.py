@@ -180,17 +180,17 @@ def read_video(path: Path) -> Video:
     with opened(path) as container:
         stream = main_stream(container)
         times: list[int | None] = []
-        duration = 0
+        last: tuple[int, int] = 0, 0  # time and duration of the frame that is shown last
         frame: av.VideoFrame | None = None
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard and _is_shown(packet):
                 times.append(packet.pts)
-                duration = packet.duration or duration
+                last = max(last, (packet.pts or 0, packet.duration or 0))
             if frame is None:
                 frame = next(iter(_decode(packet)[0]), None)
         if frame is None:
             raise ImageError(f"cannot read {path}: none of its frames can be decoded")
-        return _described(path, stream, frame, times, duration)
+        return _described(path, stream, frame, times, last[1])
 
 
 class VideoFile:

@@ -58,6 +58,8 @@ class AveragedStatistics:
 
     def average(self, mean: Tensor, variance: Tensor) -> Statistics:
         """Return the averages for the next norm, and keep those of the last frame: `(N, C)` each, or `(C,)`."""
+        if mean.ndim == 2 and len(mean) != len(self._starts):
+            return mean, variance  # of an image that is no frame, such as the style of AdaIN
         own = torch.stack([mean, variance]).reshape(2, -1, mean.shape[-1])  # (2, N, C)
         index = len(self._new)
         last = torch.stack(self._kept[index]) if index < len(self._kept) else own[:, 0]

@@ -12,8 +12,6 @@ from cyclestyle.functional.scenes import scene_difference, thumbnails
 from cyclestyle.images import as_rgb, from_levels, nearest_levels
 from cyclestyle.networks.steady import AveragedStatistics
 
-DECAY = 0.9
-"""Of the averages: they follow a change within about 10 frames."""
 SHARE = 0.8
 """Largest share of the last result, moved along the motion, in the next one."""
 CHANGE = 0.2
@@ -25,17 +23,18 @@ CUT = 0.5
 class Steady:
     """Averages over the frames of a scene, and what is remembered of the frames before.
 
-    There are two. The statistics of norms are averaged inside the networks; see `AveragedStatistics`. Results are
-    averaged along the motion of the input: where the input has just moved, a result is mixed with the one before, moved
-    in the same way. What is uncovered or changes is left as it is.
+    Results are averaged along the motion of the input: where the input has just moved, a result is mixed with the one
+    before, moved in the same way. What is uncovered or changes is left as it is. With a decay the statistics of norms
+    are averaged inside the networks too; see `AveragedStatistics`. That helps where something bright or large enters
+    the frame, and harms where the exposure changes, which norms take out of each frame by themselves.
 
     Args:
-        decay: decay of the averages of the statistics.
+        decay: decay of the averages of the statistics, in [0, 1); 0 for none.
         share: largest share of the result before in a result, in [0, 1).
         cut: difference of two frames from which a scene begins; see `scene_difference`.
     """
 
-    def __init__(self, decay: float = DECAY, share: float = SHARE, cut: float = CUT) -> None:
+    def __init__(self, decay: float = 0.0, share: float = SHARE, cut: float = CUT) -> None:
         self.share, self.cut = share, cut
         self.statistics = AveragedStatistics(decay)
         self._video: Path | None = None
