@@ -36,6 +36,7 @@ class Encoder:
         max_crf: its highest value, the strongest compression.
         options: what else the encoder is told.
         even: whether width and height must be even where chroma is subsampled.
+        least: smallest width and height. libx265 writes beyond its buffers where a frame is smaller.
         tag: tag of the stream in MP4 and MOV files, where the usual one is not played everywhere.
     """
 
@@ -44,12 +45,15 @@ class Encoder:
     max_crf: int = 63
     options: Mapping[str, str] = field(default_factory=dict)
     even: bool = True
+    least: int = 1
     tag: str = ""
 
 
 ENCODERS: Mapping[VideoCodec, Encoder] = {
     "h264": Encoder(encoders=("libx264",), crf=18, max_crf=51),
-    "hevc": Encoder(encoders=("libx265",), crf=20, max_crf=51, options={"x265-params": "log-level=none"}, tag="hvc1"),
+    "hevc": Encoder(
+        encoders=("libx265",), crf=20, max_crf=51, options={"x265-params": "log-level=none"}, least=64, tag="hvc1"
+    ),
     "vp9": Encoder(encoders=("libvpx-vp9",), crf=24, options={"b": "0", "row-mt": "1", "cpu-used": "4"}, even=False),
     "av1": Encoder(encoders=("libsvtav1", "libaom-av1"), crf=28),
     "ffv1": Encoder(encoders=("ffv1",), options={"level": "3"}, even=False),
@@ -115,7 +119,7 @@ class VideoWriter:
     def __init__(self, video: Video, target: Path, container: VideoFormat, encoding: Encoding) -> None:
         self.video, self.target, self.container, self.encoding = video, target, container, encoding
         self.codec, self._encoder = encoding.of(container)
-        self.pixel_format = _pixel_format(video, self._encoder, even=ENCODERS[self.codec].even)
+        self.pixel_format = _pixel_format(video, self._encoder, ENCODERS[self.codec])
         self.folder = segments_folder(target)
         self.next = finished_frames(target)
         self._first = self.next
@@ -323,14 +327,20 @@ def _is_encoder(name: str) -> bool:
         return False
 
 
-def _pixel_format(video: Video, encoder: str, *, even: bool) -> str:
+def _pixel_format(video: Video, encoder: str, row: Encoder) -> str:
     """The layout of the samples: that of the source where the encoder takes it, and otherwise the next one.
 
     Raises:
-        ImageError: the encoder takes none for frames of an odd size.
+        ImageError: the encoder takes no frames of this size.
     """
     import av
 
+    width, height = video.size
+    if min(video.size) < row.least:
+        raise ImageError(
+            f"cannot translate {video.path}: {encoder} takes no frames of less than {row.least} pixels, got "
+            f"{width}×{height}; choose another --video_codec"
+        )
     known = {str(one.name) for one in av.Codec(encoder, "w").video_formats or ()}
     own: str = video.pixel_format.replace("yuvj", "yuv").replace("yuva", "yuv")
     deep = ("yuv420p10le", "yuv444p10le") if video.depth > 8 else ()
@@ -339,10 +349,9 @@ def _pixel_format(video: Video, encoder: str, *, even: bool) -> str:
     for name in candidates:
         shape = av.VideoFormat(name, 2, 2)
         steps = 2 // shape.chroma_width(), 2 // shape.chroma_height()
-        fits = not even or all(length % step == 0 for length, step in zip(video.size, steps, strict=True))
+        fits = not row.even or all(length % step == 0 for length, step in zip(video.size, steps, strict=True))
         if name in known and fits:
             return name
-    width, height = video.size
     raise ImageError(
         f"cannot translate {video.path}: {encoder} takes no frames of the odd size {width}×{height}; "
         "choose --video_codec h264, hevc, vp9 or ffv1"
@@ -458,4 +467,4 @@ def check_can_write(video: Video, container: VideoFormat, encoding: Encoding) ->
         CycleStyleError: PyAV is missing.
     """
     codec, encoder = encoding.of(container)
-    _pixel_format(video, encoder, even=ENCODERS[codec].even)
+    _pixel_format(video, encoder, ENCODERS[codec])
