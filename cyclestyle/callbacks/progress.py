@@ -148,7 +148,9 @@ class PredictionProgress(pl.Callback):
 
 
 class ImageProgress(pl.Callback):
-    """Progress bar within an image that takes long, on a terminal: the losses of an optimisation, or the time left.
+    """Progress bars within a file that takes long, on a terminal.
+
+    One counts the frames of a video, another shows the losses of an optimisation or the rest of a large image.
 
     Args:
         enabled: whether to show the bar.
@@ -159,6 +161,7 @@ class ImageProgress(pl.Callback):
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self._bar: tqdm[Any] | None = None
+        self._frames: tqdm[Any] | None = None
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Register functions that the task calls after each evaluation of the losses, or each strip of an image."""
@@ -166,11 +169,43 @@ class ImageProgress(pl.Callback):
             task = as_task(pl_module)
             task.on_evaluation, task.on_progress = self._show, self._show_share
 
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the frames of a video. Those of an earlier run count as done, but not for the time that is left."""
+        video = batch["origins"].video
+        if not (self.enabled and trainer.is_global_zero and sys.stderr.isatty()) or video is None:
+            return
+        first, last = batch["origins"].pieces[0], batch["origins"].pieces[-1]
+        if self._frames is None:
+            self._frames = tqdm(
+                total=first.count, initial=first.number, desc=video.name, unit="frame", position=1, leave=False
+            )
+        self._frames.update(last.number + 1 - self._frames.n)
+        if last.number + 1 == last.count:
+            self._close_frames()
+
+    def _close_frames(self) -> None:
+        if self._frames is not None:
+            self._frames.close()
+            self._frames = None
+
     def _show_share(self, share: float) -> None:
         if self._bar is None:
             form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
             self._bar = tqdm(
-                total=1.0, desc="Large image", leave=False, position=1, dynamic_ncols=True, bar_format=form
+                total=1.0,
+                desc="Large image",
+                leave=False,
+                position=self._position(),
+                dynamic_ncols=True,
+                bar_format=form,
             )
         self._bar.update(share - self._bar.n)
         if share >= 1:
@@ -179,7 +214,9 @@ class ImageProgress(pl.Callback):
     def _show(self, done: int, evaluations: int, losses: dict[str, Tensor]) -> None:
         if done == 1:
             self._close()
-            self._bar = tqdm(total=evaluations, desc="Painting", leave=False, position=1, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=evaluations, desc="Painting", leave=False, position=self._position(), dynamic_ncols=True
+            )
         assert self._bar is not None
         self._bar.update()
         if done % self.EVERY == 0 or done == evaluations:
@@ -188,12 +225,16 @@ class ImageProgress(pl.Callback):
             self._close()
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar of an optimisation that ended early."""
+        """Close the bars of an optimisation or a video that ended early."""
         self._close()
+        self._close_frames()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the bar before the error is printed."""
-        self._close()
+        """Close the bars before the error is printed."""
+        self.on_predict_end(trainer, pl_module)
+
+    def _position(self) -> int:
+        return 1 if self._frames is None else 2
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""Writing of the images of `predict`."""
+"""Writing of the images and videos of `predict`."""
 
 import json
 import time
@@ -12,10 +12,11 @@ import pytorch_lightning as pl
 import torch
 
 from cyclestyle.callbacks.signals import AGREE_EVERY, StopSignals
+from cyclestyle.callbacks.video_frames import VideoFrames
 from cyclestyle.data.prediction import Job, Piece
 from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DiskError, ImageError, StoppedError
 from cyclestyle.files import append_line
-from cyclestyle.images import Frame, finish, write_frames
+from cyclestyle.images import Encoding, Frame, Source, VideoFormat, finish, write_frames
 
 MAX_PENDING = 32  # maximum number of files in memory that wait for the disk
 MAX_PENDING_PIXELS = 2**26  # and of their pixels, unless it is one file
@@ -60,13 +61,16 @@ class _File:
 class ImageWriter(pl.Callback):
     """Writes each image to its target path in background threads, and an animation when its last image is translated.
 
-    After Ctrl-C or SIGTERM the current batch is completed and written, and `StoppedError` is raised. A full disk stops
-    all processes in the same way, with `DiskError`.
+    The frames of a video are encoded as they come; see `VideoFrames`. After Ctrl-C or SIGTERM the current batch is
+    completed and written, and `StoppedError` is raised. A full disk stops all processes in the same way, with
+    `DiskError`.
 
     Args:
         total: number of files that all processes translate together.
         quality: quality of lossy formats; None for that of each source.
+        encoding: how videos are written.
         manifest: where to list the files that are written.
+        unit: what the files are called in messages.
         threads: number of threads.
 
     Attributes:
@@ -76,11 +80,19 @@ class ImageWriter(pl.Callback):
     """
 
     def __init__(
-        self, total: int, *, quality: int | None = None, manifest: Manifest | None = None, threads: int = 2
+        self,
+        total: int,
+        *,
+        quality: int | None = None,
+        encoding: Encoding | None = None,
+        manifest: Manifest | None = None,
+        unit: str = "image",
+        threads: int = 2,
     ) -> None:
         self.total = total
         self.quality = quality
         self.manifest = manifest
+        self.unit = unit
         self.written = 0
         self.failures: dict[str, str] = {}
         self.seconds = 0.0
@@ -88,6 +100,8 @@ class ImageWriter(pl.Callback):
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._files: dict[Path, _File] = {}  # by target
+        self._videos = VideoFrames(encoding or Encoding())
+        self._damaged: dict[str, str] = {}  # messages of videos that are written, but not of good frames alone
         self._pending: list[tuple[Job, int, Future[None]]] = []  # with the number of pixels
         self._disk_error = ""
         self._signals = StopSignals()
@@ -136,20 +150,25 @@ class ImageWriter(pl.Callback):
                 self._stop(trainer)
         reports = self._gather(trainer)
         self.written = sum(report["written"] for report in reports)
-        self.failures = {path: text for report in reports for path, text in report["failures"].items()}
+        for kind in ("failures", "damaged"):
+            self.failures |= {path: text for report in reports for path, text in report[kind].items()}
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stop the threads, and restore the signal handlers."""
+        self._videos.abandon()
         if self._pool is not None:
             self._pool.shutdown()
         self._signals.restore()
 
-    def _submit(self, image: torch.Tensor, piece: Piece, source: Any, seconds: float) -> None:
+    def _submit(self, image: torch.Tensor, piece: Piece, source: Source, seconds: float) -> None:
         """Hand an image to the threads, and with the last one of a file the writing of the file."""
         assert self._pool is not None
         job = piece.job
         if str(job.source) in self.failures:  # another image of the file
             self._files.pop(job.target, None)
+            return
+        if isinstance(job.format, VideoFormat):
+            self._encode(image, piece, source, seconds)
             return
         file = self._files.setdefault(job.target, _File())
         file.frames.append(self._pool.submit(finish, image, source, job.format))
@@ -159,7 +178,26 @@ class ImageWriter(pl.Callback):
             del self._files[job.target]
             self._pending.append((job, file.pixels, self._pool.submit(self._write, job, file)))
 
+    def _encode(self, image: torch.Tensor, piece: Piece, source: Source, seconds: float) -> None:
+        """Encode a frame. The encoder has threads of its own, and what waits for them is bounded."""
+        job = piece.job
+        if self._disk_error:
+            return
+        try:
+            video = self._videos.add(image, piece, source, seconds)
+            if video is None:
+                return
+            self.written += 1
+            if video.problem:
+                self._damaged[str(job.source)] = video.problem
+            if self.manifest is not None:
+                self.manifest.add(job, video.size, video.frames, video.seconds)
+        except (DiskError, ImageError, ValueError) as error:
+            self._videos.abandon()
+            self._note(job, error)
+
     def _write(self, job: Job, file: _File) -> None:
+        assert not isinstance(job.format, VideoFormat)
         frames = [future.result() for future in file.frames]  # submitted before, so that a thread has them already
         write_frames(frames, job.target, job.format, quality=self.quality)
         if self.manifest is not None:
@@ -175,13 +213,22 @@ class ImageWriter(pl.Callback):
             error = result.exception()
             if error is None:
                 self.written += 1
-            elif isinstance(error, DiskError):
-                self._disk_error = self._disk_error or str(error)
-            elif isinstance(error, ImageError | ValueError):
-                text = str(error) if isinstance(error, ImageError) else f"cannot translate {job.source}: {error}"
-                self.failures[str(job.source)] = text
             else:
-                raise error
+                self._note(job, error)
+
+    def _note(self, job: Job, error: BaseException) -> None:
+        """Store why a file is not written.
+
+        Raises:
+            BaseException: the error, if it has another reason than the image or the disk.
+        """
+        if isinstance(error, DiskError):
+            self._disk_error = self._disk_error or str(error)
+        elif isinstance(error, ImageError | ValueError):
+            text = str(error) if isinstance(error, ImageError) else f"cannot translate {job.source}: {error}"
+            self.failures[str(job.source)] = text
+        else:
+            raise error
 
     def _agreed(self, trainer: pl.Trainer, *, done: bool) -> tuple[bool, bool]:
         """Return whether any process has to stop, and whether all are done.
@@ -201,12 +248,14 @@ class ImageWriter(pl.Callback):
     def _stop(self, trainer: pl.Trainer) -> None:
         """Write what is translated, and stop all processes, unless nothing is left to translate."""
         self._collect(0, 0)
+        if not self._disk_error:
+            self._pause()
         reports = self._gather(trainer)
         left = self.total - sum(report["written"] + len(report["failures"]) for report in reports)
         disk_error = next(filter(None, (report["disk_error"] for report in reports)), "")
         if left == 0 and not disk_error:
             return
-        text = f"{left} of {self.total} images are left; the same command goes on with them"
+        text = f"{left} of {self.total} {self.unit}s are left; the same command goes on with them"
         received = next(filter(None, (report["signal"] for report in reports)), None)
         if not trainer.is_global_zero:
             raise StoppedError("", status=1 if received is None else 128 + received)
@@ -215,11 +264,19 @@ class ImageWriter(pl.Callback):
         assert received is not None
         raise StoppedError(f"stopped by {received.name}; {text}", status=128 + received)
 
+    def _pause(self) -> None:
+        """Complete the segment of a video, or find that there is no room for it."""
+        try:
+            self._videos.pause()
+        except DiskError as error:
+            self._disk_error = str(error)
+
     def _gather(self, trainer: pl.Trainer) -> list[dict[str, Any]]:
         """The results of all processes."""
         own = {
             "written": self.written,
             "failures": self.failures,
+            "damaged": self._damaged,
             "disk_error": self._disk_error,
             "signal": self._signals.received,
         }

@@ -1,4 +1,4 @@
-"""`predict`: translate images and folders of images."""
+"""`predict`: translate images, videos and folders of them."""
 
 import hashlib
 import inspect
@@ -27,28 +27,52 @@ from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
-from cyclestyle.images import HEIC, Format, format_named, read_image, to_tensor
+from cyclestyle.functional.motion import has_optical_flow
+from cyclestyle.images import (
+    HEIC,
+    Encoding,
+    Format,
+    VideoCodec,
+    format_named,
+    is_video,
+    prepare_segments,
+    read_image,
+    to_tensor,
+)
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import read
+from cyclestyle.tasks.steady import Steady
 from cyclestyle.weights.checkpoints import run_checkpoint
 
 TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
 """Options of Lightning's Trainer that concern translating."""
 LISTS = ("input", "style", "style_weights", "mask")
 """Options that take several words."""
-RESULT = ("direction", "averaging", "style", "style_weights", "mask", "format", "quality")
+RESULT = (
+    "direction",
+    "averaging",
+    "style",
+    "style_weights",
+    "mask",
+    "format",
+    "quality",
+    "video_codec",
+    "crf",
+    "steady",
+    "steady_decay",
+)
 """Options that a result depends on, beside the checkpoint, which the manifest lists."""
 
 
 @dataclass(kw_only=True)
 class Prediction:
-    """Translate images and folders of images.
+    """Translate images, videos and folders of them.
 
     Args:
-        input: images and folders, which are searched recursively.
-        output: folder for the results, each under the relative name and in the size of its input; or, for one image,
+        input: images, videos and folders, which are searched recursively.
+        output: folder for the results, each under the relative name and in the size of its input; or, for one file,
             the file of its result.
         ckpt_path: checkpoint or folder of a training run, or a generator file of another program.
         style: style images, or folders of them, for methods that take their style from images.
@@ -56,9 +80,13 @@ class Prediction:
         mask: where each style applies: a grey image of the size of the photo, white inside, or a folder of these.
         direction: AtoB or BtoA.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
-        format: format of the results, such as png, jpeg, webp or tiff; null: that of each input.
+        format: format of translated images, such as png, jpeg, webp or tiff; null: that of each input.
         quality: quality of jpeg, webp, avif and heic, 1 to 100; null: that of each input where its file tells it.
-        shard: which part of the images to translate, such as 3/8, so that 8 machines share one folder.
+        video_codec: h264, hevc, vp9, av1, ffv1 (lossless) or mpeg4; null: the default of each container.
+        crf: constant rate factor of videos, the lower, the better; null: the default of the codec.
+        steady: average the results of a video along its motion, so that it flickers less.
+        steady_decay: decay of averages of the statistics of norms over frames, with --steady, such as 0.9; 0: none.
+        shard: which part of the files to translate, such as 3/8, so that 8 machines share one folder.
         manifest: append a JSON line for each result to this file.
         batch_size: images of one size that are translated together.
         overwrite: translate images again whose result exists.
@@ -80,6 +108,10 @@ class Prediction:
     averaging: Averaging = "auto"
     format: str | None = None
     quality: int | None = None
+    video_codec: VideoCodec | None = None
+    crf: int | None = None
+    steady: bool = False
+    steady_decay: float = 0.0
     shard: str | None = None
     manifest: str | None = None
     batch_size: int = 8
@@ -107,17 +139,24 @@ def run(name: str, args: Sequence[str]) -> int:
     styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
+        encoding = Encoding(settings.video_codec, settings.crf)
         large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
+        steady = Steady(settings.steady_decay) if settings.steady else None
         task = _task(settings, parser, config)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
-    task.large_images = large_images
+    task.large_images, task.steady = large_images, steady
     _prepare(task, settings, styles)
     plan = plan_prediction(
-        settings.input, Path(settings.output), overwrite=settings.overwrite, format=chosen, shard=shard
+        settings.input,
+        Path(settings.output),
+        overwrite=settings.overwrite,
+        format=chosen,
+        codec=settings.video_codec,
+        shard=shard,
     )
     _prepare_output(plan, settings)
-    return _predict(task, plan, settings, trainer_settings)
+    return _predict(task, plan, settings, encoding, trainer_settings)
 
 
 def _prepare_output(plan: PredictionPlan, settings: Prediction) -> None:
@@ -129,6 +168,9 @@ def _prepare_output(plan: PredictionPlan, settings: Prediction) -> None:
         remove_unfinished(folder)
     for file in filter(None, (settings.stats, settings.manifest)):
         ensure_writable_file(file)
+    for job in plan.jobs:
+        if job.is_video and job.source.is_file():
+            prepare_segments(job.source, job.target, _identity(settings))
 
 
 def namespace(**values: Any) -> Any:
@@ -136,9 +178,11 @@ def namespace(**values: Any) -> Any:
     return Namespace(**values)  # type: ignore[no-untyped-call]
 
 
-def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_settings: Any) -> int:
+def _predict(task: Task, plan: PredictionPlan, settings: Prediction, encoding: Encoding, trainer_settings: Any) -> int:
     total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
-    writer = ImageWriter(total, quality=settings.quality, manifest=_manifest(settings))
+    writer = ImageWriter(
+        total, quality=settings.quality, encoding=encoding, manifest=_manifest(settings), unit=_unit(plan)
+    )
     trainer = pl.Trainer(
         **trainer_settings,
         callbacks=[writer, PredictionProgress(total, show), ImageProgress(show)],
@@ -153,7 +197,15 @@ def _predict(task: Task, plan: PredictionPlan, settings: Prediction, trainer_set
         masks = [Path(mask) for mask in settings.mask or []]
         channels = task.in_channels(task.direction)
         workers = settings.workers
-        images = PredictionImages(plan, channels=channels, batch_size=batch_size, workers=workers, masks=masks)
+        images = PredictionImages(
+            plan,
+            channels=channels,
+            batch_size=batch_size,
+            workers=workers,
+            masks=masks,
+            encoding=encoding,
+            steady=settings.steady,
+        )
         trainer.predict(task, images, return_predictions=False)
     if not trainer.is_global_zero:
         return 0
@@ -183,11 +235,19 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _manifest(settings: Prediction) -> Manifest | None:
-    if settings.manifest is None:
-        return None
+    return None if settings.manifest is None else Manifest(Path(settings.manifest), _identity(settings))
+
+
+def _identity(settings: Prediction) -> dict[str, Any]:
+    """What a result depends on, beside its input."""
     checkpoint = None if settings.ckpt_path is None else _sha256(Path(settings.ckpt_path))
     result = {name: value for name, value in asdict(settings).items() if name in RESULT}
-    return Manifest(Path(settings.manifest), {"checkpoint_sha256": checkpoint, "settings": result})
+    return {"checkpoint_sha256": checkpoint, "settings": result}
+
+
+def _unit(plan: PredictionPlan) -> str:
+    """What the inputs are called."""
+    return "file" if any(job.is_video for job in plan.jobs) else "image"
 
 
 def _sha256(path: Path) -> str:
@@ -224,6 +284,8 @@ def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
 
 def _prepare(task: Task, settings: Prediction, styles: list[Tensor]) -> None:
     """Give the task its direction and its styles."""
+    if settings.steady and not has_optical_flow():
+        raise CycleStyleError('--steady needs OpenCV: pip install "cyclestyle[video]"')
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
     if settings.mask and len(settings.mask) != len(styles):
@@ -308,14 +370,16 @@ def _write_stats(path: Path, writer: ImageWriter) -> None:
 def _report(plan: PredictionPlan, writer: ImageWriter, output: str) -> int:
     failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{number_of(writer.written, 'image')} written to {output}{kept}")
+    print(f"{number_of(writer.written, writer.unit)} written to {output}{kept}")
     if plan.others:
         heic = any(path.suffix.lower() in HEIC for path in plan.others)
         hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
+        if any(map(is_video, plan.others)):
+            hint += '; `pip install "cyclestyle[video]"` adds videos'
         print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
     if not failures:
         return 0
-    print(f"cyclestyle: error: {number_of(len(failures), 'image')} failed:", file=sys.stderr)
+    print(f"cyclestyle: error: {number_of(len(failures), writer.unit)} failed:", file=sys.stderr)
     for text in failures.values():
         print(f"  {text}", file=sys.stderr)
     return 1

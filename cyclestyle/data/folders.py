@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import EXTENSIONS, content_format, read_image, read_size
+from cyclestyle.images import EXTENSIONS, content_format, is_video, read_image, read_size
 
 
 @dataclass
@@ -17,20 +17,22 @@ class Listing:
     Attributes:
         images: the images, sorted by their path relative to the folder, so that the order does not depend on the file
             system.
-        others: the files that are no images, and hidden files and folders.
+        videos: the videos, sorted in the same way.
+        others: the files that are neither, and hidden files and folders.
         unreadable: the error message of each subfolder that cannot be read.
     """
 
     images: list[Path] = field(default_factory=list)
+    videos: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     unreadable: dict[Path, str] = field(default_factory=dict)
 
 
 def list_folder(folder: Path) -> Listing:
-    """List the images in `folder` and its subfolders; hidden files and folders are left out.
+    """List the images and videos in `folder` and its subfolders; hidden files and folders are left out.
 
-    Symbolic links to folders are followed, and each folder is read once. Images are recognised by their ending, which
-    opens no file. Only files without an ending are opened, to see whether they are images.
+    Symbolic links to folders are followed, and each folder is read once. Files are recognised by their ending, which
+    opens none. Only files without an ending are opened, to see whether they are images.
 
     Raises:
         DataError: the folder does not exist.
@@ -55,6 +57,7 @@ def list_folder(folder: Path) -> Listing:
         for name in files:
             _add(listing, Path(parent, name))
     listing.images.sort(key=Path.as_posix)
+    listing.videos.sort(key=Path.as_posix)
     return listing
 
 
@@ -68,7 +71,7 @@ def find_images(folder: Path) -> list[Path]:
     if listing.unreadable:
         raise DataError(next(iter(listing.unreadable.values())))
     if not listing.images:
-        raise DataError(f"{folder} contains no images{_named(listing.others)}")
+        raise DataError(f"{folder} contains no images{_named(listing.others + listing.videos)}")
     return listing.images
 
 
@@ -119,5 +122,7 @@ def _add(listing: Listing, path: Path) -> None:
         listing.others.append(path)
     elif suffix in EXTENSIONS or (not suffix and path.is_file() and content_format(path) is not None):
         listing.images.append(path)
+    elif is_video(path):
+        listing.videos.append(path)
     else:
         listing.others.append(path)

@@ -1,4 +1,4 @@
-"""The images that `predict` translates: files and folder trees, with images of any sizes and formats."""
+"""What `predict` translates: files and folder trees, with images and videos of any sizes and formats."""
 
 import glob
 import os
@@ -21,29 +21,44 @@ from cyclestyle.errors import DataError, ImageError
 from cyclestyle.images import (
     EXTENSIONS,
     FRAMES,
+    VIDEO_EXTENSIONS,
+    VIDEO_FORMATS,
     WRITTEN,
+    Encoding,
     Format,
     Header,
     ImageFile,
     Source,
+    VideoCodec,
+    VideoFile,
+    VideoFormat,
+    check_can_write,
+    check_has_video,
+    finished_frames,
     format_of,
+    has_video,
+    is_video,
     read_header,
     read_image,
+    read_video,
     target_format,
     to_tensor,
+    video_format_of,
+    video_target,
 )
 
 MAX_BATCH_PIXELS = 8 * 512 * 512  # maximum number of pixels in a batch of more than one image
 WINDOW = 1000  # images that may wait for others of their size, so that batches are full
 READ_AHEAD = 64  # headers that are read before they are needed
+WARM_UP = 32  # frames before the first unfinished one of a video that methods with a memory see again
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image to translate.
+    """An image or a video to translate.
 
     Attributes:
-        source: path of the image.
+        source: path of the file.
         target: path of its translation.
         format: format of the translation.
         root: the input folder that contains the source, directly or in subfolders.
@@ -51,8 +66,13 @@ class Job:
 
     source: Path
     target: Path
-    format: Format
+    format: Format | VideoFormat
     root: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the file is a video."""
+        return isinstance(self.format, VideoFormat)
 
 
 @dataclass(frozen=True)
@@ -60,9 +80,9 @@ class PredictionPlan:
     """What `predict` has to do.
 
     Attributes:
-        jobs: the images to translate, in the order of the listing.
+        jobs: the images and videos to translate, in the order of the listing.
         kept: number of images that are left out because their target exists.
-        others: files in the input folders that are no images.
+        others: files in the input folders that are not translated.
         failures: error message of each folder that cannot be read.
     """
 
@@ -106,6 +126,11 @@ class Origins:
         self.pieces = pieces
         self.sources = sources
 
+    @property
+    def video(self) -> Path | None:
+        """The video that the images are consecutive frames of; None if they are not."""
+        return self.pieces[0].job.source if self.pieces and self.pieces[0].job.is_video else None
+
 
 def plan_prediction(
     inputs: Sequence[str | Path],
@@ -113,31 +138,34 @@ def plan_prediction(
     *,
     overwrite: bool = False,
     format: Format | None = None,
+    codec: VideoCodec | None = None,
     shard: tuple[int, int] | None = None,
 ) -> PredictionPlan:
-    """Plan the translation of images and folder trees. Images with a known ending are not opened.
+    """Plan the translation of images, videos and folder trees. Files with a known ending are not opened.
 
     Args:
         inputs: images and folders.
         output: folder of the results, which get the names and the subfolders of the sources; or, for one image, the
             file of its result.
         overwrite: translate images whose target exists as well.
-        format: format of the results; None for that of each source.
+        format: format of translated images; None for that of each source.
+        codec: codec of translated videos; None for the default of each container.
         shard: `(k, n)` takes the k-th of n parts, counted from 1. A hash of its relative name decides in which part
             an image is, so that machines need not list the folder at the same time.
 
     Raises:
+        CycleStyleError: an input is a video, and PyAV is missing.
         DataError: an input does not exist, there are no images, the output is or contains an input, or two images
             have the same target.
     """
     paths = [Path(_checked(one)) for one in inputs]
     if _is_file_name(output, paths):
-        chosen = _format_of_file(output, format)
+        chosen = _format_of_file(paths[0], output, format)
         jobs, plan = [Job(paths[0], output, chosen, paths[0].parent)], PredictionPlan([])
         _check_targets(jobs)
     else:
         plan = PredictionPlan([])
-        jobs = [job for path in paths for job in _jobs(path, output, format, plan)]
+        jobs = [job for path in paths for job in _jobs(path, output, format, codec, plan)]
         jobs = _unique(jobs) if len(paths) > 1 else jobs
         _check_targets(jobs)
         if not jobs and not plan.failures:
@@ -154,9 +182,9 @@ class PredictionImages(pl.LightningDataModule):
 
     Images are in [-1, 1]; one of 8 bits with more than `MAX_BATCH_PIXELS` pixels is in levels of 0 to 255, in uint8,
     unless there are masks. The headers of the images are read a little ahead of translating. Images of one size share a
-    batch; an animation or the pages of a document have batches of their own, in their order. Images that cannot be
-    decoded are left out of `images`, and `failures` has their error messages. Every process takes each n-th image of
-    the plan, so that each is translated by exactly one.
+    batch; an animation, a video or the pages of a document have batches of their own, in their order. Images that
+    cannot be decoded are left out of `images`, and `failures` has their error messages. Every process takes each n-th
+    file of the plan, so that each is translated by exactly one.
 
     Args:
         plan: the images.
@@ -166,6 +194,8 @@ class PredictionImages(pl.LightningDataModule):
         masks: the regions of R styles. Each is a grey image of the size of the photos, white inside the region, or a
             folder with one such image for each photo, with the same name and any extension. Batches then have `masks`,
             `(N, R, H, W)` in [0, 1].
+        encoding: how videos are written.
+        steady: begin a video that is half done `WARM_UP` frames earlier.
     """
 
     def __init__(
@@ -176,8 +206,12 @@ class PredictionImages(pl.LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         masks: Sequence[Path] = (),
+        encoding: Encoding | None = None,
+        steady: bool = False,
     ) -> None:
         super().__init__()
+        self.encoding = encoding or Encoding()
+        self.steady = steady
         self.plan = plan
         self.channels = channels
         self.batch_size = batch_size
@@ -189,7 +223,9 @@ class PredictionImages(pl.LightningDataModule):
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
             _Images(self.channels, self.masks),
-            sampler=Batches(self.plan.jobs[rank::processes], self.batch_size),
+            sampler=Batches(
+                self.plan.jobs[rank::processes], self.batch_size, self.encoding, WARM_UP if self.steady else 0
+            ),
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_identity,
@@ -206,23 +242,30 @@ class Batches(Iterable[list[Piece]]):
     Args:
         jobs: the images.
         batch_size: maximum number of images in a batch.
+        encoding: how videos are written.
+        warm_up: frames before the first unfinished one of a video that are read again.
     """
 
-    def __init__(self, jobs: Sequence[Job], batch_size: int) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], batch_size: int, encoding: Encoding | None = None, warm_up: int = 0
+    ) -> None:
         self.jobs = jobs
         self.batch_size = batch_size
+        self.encoding = encoding or Encoding()
+        self.warm_up = warm_up
 
     def __iter__(self) -> Iterator[list[Piece]]:
         waiting: dict[tuple[int, int], list[Piece]] = {}
         count = 0  # of the images that wait
-        for job, header in _read_headers(self.jobs):
+        for job, header in _read_headers(self.jobs, self.encoding):
             if isinstance(header, str):
                 yield [Piece(job, problem=header)]
                 continue
             limit = self._limit(header)
-            if header.frames > 1:
-                pieces = [Piece(job, number, header.frames, header.size) for number in range(header.frames)]
-                yield from (pieces[start : start + limit] for start in range(0, len(pieces), limit))
+            if header.frames > 1 or job.is_video:
+                for start in range(self._first(job, header), header.frames, limit):
+                    numbers = range(start, min(start + limit, header.frames))
+                    yield [Piece(job, number, header.frames, header.size) for number in numbers]
                 continue
             group = waiting.setdefault(header.size, [])
             group.append(Piece(job, size=header.size))
@@ -233,8 +276,14 @@ class Batches(Iterable[list[Piece]]):
                 yield ready
         yield from waiting.values()
 
+    def _first(self, job: Job, header: Header) -> int:
+        """The first image of a file that is read; the last frame of a video is read again if all are there."""
+        if not job.is_video:
+            return 0
+        return max(0, min(finished_frames(job.target), header.frames - 1) - self.warm_up)
+
     def _limit(self, header: Header) -> int:
-        if header.frames > 1 and FRAMES[header.format] == "pages":
+        if header.frames > 1 and FRAMES.get(header.format) == "pages":
             return 1  # their sizes may differ
         width, height = header.size
         return max(1, min(self.batch_size, MAX_BATCH_PIXELS // (width * height)))
@@ -246,7 +295,7 @@ class _Images(Dataset[dict[str, Any]]):
     def __init__(self, channels: int, masks: Sequence[Path]) -> None:
         self.channels = channels
         self.masks = masks
-        self._file: ImageFile | None = None
+        self._file: ImageFile | VideoFile | None = None
 
     def __getitem__(self, pieces: list[Piece]) -> dict[str, Any]:
         images, masks, sources, read, failures = [], [], [], [], {}
@@ -274,7 +323,7 @@ class _Images(Dataset[dict[str, Any]]):
             raise ImageError(piece.problem)
         if self._file is None or self._file.path != piece.job.source:
             self._close()
-            self._file = ImageFile(piece.job.source)
+            self._file = (VideoFile if piece.job.is_video else ImageFile)(piece.job.source)
         # A large image, which has a batch for itself, takes a quarter of the memory as levels of 0 to 255.
         large = piece.size[0] * piece.size[1] > MAX_BATCH_PIXELS and not self.masks
         image, source = self._file.read(piece.number, self.channels, levels=large)
@@ -323,13 +372,13 @@ def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tenso
     return (image + 1) / 2
 
 
-def _read_headers(jobs: Sequence[Job]) -> Iterator[tuple[Job, Header | str]]:
+def _read_headers(jobs: Sequence[Job], encoding: Encoding) -> Iterator[tuple[Job, Header | str]]:
     """The header of each image in its order, or an error message; a few are read ahead."""
     ahead: deque[tuple[Job, Future[Header | str]]] = deque()
     with ThreadPoolExecutor(4) as pool:
         try:
             for job in jobs:
-                ahead.append((job, pool.submit(_header, job)))
+                ahead.append((job, pool.submit(_header, job, encoding)))
                 if len(ahead) > READ_AHEAD:
                     first, header = ahead.popleft()
                     yield first, header.result()
@@ -339,8 +388,12 @@ def _read_headers(jobs: Sequence[Job]) -> Iterator[tuple[Job, Header | str]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _header(job: Job) -> Header | str:
+def _header(job: Job, encoding: Encoding) -> Header | str:
     try:
+        if isinstance(job.format, VideoFormat):
+            video = read_video(job.source)
+            check_can_write(video, job.format, encoding)
+            return Header("video", video.upright_size, len(video.timestamps))
         header = read_header(job.source)
     except ImageError as error:
         return str(error)
@@ -369,7 +422,7 @@ def _checked(word: str | Path) -> str | Path:
 
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     """Whether the output is the file of one image."""
-    named = output.suffix.lower() in EXTENSIONS
+    named = output.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS
     if output.is_dir() or not (named or output.exists()):
         return False
     if len(inputs) == 1 and inputs[0].is_file() and named:
@@ -379,7 +432,17 @@ def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     raise DataError(f"{output} is the name of one image, but the input is not one image; name a folder")
 
 
-def _format_of_file(output: Path, chosen: Format | None) -> Format:
+def _format_of_file(source: Path, output: Path, chosen: Format | None) -> Format | VideoFormat:
+    if is_video(source) != is_video(output):
+        kinds = ("a video", "an image") if is_video(source) else ("an image", "a video")
+        raise DataError(f"{source} is {kinds[0]}, but {output} is the name of {kinds[1]}; choose another name")
+    if is_video(source):
+        check_has_video(source)
+        container = video_format_of(output)
+        if container is None:
+            known = ", ".join(ending for one in VIDEO_FORMATS for ending in one.endings)
+            raise DataError(f"videos are not written as {output.suffix}; choose one of {known}")
+        return container
     by_name = format_of(output)
     if by_name is None or by_name.name not in WRITTEN:
         raise DataError(f"images are not written as {output.suffix}; choose one of {', '.join(WRITTEN)}")
@@ -388,10 +451,12 @@ def _format_of_file(output: Path, chosen: Format | None) -> Format:
     return by_name
 
 
-def _jobs(path: Path, output: Path, format: Format | None, plan: PredictionPlan) -> list[Job]:
-    """The images of one input. What is left out is added to the plan."""
+def _jobs(path: Path, output: Path, format: Format | None, codec: VideoCodec | None, plan: PredictionPlan) -> list[Job]:
+    """The images and videos of one input. What is left out is added to the plan."""
     if not path.is_dir():
-        return [_job(path, path.parent, output, format)]
+        if is_video(path):
+            check_has_video(path)
+        return [_job(path, path.parent, output, format, codec)]
     real, real_output = os.path.realpath(path), os.path.realpath(output)
     if real == real_output:
         raise DataError(f"input and output are both {path}; choose another folder for the output")
@@ -399,22 +464,28 @@ def _jobs(path: Path, output: Path, format: Format | None, plan: PredictionPlan)
         raise DataError(f"the output {output} contains the input {path}; choose another folder for the output")
     listing = list_folder(path)
     plan.others.extend(listing.others)
+    files = listing.images
+    if has_video():
+        files = sorted(files + listing.videos, key=Path.as_posix)
+    else:
+        plan.others.extend(listing.videos)
     plan.failures.update(listing.unreadable)
-    parents = {parent: os.path.realpath(parent) for parent in {image.parent for image in listing.images}}
+    parents = {parent: os.path.realpath(parent) for parent in {file.parent for file in files}}
     folders = {
         parent: output / parent.relative_to(path)
         for parent, real in parents.items()
         if not _is_below(real, real_output)
     }
     return [
-        _job(image, path, folder, format)
-        for image in listing.images
-        if (folder := folders.get(image.parent)) is not None
+        _job(file, path, folder, format, codec) for file in files if (folder := folders.get(file.parent)) is not None
     ]
 
 
-def _job(source: Path, root: Path, folder: Path, format: Format | None) -> Job:
-    """The translation of an image into a folder."""
+def _job(source: Path, root: Path, folder: Path, format: Format | None, codec: VideoCodec | None) -> Job:
+    """The translation of an image or a video into a folder."""
+    if is_video(source):
+        container, name = video_target(source, codec)
+        return Job(source, folder / name, container, root)
     chosen, name = target_format(source)
     if format is not None and format is not chosen:
         name = (source.stem if source.suffix.lower() in EXTENSIONS else source.name) + format.endings[0]

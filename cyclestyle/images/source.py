@@ -45,6 +45,7 @@ class Source:
         duration: how long an image of an animation is shown, in milliseconds.
         plays: how often the animation is played; 0 for ever.
         apart: whether this is the still image of an animated PNG, shown where animations are not.
+        repeated: whether this stands in place of a frame of a video that cannot be decoded.
     """
 
     format: str = ""
@@ -59,6 +60,7 @@ class Source:
     duration: float | None = None
     plays: int | None = None
     apart: bool = False
+    repeated: bool = False
 
 
 def take_apart(

@@ -10,6 +10,7 @@ from cyclestyle.metrics.distances import (
     style_distance,
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
+from cyclestyle.metrics.flicker import flicker
 from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets, summarise
 from cyclestyle.metrics.texture import texture_distance
 
@@ -25,6 +26,7 @@ __all__ = [
     "columns",
     "content_distance",
     "finite",
+    "flicker",
     "mean",
     "mean_gram",
     "measure_images",

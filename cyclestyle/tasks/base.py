@@ -16,6 +16,7 @@ from cyclestyle.networks.streaming import OnProgress, Room
 from cyclestyle.tasks.large import LargeImages, check_fits, translate_batch, translate_within
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
 from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
+from cyclestyle.tasks.steady import Steady
 
 Batch = dict[str, Any]
 """What a datamodule yields, such as `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`."""
@@ -85,6 +86,7 @@ class Task(pl.LightningModule, ABC):
         on_evaluation: called during `translate` by methods that optimise each image.
         large_images: how much memory `translate_any_size` takes, and where it keeps what does not fit.
         on_progress: called with the share that is done of an image that is streamed.
+        steady: averages the statistics of norms over the frames of a video; None for no averages.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -126,6 +128,7 @@ class Task(pl.LightningModule, ABC):
         self.on_evaluation: OnEvaluation | None = None
         self.large_images = LargeImages()
         self.on_progress: OnProgress | None = None
+        self.steady: Steady | None = None
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
         self._discriminator_gradients: list[Tensor] | None = None  # accumulated since the last update
 
@@ -331,6 +334,8 @@ class Task(pl.LightningModule, ABC):
         An image that does not fit into memory gets a message in `batch["failures"]`; see `translate_batch`.
         """
         images: Tensor = batch["images"]
+        if self.steady is not None:
+            self.steady.watch(batch["origins"].video)
         return translate_batch(self.translate_any_size, batch) if len(images) else images
 
     def translate_any_size(self, images: Tensor) -> Tensor:
@@ -344,7 +349,7 @@ class Task(pl.LightningModule, ABC):
             ValueError: the result contains NaN.
         """
         return translate_within(
-            self._translate, images, self.large_images, self._room(), self.one_pass, self.on_progress
+            self._translate, images, self.large_images, self._room(), self.one_pass, self.on_progress, self.steady
         )
 
     def check_fits(self, width: int, height: int) -> None:

@@ -3,6 +3,7 @@
 import errno
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +25,7 @@ from cyclestyle.networks.streaming import (
     stream,
 )
 from cyclestyle.scratch import available_memory, format_bytes, free_room, parse_bytes
+from cyclestyle.tasks.steady import Steady
 
 WHOLE_MEMORY = 2_500_000_000
 """Bytes that the activations of whole images may take, or half of the free memory if that is less."""
@@ -88,6 +90,7 @@ def translate_within(
     room: Room,
     one_pass: bool = True,
     on_progress: OnProgress | None = None,
+    steady: Steady | None = None,
 ) -> Tensor:
     """Translate images of any size in bounded memory.
 
@@ -98,6 +101,7 @@ def translate_within(
         room: device and type of the parameters.
         one_pass: whether `function` may be streamed.
         on_progress: called with the share of an image that is done, while it is streamed.
+        steady: averages the statistics of norms over the images, which are consecutive frames.
 
     Returns:
         The translations, `(N, C', H, W)`, of the type of `images`.
@@ -108,10 +112,13 @@ def translate_within(
     """
     found = check_fits(function, images.shape, settings, room) if one_pass else None
     if found is None:
-        return _whole(function, images, room)
+        with nullcontext() if steady is None else steady.frames(images, streamed=False):
+            translated = _whole(function, images, room)
+        return translated if steady is None else steady.mixed(images, translated)
     if len(images) > 1:
         each = (
-            translate_within(function, one, settings, room, one_pass, on_progress) for one in torch.split(images, 1)
+            translate_within(function, one, settings, room, one_pass, on_progress, steady)
+            for one in torch.split(images, 1)
         )
         return torch.cat(list(each))
     result: list[Tensor] = []
@@ -123,15 +130,28 @@ def translate_within(
         result[0][:, :, start : start + rows.shape[2]] = nearest_levels(rows) if images.dtype == torch.uint8 else rows
 
     room = _room(settings, room)
+    average = None if steady is None else steady.statistics.average
     statistics = None
     if settings.statistics == "reduced":
         side = max(images.shape[2:])
         size = [max(1, round(length * min(1.0, REDUCED_SIDE / side))) for length in images.shape[2:]]
         small = F.interpolate(images, size, mode="bilinear", antialias=True)
-        statistics = collect_statistics(function, small.shape, _reader(small, room), room)
-    read = _reader(images, room)
-    stream(function, images.shape, read, write, room, work=found.work, on_progress=on_progress, statistics=statistics)
-    return result[0]
+        with nullcontext() if steady is None else steady.frames(images, streamed=True):
+            statistics = collect_statistics(function, small.shape, _reader(small, room), room, average)
+    exact = steady is not None and statistics is None
+    with steady.frames(images, streamed=True) if steady is not None and exact else nullcontext():
+        stream(
+            function,
+            images.shape,
+            _reader(images, room),
+            write,
+            room,
+            work=found.work,
+            on_progress=on_progress,
+            statistics=statistics,
+            average=average if exact else None,
+        )
+    return result[0] if steady is None else steady.mixed(images, result[0])
 
 
 def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, room: Room) -> Plan | None:

@@ -94,11 +94,11 @@ def test_what_is_no_image_is_listed(save_image, tmp_path):
     save_image("in/.hidden.png")
     save_image("in/.cache/a.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "in" / "noending", "PNG")
-    for name in ("notes.txt", "film.mp4", "LICENSE"):
+    for name in ("notes.txt", "film.srt", "LICENSE"):
         (tmp_path / "in" / name).write_text("text")
     plan = plan_prediction([tmp_path / "in"], tmp_path / "out")
     assert names(plan.jobs) == ["a.png", "noending"]
-    assert {path.name for path in plan.others} == {"notes.txt", "film.mp4", "LICENSE", ".hidden.png", ".cache"}
+    assert {path.name for path in plan.others} == {"notes.txt", "film.srt", "LICENSE", ".hidden.png", ".cache"}
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".avif", ".jp2", ".ppm", ".tga", ".JPE", ".apng", ".pcx", ".ico", ".sgi"])
