@@ -44,7 +44,7 @@ def mixed(tmp_path, save_image):
     frames[0].save(tmp_path / "in" / "film.gif", save_all=True, append_images=frames[1:], duration=[50, 90, 70], loop=0)
     frames[0].save(tmp_path / "in" / "pages.tif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "in" / "noending", "WEBP")
-    for name in ("notes.txt", "film.mp4", ".hidden.png"):
+    for name in ("notes.txt", "film.srt", ".hidden.png"):
         (tmp_path / "in" / name).write_text("text")
     return tmp_path / "in"
 
@@ -53,7 +53,7 @@ def test_every_kind_comes_back_as_it_was(predict, mixed, tmp_path):
     status, text, error = predict("--input", mixed, "--output", tmp_path / "out", "--batch_size", 2)
     assert (status, error) == (0, "")
     assert "7 images written" in text
-    assert "3 files left out that are no images: .hidden.png, film.mp4, notes.txt" in text
+    assert "3 files left out that are no images: .hidden.png, film.srt, notes.txt" in text
     out = tmp_path / "out"
     assert tree(out) == ["deep.png", "film.gif", "icon.png", "noending", "pages.tif", "photo.jpg", "shape.png"]
     with Image.open(out / "film.gif") as image:

@@ -197,6 +197,30 @@ def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_pat
         assert (one - other).abs().mean() < 0.03
 
 
+def test_a_stopped_run_keeps_what_it_has(predict, tmp_path, monkeypatch):
+    source = make(tmp_path / "in.mp4")
+    original, count = Task.translate_any_size, []
+
+    def stopping(task, images):
+        count.append(len(images))
+        if sum(count) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(task, images)
+
+    monkeypatch.setattr(Task, "translate_any_size", stopping)
+    words = ["--input", source, "--output", tmp_path / "out", "--batch_size", 2]
+    status, _, error = predict(*words)
+    assert status == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; 1 of 1 files are left; the same command goes on with them" in error
+    assert os.listdir(tmp_path / "out") == [".in.mp4.segments"]
+    count.clear()
+    count.append(100)
+    assert predict(*words)[0] == 0
+    assert sum(count) == 100 + 14 - 6
+    assert os.listdir(tmp_path / "out") == ["in.mp4"]
+    assert list(read_video(tmp_path / "out" / "in.mp4").timestamps) == EVEN
+
+
 def test_a_full_disk_leaves_no_file_and_the_segments(predict, tmp_path, monkeypatch, short_segments):
     source = make(tmp_path / "in.mp4")
 
