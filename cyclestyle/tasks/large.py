@@ -35,6 +35,8 @@ WHOLE = 4
 """Memory of translating a whole image, in units of what streaming it keeps; measured 3.5 on a ResNet."""
 ROWS = 4
 """Memory of a strip of one row with what its convolutions read around it, in units of the row."""
+SMALL = 512 * 512
+"""Pixels of a batch that is translated as a whole without planning, unless `memory` is set."""
 REDUCED_SIDE = 1024
 """Longest side of the image that the statistics `reduced` are taken from."""
 
@@ -110,7 +112,8 @@ def translate_within(
         ImageError: the image does not fit; see `check_fits`.
         ValueError: the result contains NaN.
     """
-    found = check_fits(function, images.shape, settings, room) if one_pass else None
+    fits = settings.memory is None and images.shape[0] * images.shape[2] * images.shape[3] <= SMALL
+    found = check_fits(function, images.shape, settings, room) if one_pass and not fits else None
     if found is None:
         with nullcontext() if steady is None else steady.frames(images, streamed=False):
             translated = _whole(function, images, room)
