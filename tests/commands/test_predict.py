@@ -133,6 +133,7 @@ def test_a_folder_without_images(cyclestyle, checkpoint, tmp_path):
     assert "empty contains no images" in error
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_images(checkpoint, photos, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", photos]
@@ -266,6 +267,7 @@ def peak_memory(checkpoint, folder, size):
     return json.loads((folder / "stats.json").read_text())["peak_memory_bytes"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_image(checkpoint, tmp_path):
     """16 times the pixels take little more than the image itself: whole, the larger one takes 300 MB or more."""
     small, large = (peak_memory(checkpoint, tmp_path, size) for size in (512, 2048))

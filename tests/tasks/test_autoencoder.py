@@ -171,6 +171,7 @@ def test_bad_settings_are_refused(changes, text):
         Autoencoder(**changes)
 
 
+@pytest.mark.slow
 def test_the_published_weights_reconstruct():
     weights = SHARED / "weights"
     if not weights.is_dir():
