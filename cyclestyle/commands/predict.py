@@ -53,6 +53,7 @@ LISTS = ("input", "style", "style_weights", "mask")
 RESULT = (
     "direction",
     "averaging",
+    "statistics",
     "style",
     "style_weights",
     "mask",
@@ -155,11 +156,12 @@ def run(name: str, args: Sequence[str]) -> int:
         codec=settings.video_codec,
         shard=shard,
     )
-    _prepare_output(plan, settings)
-    return _predict(task, plan, settings, encoding, trainer_settings)
+    identity = _identity(settings, task)
+    _prepare_output(plan, settings, identity)
+    return _predict(task, plan, settings, encoding, identity, trainer_settings)
 
 
-def _prepare_output(plan: PredictionPlan, settings: Prediction) -> None:
+def _prepare_output(plan: PredictionPlan, settings: Prediction, identity: dict[str, Any]) -> None:
     """Check that everything can be written, and clear what killed runs left."""
     output = Path(settings.output)
     to_file = output.is_file() or [job.target for job in plan.jobs] == [output]
@@ -170,7 +172,7 @@ def _prepare_output(plan: PredictionPlan, settings: Prediction) -> None:
         ensure_writable_file(file)
     for job in plan.jobs:
         if job.is_video and job.source.is_file():
-            prepare_segments(job.source, job.target, _identity(settings))
+            prepare_segments(job.source, job.target, identity)
 
 
 def namespace(**values: Any) -> Any:
@@ -178,11 +180,17 @@ def namespace(**values: Any) -> Any:
     return Namespace(**values)  # type: ignore[no-untyped-call]
 
 
-def _predict(task: Task, plan: PredictionPlan, settings: Prediction, encoding: Encoding, trainer_settings: Any) -> int:
+def _predict(
+    task: Task,
+    plan: PredictionPlan,
+    settings: Prediction,
+    encoding: Encoding,
+    identity: dict[str, Any],
+    trainer_settings: Any,
+) -> int:
     total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
-    writer = ImageWriter(
-        total, quality=settings.quality, encoding=encoding, manifest=_manifest(settings), unit=_unit(plan)
-    )
+    manifest = None if settings.manifest is None else Manifest(Path(settings.manifest), identity)
+    writer = ImageWriter(total, quality=settings.quality, encoding=encoding, manifest=manifest, unit=_unit(plan))
     trainer = pl.Trainer(
         **trainer_settings,
         callbacks=[writer, PredictionProgress(total, show), ImageProgress(show)],
@@ -234,15 +242,11 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _manifest(settings: Prediction) -> Manifest | None:
-    return None if settings.manifest is None else Manifest(Path(settings.manifest), _identity(settings))
-
-
-def _identity(settings: Prediction) -> dict[str, Any]:
+def _identity(settings: Prediction, task: Task) -> dict[str, Any]:
     """What a result depends on, beside its input."""
     checkpoint = None if settings.ckpt_path is None else _sha256(Path(settings.ckpt_path))
     result = {name: value for name, value in asdict(settings).items() if name in RESULT}
-    return {"checkpoint_sha256": checkpoint, "settings": result}
+    return {"checkpoint_sha256": checkpoint, "settings": result, "model": dict(task.hparams)}
 
 
 def _unit(plan: PredictionPlan) -> str:
@@ -314,7 +318,7 @@ def _a(task: Task) -> str:
 
 
 def _parser(args: Sequence[str]) -> Parser:
-    parser = Parser(prog="cyclestyle predict", description="Translate images and folders of images.")
+    parser = Parser(prog="cyclestyle predict", description="Translate images, videos and folders of them.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, Prediction)
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)

@@ -125,6 +125,7 @@ def test_the_manifest_lists_every_image_that_is_written(predict, checkpoint, mix
     assert film["seconds"] > 0
     assert film["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert film["settings"]["direction"] == "BtoA"
+    assert film["model"]["comb_filter"] is False
 
 
 def test_shards_do_each_image_once(predict, mixed, tmp_path):

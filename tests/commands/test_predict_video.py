@@ -293,3 +293,23 @@ def test_steady(predict, tmp_path):
     assert predict(*words, "--output", tmp_path / "steady", "--steady", "--steady_decay", "0.9", *streamed)[0] == 0
     for one, other in zip(steady, frames(tmp_path / "steady/in.mkv"), strict=True):
         assert (one - other).abs().mean() < 1 / 255
+
+
+@pytest.mark.parametrize(("words", "again"), [([], 8), (["--model.comb_filter", "true"], 14)])
+def test_segments_of_other_settings_of_the_model_are_not_taken(predict, tmp_path, monkeypatch, words, again):
+    monkeypatch.setattr("cyclestyle.images.video_writing.SEGMENT", 2)
+    source = make(tmp_path / "in.mp4")
+    original, count = Task.translate_any_size, []
+
+    def stopping(task, images):
+        count.append(len(images))
+        if sum(count) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(task, images)
+
+    monkeypatch.setattr(Task, "translate_any_size", stopping)
+    options = ["--input", source, "--output", tmp_path / "out", "--batch_size", 2]
+    assert predict(*options)[0] == 128 + signal.SIGTERM
+    count[:] = [100]
+    assert predict(*options, *words)[0] == 0
+    assert sum(count) - 100 == again
