@@ -110,6 +110,14 @@ def _locked_file(file: IO[Any]) -> Iterator[None]:
     yield  # closing the file releases the lock
 
 
+def cache_folder() -> Path:
+    """Return the folder for what is kept between commands and can be made again; it may not exist yet.
+
+    It is `cyclestyle` in `XDG_CACHE_HOME`, or in `~/.cache`.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclestyle"
+
+
 def unfinished_name(name: str) -> str:
     """Return the name of a temporary file, which tells the machine and the process that it belongs to."""
     return f"{UNFINISHED}{_machine()}-{os.getpid()}-{name}"

@@ -1,5 +1,8 @@
 """What several tests share: tiny images, tiny networks, and where the optional reference data lies."""
 
+import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,12 +10,28 @@ from PIL import Image
 
 from cyclestyle.cli import main
 from cyclestyle.data.sample import write_samples
+from cyclestyle.tasks.speed import Hardware, hardware_name
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 
 TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1, "pool_size": 4}
 """A CycleGAN that takes a step on 32×32 images in milliseconds."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _slow_hardware(tmp_path_factory):
+    """Nothing is faster than float32 as it is, on every machine that runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    hardware = Hardware(kind="cpu", bfloat16=0.0, winograd=0.0, winograd_training=0.0, compiler=False)
+    (folder / "cyclestyle").mkdir()
+    (folder / "cyclestyle" / "hardware.json").write_text(json.dumps({hardware_name("cpu"): asdict(hardware)}))
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    yield
+    os.environ.pop("XDG_CACHE_HOME")
+    if before is not None:
+        os.environ["XDG_CACHE_HOME"] = before
 
 
 @pytest.fixture(autouse=True)

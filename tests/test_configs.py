@@ -132,7 +132,7 @@ def test_the_quickstart(capsys):
 def test_overlays_change_their_parts_alone(capsys, path):
     base = parsed(capsys, CONFIGS / "cyclegan.yaml")
     changed = parsed(capsys, CONFIGS / "cyclegan.yaml", path)
-    parts = {"ema": {"ema"}, "small_set": {"ema", "model"}}.get(path.stem, {"trainer"})
+    parts = {"ema": {"ema"}, "fast": {"speed"}, "small_set": {"ema", "model"}}.get(path.stem, {"trainer"})
     assert {key for key in base if base[key] != changed[key]} == parts
     assert set(yaml.safe_load(path.read_text())) == parts
 

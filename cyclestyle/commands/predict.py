@@ -21,8 +21,9 @@ import cyclestyle.tasks
 from cyclestyle.callbacks import ImageProgress, ImageWriter, Manifest, PredictionProgress
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
-from cyclestyle.commands.process import ensure_writable, ensure_writable_file, keep_memory, number_of
+from cyclestyle.commands.process import ensure_writable, ensure_writable_file, number_of
 from cyclestyle.commands.trainer_options import check_processes
+from cyclestyle.commands.tuning import choose_tuning
 from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CheckpointError, CycleStyleError
@@ -43,6 +44,7 @@ from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import read
+from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.tasks.steady import Steady
 from cyclestyle.weights.checkpoints import run_checkpoint
 
@@ -94,6 +96,8 @@ class Prediction:
         memory: memory for activations, such as 4GB; default 2.5GB, or 1GB for a large image, or half of what is free.
         scratch: folder for what does not fit into memory; default the system's folder for temporary files.
         statistics: exact, those of the whole image, or reduced, those of a large image at 1,024 pixels.
+        speed: exact, as in training without --speed; auto, whatever is faster here with results that are as good; or
+            fast, which is the same in this command.
         workers: processes that load images.
         oversubscribe: allow more processes than the machine has cores.
         stats: write time and memory to this JSON file.
@@ -120,6 +124,7 @@ class Prediction:
     memory: str | None = None
     scratch: str | None = None
     statistics: Statistics = "exact"
+    speed: SpeedName = "auto"
     workers: int = 1
     oversubscribe: bool = False
     stats: str | None = None
@@ -127,7 +132,6 @@ class Prediction:
 
 def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any image failed."""
-    keep_memory()
     check_configs(args)
     args = _with_run(args)
     parser = _parser(args)
@@ -144,6 +148,8 @@ def run(name: str, args: Sequence[str]) -> int:
         large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
         steady = Steady(settings.steady_decay) if settings.steady else None
         task = _task(settings, parser, config)
+        fast = "translating" in task.in_bfloat16
+        choice = choose_tuning(settings.speed, vars(config.tune), config.trainer, bfloat16=fast, training=False)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
     task.large_images, task.steady = large_images, steady
@@ -156,8 +162,11 @@ def run(name: str, args: Sequence[str]) -> int:
         codec=settings.video_codec,
         shard=shard,
     )
-    identity = _identity(settings, task)
+    task.tune(choice.tuning, training=False)
+    identity = _identity(settings, task, choice.tuning)
     _prepare_output(plan, settings, identity)
+    if plan.jobs:
+        print(f"speed {settings.speed}: {choice.reason}")
     return _predict(task, plan, settings, encoding, identity, trainer_settings)
 
 
@@ -242,11 +251,12 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _identity(settings: Prediction, task: Task) -> dict[str, Any]:
+def _identity(settings: Prediction, task: Task, tuning: Tuning) -> dict[str, Any]:
     """What a result depends on, beside its input."""
     checkpoint = None if settings.ckpt_path is None else _sha256(Path(settings.ckpt_path))
     result = {name: value for name, value in asdict(settings).items() if name in RESULT}
-    return {"checkpoint_sha256": checkpoint, "settings": result, "model": dict(task.hparams)}
+    arithmetic = {name: getattr(tuning, name) for name in ("precision", "winograd")}
+    return {"checkpoint_sha256": checkpoint, "settings": result | arithmetic, "model": dict(task.hparams)}
 
 
 def _unit(plan: PredictionPlan) -> str:
@@ -321,6 +331,7 @@ def _parser(args: Sequence[str]) -> Parser:
     parser = Parser(prog="cyclestyle predict", description="Translate images, videos and folders of them.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, Prediction)
+    parser.add_class_arguments(Tuning, "tune", instantiate=False)
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     others = set(inspect.signature(pl.Trainer).parameters) - set(TRAINER)
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=others)

@@ -41,10 +41,12 @@ from cyclestyle.commands.trainer_options import (
     unwanted_callbacks,
     with_own_logger,
 )
+from cyclestyle.commands.tuning import choose_tuning
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import locked
 from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.load import start_from
+from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 
@@ -94,6 +96,14 @@ class TrainingCLI(LightningCLI):
             help="start a new run of `fit` with the weights of a checkpoint, of the folder of a run, or of a folder of "
             "the original implementation; the averaged weights where there are any",
         )
+        parser.add_argument(
+            "--speed",
+            type=SpeedName,
+            default="exact",
+            help="exact: the arithmetic of the other options; fast: whatever is faster on this hardware with results "
+            "that are as good; auto: the same, but networks are compiled only in long trainings",
+        )
+        parser.add_class_arguments(Tuning, "tune", instantiate=False)
         parser.add_argument(
             "--oversubscribe", type=bool, default=False, help="allow more processes than the machine has cores"
         )
@@ -169,6 +179,22 @@ class TrainingCLI(LightningCLI):
         scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
             config.trainer.max_epochs = scheduled
+        if self.subcommand == "fit":
+            self._choose_tuning(task)
+
+    def _choose_tuning(self, task: type[Task]) -> None:
+        """Choose how the task runs; the precision is an option of the Trainer."""
+        config = self.config["fit"]
+        fast = "training" in task.in_bfloat16
+        try:
+            self.choice = choose_tuning(config.speed, vars(config.tune), config.trainer, bfloat16=fast, training=True)
+        except ValueError as error:
+            raise CycleStyleError(one_line(str(error))) from error
+        if self.choice.tuning.precision == "bfloat16" and str(config.trainer.precision) in ("32-true", "32", "None"):
+            config.trainer.precision = "bf16-mixed"
+        data = config.data.get("init_args", {})
+        if config.speed != "exact" and "decoder" in data and data["decoder"] is None:
+            data["decoder"] = "torchvision"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer without those of our callbacks that its options exclude."""
@@ -202,6 +228,9 @@ class TrainingCLI(LightningCLI):
         """
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
+        self.model.tune(self.choice.tuning, training=True, compiled_steps=self.choice.compiled_steps)
+        if config.speed != "exact":
+            rank_zero_only(print)(f"speed {config.speed}: {self.choice.reason}")
         if config.init_from and config.ckpt_path is None:
             start_from(self.model, config.init_from)
         if config.trainer.fast_dev_run:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.datasets import Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
 from cyclestyle.data.folders import check_images, find_images_in
+from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
 from cyclestyle.data.worker_signals import WorkerSignals
@@ -37,6 +38,10 @@ class ImageFolders(pl.LightningDataModule, ABC):
         batch_size: size of a batch in each process.
         workers: number of loader processes; by default the number of cores minus one, at most 4.
         on_bad_image: `raise` or `skip` files that are not images.
+        decoder: `pillow`; or `torchvision`, which reads JPEGs several times as fast, with levels that differ from those
+            of Pillow by at most 1; null: Pillow, and torchvision with `--speed fast` or `auto`.
+        cache: keep resized images in `memory`, or on the `disk` in the cache folder of the user; `none` does not.
+        cache_size: bytes that the cache may take, such as `4GB`.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
         max_images: number of training images of each domain that are used, the first by name; None for all.
 
@@ -51,6 +56,9 @@ class ImageFolders(pl.LightningDataModule, ABC):
         batch_size: int,
         workers: int | None,
         on_bad_image: OnBadImage,
+        decoder: Decoder | None,
+        cache: CacheName,
+        cache_size: str,
         seed: int | None,
         max_images: int | None,
     ) -> None:
@@ -59,9 +67,9 @@ class ImageFolders(pl.LightningDataModule, ABC):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if max_images is not None and max_images < 1:
             raise ValueError(f"max_images must be at least 1, or null for all images, got {max_images}")
-        self.prepare = prepare
         self.batch_size = batch_size
         self.workers = min(4, (os.cpu_count() or 1) - 1) if workers is None else workers
+        self.reader = ImageReader(prepare, decoder or "pillow", build_cache(cache, cache_size, self.workers))
         self.on_bad_image = on_bad_image
         self.seed = seed
         self.max_images = max_images
@@ -202,6 +210,10 @@ class UnpairedImages(ImageFolders):
         workers: number of loader processes; by default the number of cores minus one, at most 4.
         on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
             start, leaves out the ones that cannot be read, and logs their number and names.
+        decoder: `pillow`; or `torchvision`, which reads JPEGs several times as fast, with levels that differ from those
+            of Pillow by at most 1; null: Pillow, and torchvision with `--speed fast` or `auto`.
+        cache: keep resized images in `memory`, or on the `disk` in the cache folder of the user; `none` does not.
+        cache_size: bytes that the cache may take, such as `4GB`.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
         max_images: use only the first so many training images of each domain, sorted by name; null for all.
 
@@ -228,6 +240,9 @@ class UnpairedImages(ImageFolders):
         batch_size: int = 1,
         workers: int | None = None,
         on_bad_image: OnBadImage = "raise",
+        decoder: Decoder | None = None,
+        cache: CacheName = "none",
+        cache_size: str = "4GB",
         seed: int | None = None,
         max_images: int | None = None,
     ) -> None:
@@ -236,6 +251,9 @@ class UnpairedImages(ImageFolders):
             batch_size=batch_size,
             workers=workers,
             on_bad_image=on_bad_image,
+            decoder=decoder,
+            cache=cache,
+            cache_size=cache_size,
             seed=seed,
             max_images=max_images,
         )
@@ -256,13 +274,13 @@ class UnpairedImages(ImageFolders):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of randomly augmented training pairs, from the position of the loaded checkpoint."""
-        train_set = UnpairedTrainSet(self.paths("train_A"), self.paths("train_B"), self.prepare, self.channels)
+        train_set = UnpairedTrainSet(self.paths("train_A"), self.paths("train_B"), self.reader, self.channels)
         sampler = self._sampler(len(train_set.paths_A), len(train_set.paths_B), paired=self.paired)
         return self._loader(train_set, collate, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return batches of the held-out images, without augmentation, sorted by name."""
-        test_set = UnpairedTestSet(self.paths("test_A"), self.paths("test_B"), self.prepare, self.channels)
+        test_set = UnpairedTestSet(self.paths("test_A"), self.paths("test_B"), self.reader, self.channels)
         return self._loader(test_set, collate)
 
     def domain_images(self, split: str, max_images: int) -> DataLoader[Any]:
@@ -276,7 +294,7 @@ class UnpairedImages(ImageFolders):
         if len(paths) > max_images:
             paths = sorted(random.Random(0).sample(paths, max_images))
         channels = self.channels[split[-1] == "B"]
-        return DataLoader(SingleDomainSet(paths, self.prepare, channels), num_workers=0, generator=torch.Generator())
+        return DataLoader(SingleDomainSet(paths, self.reader, channels), num_workers=0, generator=torch.Generator())
 
     def _find(self, split: str) -> list[Path]:
         folders: Sequence[str] | None = self.folders[split]

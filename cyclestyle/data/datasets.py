@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cyclestyle.data.reader import ImageReader
 from cyclestyle.data.sampler import Draw
-from cyclestyle.data.transforms import Preparation
 from cyclestyle.errors import DataError
-from cyclestyle.images import read_image, to_tensor
 
 Item = tuple[Tensor, Tensor, str, str]
 
@@ -23,15 +22,15 @@ class UnpairedSet(Dataset[Item]):
     Args:
         paths_A: images of domain A.
         paths_B: images of domain B.
-        prepare: resizes, crops and flips images.
+        reader: reads, resizes, crops and flips images.
         channels: number of channels of A and of B.
     """
 
     def __init__(
-        self, paths_A: Sequence[Path], paths_B: Sequence[Path], prepare: Preparation, channels: tuple[int, int]
+        self, paths_A: Sequence[Path], paths_B: Sequence[Path], reader: ImageReader, channels: tuple[int, int]
     ) -> None:
         self.paths_A, self.paths_B = paths_A, paths_B
-        self.prepare = prepare
+        self.reader = reader
         self.channels = channels
 
 
@@ -42,9 +41,9 @@ class UnpairedTrainSet(UnpairedSet):
         """Return two augmented images, `(C, H, W)` in [-1, 1], and their paths."""
         rng = random.Random(draw.seed)
         path_A, path_B = self.paths_A[draw.index_A], self.paths_B[draw.index_B]
-        image_A = self.prepare.for_training(read_image(path_A, self.channels[0]), rng)
-        image_B = self.prepare.for_training(read_image(path_B, self.channels[1]), rng)
-        return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
+        image_A = self.reader.for_training(path_A, self.channels[0], rng)
+        image_B = self.reader.for_training(path_B, self.channels[1], rng)
+        return image_A, image_B, str(path_A), str(path_B)
 
 
 class Drawn(Dataset[Any]):
@@ -70,23 +69,23 @@ class UnpairedTestSet(UnpairedSet):
     def __getitem__(self, index: int) -> Item:
         """Return two images, `(C, H, W)` in [-1, 1], and their paths."""
         path_A, path_B = self.paths_A[index % len(self.paths_A)], self.paths_B[index % len(self.paths_B)]
-        image_A = self.prepare.for_evaluation(read_image(path_A, self.channels[0]))
-        image_B = self.prepare.for_evaluation(read_image(path_B, self.channels[1]))
-        return to_tensor(image_A), to_tensor(image_B), str(path_A), str(path_B)
+        image_A = self.reader.for_evaluation(path_A, self.channels[0])
+        image_B = self.reader.for_evaluation(path_B, self.channels[1])
+        return image_A, image_B, str(path_A), str(path_B)
 
 
 class SingleDomainSet(Dataset[Tensor]):
     """Images of one domain, without augmentation."""
 
-    def __init__(self, paths: Sequence[Path], prepare: Preparation, channels: int) -> None:
-        self.paths, self.prepare, self.channels = paths, prepare, channels
+    def __init__(self, paths: Sequence[Path], reader: ImageReader, channels: int) -> None:
+        self.paths, self.reader, self.channels = paths, reader, channels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
         """Return an image, `(C, H, W)` in [-1, 1]."""
-        return to_tensor(self.prepare.for_evaluation(read_image(self.paths[index], self.channels)))
+        return self.reader.for_evaluation(self.paths[index], self.channels)
 
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:

@@ -80,8 +80,12 @@ def find_images_in(folders: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for path in find_images(folder)]
 
 
+MAX_HEADERS = 2000
+"""Files whose headers are read before a training starts; others are found to be no images when they are used."""
+
+
 def check_images(paths: Sequence[Path], *, decode: bool) -> dict[Path, str]:
-    """Find files that are not images.
+    """Find files that are not images, among all of them or, from their headers, among `MAX_HEADERS`.
 
     Args:
         paths: files to check.
@@ -101,6 +105,8 @@ def check_images(paths: Sequence[Path], *, decode: bool) -> dict[Path, str]:
             return str(error)
         return None
 
+    if not decode:
+        paths = paths[:: -(-len(paths) // MAX_HEADERS) or 1]  # spread over all folders
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:  # decoders release the GIL
         return {path: text for path, text in zip(paths, pool.map(problem, paths), strict=True) if text}
 

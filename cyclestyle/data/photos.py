@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from cyclestyle.data.datamodule import ImageFolders, OnBadImage
 from cyclestyle.data.datasets import check_sizes
 from cyclestyle.data.folders import find_images_in
+from cyclestyle.data.reader import CacheName, Decoder, ImageReader
 from cyclestyle.data.sampler import Draw
 from cyclestyle.data.transforms import Preparation, Resize
 from cyclestyle.errors import DataError
-from cyclestyle.images import read_image, to_tensor
 
 Item = tuple[Tensor, str]
 
@@ -42,6 +42,10 @@ class Photos(ImageFolders):
         workers: number of loader processes; by default the number of cores minus one, at most 4.
         on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
             start, leaves out the ones that cannot be read, and logs their number and names.
+        decoder: `pillow`; or `torchvision`, which reads JPEGs several times as fast, with levels that differ from those
+            of Pillow by at most 1; null: Pillow, and torchvision with `--speed fast` or `auto`.
+        cache: keep resized images in `memory`, or on the `disk` in the cache folder of the user; `none` does not.
+        cache_size: bytes that the cache may take, such as `4GB`.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
         max_images: use only the first so many training photos, sorted by name; null for all.
 
@@ -62,6 +66,9 @@ class Photos(ImageFolders):
         batch_size: int = 4,
         workers: int | None = None,
         on_bad_image: OnBadImage = "raise",
+        decoder: Decoder | None = None,
+        cache: CacheName = "none",
+        cache_size: str = "4GB",
         seed: int | None = None,
         max_images: int | None = None,
     ) -> None:
@@ -70,6 +77,9 @@ class Photos(ImageFolders):
             batch_size=batch_size,
             workers=workers,
             on_bad_image=on_bad_image,
+            decoder=decoder,
+            cache=cache,
+            cache_size=cache_size,
             seed=seed,
             max_images=max_images,
         )
@@ -85,11 +95,11 @@ class Photos(ImageFolders):
         """Return batches of randomly augmented training photos, from the position of the loaded checkpoint."""
         paths = self.paths("train")
         sampler = self._sampler(len(paths), len(paths), paired=True)
-        return self._loader(TrainPhotos(paths, self.prepare), collate_photos, sampler)
+        return self._loader(TrainPhotos(paths, self.reader), collate_photos, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return batches of the held-out photos, without augmentation, sorted by name."""
-        return self._loader(TestPhotos(self.paths("test"), self.prepare), collate_photos)
+        return self._loader(TestPhotos(self.paths("test"), self.reader), collate_photos)
 
     def _find(self, split: str) -> list[Path]:
         folders = self.folders[split]
@@ -101,14 +111,13 @@ class Photos(ImageFolders):
 class TrainPhotos(Dataset[Item]):
     """Randomly augmented photos; the indices are the draws of an `UnpairedSampler`, of which only A is used."""
 
-    def __init__(self, paths: Sequence[Path], prepare: Preparation) -> None:
-        self.paths, self.prepare = paths, prepare
+    def __init__(self, paths: Sequence[Path], reader: ImageReader) -> None:
+        self.paths, self.reader = paths, reader
 
     def __getitem__(self, draw: Draw) -> Item:
         """Return an augmented photo, `(3, H, W)` in [-1, 1], and its path."""
         path = self.paths[draw.index_A]
-        image = self.prepare.for_training(read_image(path), random.Random(draw.seed))
-        return to_tensor(image), str(path)
+        return self.reader.for_training(path, 3, random.Random(draw.seed)), str(path)
 
 
 class TestPhotos(Dataset[Item]):
@@ -116,8 +125,8 @@ class TestPhotos(Dataset[Item]):
 
     __test__ = False  # not a test class of pytest
 
-    def __init__(self, paths: Sequence[Path], prepare: Preparation) -> None:
-        self.paths, self.prepare = paths, prepare
+    def __init__(self, paths: Sequence[Path], reader: ImageReader) -> None:
+        self.paths, self.reader = paths, reader
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -125,7 +134,7 @@ class TestPhotos(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         """Return a photo, `(3, H, W)` in [-1, 1], and its path."""
         path = self.paths[index]
-        return to_tensor(self.prepare.for_evaluation(read_image(path))), str(path)
+        return self.reader.for_evaluation(path, 3), str(path)
 
 
 def collate_photos(items: Sequence[Item]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a crop, pixels."""
 Resize = Literal["resize_and_crop", "scale_width", "scale_width_and_crop", "crop", "none"]
 
 MULTIPLE = 4  # a ResNet generator requires sizes that are multiples of this
@@ -47,27 +49,43 @@ class Preparation:
 
     def for_training(self, image: Image.Image, rng: random.Random) -> Image.Image:
         """Return the image with a random crop and a random flip drawn from `rng`."""
-        width, height = self._scaled_size(image.size, self.load_size)
-        if self.resize in ("scale_width", "none"):
-            left, top, size = 0, 0, (width, height)
-        else:
-            size = (self.crop_size, self.crop_size)
-            left, top = rng.randint(0, width - size[0]), rng.randint(0, height - size[1])
-        image = _resize(image, (width, height)).crop((left, top, left + size[0], top + size[1]))
-        return ImageOps.mirror(image) if self.flip and rng.random() < 0.5 else image
+        size = self.scaled_size(image.size, training=True)
+        box, mirrored = self.training_crop(size, rng)
+        image = resize(image, size).crop(box)
+        return ImageOps.mirror(image) if mirrored else image
 
     def for_evaluation(self, image: Image.Image) -> Image.Image:
         """Return the image without randomness: resized to the target size, or its centre crop."""
-        width, height = self._scaled_size(image.size, self.crop_size)
-        image = _resize(image, (width, height))
-        if self.resize in ("scale_width", "none"):
-            return image
-        left, top = (width - self.crop_size) // 2, (height - self.crop_size) // 2
-        return image.crop((left, top, left + self.crop_size, top + self.crop_size))
+        size = self.scaled_size(image.size, training=False)
+        return resize(image, size).crop(self.evaluation_crop(size))
 
-    def _scaled_size(self, size: tuple[int, int], load_size: int) -> tuple[int, int]:
-        """Return width and height before the crop."""
+    def training_crop(self, size: tuple[int, int], rng: random.Random) -> tuple[Box, bool]:
+        """Draw the crop from a resized image, and whether it is flipped.
+
+        Args:
+            size: width and height of the resized image.
+            rng: where the numbers are drawn from.
+        """
+        (width, height), side = size, self.crop_size
+        if self.resize in ("scale_width", "none"):
+            box = (0, 0, width, height)
+        else:
+            left, top = rng.randint(0, width - side), rng.randint(0, height - side)
+            box = (left, top, left + side, top + side)
+        return box, self.flip and rng.random() < 0.5
+
+    def evaluation_crop(self, size: tuple[int, int]) -> Box:
+        """Return the crop from the centre of a resized image, or all of it; `size` is its width and height."""
+        (width, height), side = size, self.crop_size
+        if self.resize in ("scale_width", "none"):
+            return 0, 0, width, height
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
+    def scaled_size(self, size: tuple[int, int], *, training: bool) -> tuple[int, int]:
+        """Return width and height before the crop, for an image of a width and height."""
         width, height = size
+        load_size = self.load_size if training else self.crop_size
         match self.resize:
             case "resize_and_crop":
                 return load_size, load_size
@@ -86,5 +104,6 @@ def _round_to_multiple(pixels: float) -> int:
     return max(MULTIPLE, MULTIPLE * round(pixels / MULTIPLE))
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize an image to a width and height, bicubic with antialiasing."""
     return image if image.size == size else image.resize(size, Resampling.BICUBIC)

@@ -132,6 +132,8 @@ class AdversarialTask(Task):
         ValueError: a value is unknown or out of its range, or does not go with the mode.
     """
 
+    in_bfloat16 = ("training", "translating")
+
     def __init__(
         self,
         *,
@@ -158,18 +160,6 @@ class AdversarialTask(Task):
             label_smoothing=label_smoothing,
         )
         self.spectral_norm = spectral_norm
-        # What a subclass may change. A tuple does not register its modules a second time.
-        self.networks: tuple[nn.Module, ...] = ()
-        self.memory_format = torch.contiguous_format
-        self.compile_networks = False
-
-    def setup(self, stage: str) -> None:
-        """Set memory format and compilation of the networks."""
-        super().setup(stage)
-        for network in self.networks:
-            network.to(memory_format=self.memory_format)
-            if self.compile_networks and stage == "fit":
-                network.compile()  # in place: the keys of the state_dict stay the same
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the images of both domains in the memory format of the networks."""

@@ -2,20 +2,23 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.networks.convolutions import FastConvolutions
 from cyclestyle.networks.streaming import OnProgress, Room
 from cyclestyle.tasks.large import LargeImages, check_fits, translate_batch, translate_within
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
 from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
+from cyclestyle.tasks.speed import Tuning
 from cyclestyle.tasks.steady import Steady
 
 Batch = dict[str, Any]
@@ -79,6 +82,7 @@ class Task(pl.LightningModule, ABC):
         takes_styles: whether `predict` hands style images to `use_styles`.
         takes_masks: whether `predict` adds `masks` to its batches.
         one_pass: whether `translate` is one pass of networks, so that `translate_any_size` may stream it.
+        in_bfloat16: what gives results in bfloat16 that are as good as in float32: `training`, `translating`.
         renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
         lr: learning rate of Adam.
         betas: betas of Adam.
@@ -87,6 +91,12 @@ class Task(pl.LightningModule, ABC):
         large_images: how much memory `translate_any_size` takes, and where it keeps what does not fit.
         on_progress: called with the share that is done of an image that is streamed.
         steady: averages the statistics of norms over the frames of a video; None for no averages.
+        networks: the networks that `memory_format` and `compile_networks` concern; empty: all.
+        memory_format: of weights and images. This and the following are what `tune` sets.
+        compile_networks: whether training compiles the networks.
+        compiled_steps: steps that a training must have for that.
+        compile_mode: mode of `torch.compile`; None for its default.
+        fused: whether Adam updates all parameters in one call.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -98,6 +108,7 @@ class Task(pl.LightningModule, ABC):
     takes_styles: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = False
     one_pass: ClassVar[bool] = True
+    in_bfloat16: ClassVar[tuple[Literal["training", "translating"], ...]] = ()
     renamed_logs: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -129,6 +140,13 @@ class Task(pl.LightningModule, ABC):
         self.large_images = LargeImages()
         self.on_progress: OnProgress | None = None
         self.steady: Steady | None = None
+        self.networks: tuple[nn.Module, ...] = ()  # a tuple does not register its modules a second time
+        self.memory_format = torch.contiguous_format
+        self.compile_networks = False
+        self.compiled_steps = 0
+        self.compile_mode: str | None = None
+        self.fused = False
+        self._convolutions: AbstractContextManager[Any] = nullcontext()
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
         self._discriminator_gradients: list[Tensor] | None = None  # accumulated since the last update
 
@@ -196,7 +214,8 @@ class Task(pl.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the sum of the losses, and log every term and the sums."""
-        losses = self.losses(batch)
+        with self._convolutions:
+            losses = self.losses(batch)
         sums = self._sums(losses)
         self._log("train", {**losses, **sums}, batch, prog_bar=tuple(sums))
         return {
@@ -274,7 +293,8 @@ class Task(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return one Adam over all parameter groups. `on_train_batch_start` sets its rate."""
-        return {"optimizer": torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas)}
+        fused = self.fused or None  # None: PyTorch decides between its other ways
+        return {"optimizer": torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas, fused=fused)}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, a function of the epoch and the step, and the betas.
@@ -348,9 +368,10 @@ class Task(pl.LightningModule, ABC):
             ImageError: memory or scratch disk are too small.
             ValueError: the result contains NaN.
         """
-        return translate_within(
-            self._translate, images, self.large_images, self._room(), self.one_pass, self.on_progress, self.steady
-        )
+        with self._convolutions:
+            return translate_within(
+                self._translate, images, self.large_images, self._room(), self.one_pass, self.on_progress, self.steady
+            )
 
     def check_fits(self, width: int, height: int) -> None:
         """Check, before the work starts, that an image of a size can be translated.
@@ -370,8 +391,10 @@ class Task(pl.LightningModule, ABC):
         return Room(device=self.device, dtype=next(dtypes, torch.float32))
 
     def _measure(self, stage: str, batch: Batch) -> dict[str, Tensor]:
-        sample = self.sample(batch)
-        self._log(stage, self.figures(batch, sample), batch, sync_dist=True)
+        with self._convolutions:
+            sample = self.sample(batch)
+            figures = self.figures(batch, sample)
+        self._log(stage, figures, batch, sync_dist=True)
         return sample
 
     def _log(
@@ -388,6 +411,37 @@ class Task(pl.LightningModule, ABC):
             bar = name in prog_bar
             self.log(f"{stage}/{name}", value.detach(), batch_size=size, prog_bar=bar, sync_dist=sync_dist)
 
+    # Speed
+
+    def tune(self, tuning: Tuning, *, training: bool, compiled_steps: int = 0) -> None:
+        """Run as `tuning` says, in which null leaves everything as it is.
+
+        Args:
+            tuning: what makes the task faster.
+            training: whether it will be trained; in translating, weights get the type of `tuning.precision`.
+            compiled_steps: steps that a training must have for its networks to be compiled.
+        """
+        if tuning.channels_last:
+            self.memory_format = torch.channels_last
+            self._arrange()
+        if tuning.winograd:
+            self._convolutions = FastConvolutions(fixed_weights=not training)
+        if not training and tuning.precision == "bfloat16":
+            self.to(torch.bfloat16)
+        if training and tuning.compile:
+            self.compile_networks, self.compiled_steps = True, compiled_steps
+        if training:
+            self.compile_mode = "reduce-overhead" if tuning.cuda_graphs else None
+            self.fused = bool(tuning.fused)
+
+    def _arrange(self) -> None:
+        """Bring the weights into the memory format."""
+        for network in self._run_networks():
+            network.to(memory_format=self.memory_format)
+
+    def _run_networks(self) -> tuple[nn.Module, ...]:
+        return self.networks or tuple(self.children())
+
     # State beside the weights
 
     def averaged_modules(self) -> tuple[str, ...]:
@@ -397,7 +451,7 @@ class Task(pl.LightningModule, ABC):
         return tuple(name for name, _ in self.named_children() if name not in self.discriminators)
 
     def setup(self, stage: str) -> None:
-        """Give each rank random states of its own, and keep DDP away from gradients that are reduced here.
+        """Set up how the networks run and the random states of each rank; keep DDP from gradients reduced here.
 
         Raises:
             CycleStyleError: the policy `plateau` has no validation to follow.
@@ -407,6 +461,8 @@ class Task(pl.LightningModule, ABC):
                 f"model.lr_policy plateau follows {self.monitor}, but the run has no validation; "
                 "leave trainer.limit_val_batches above 0, or choose linear, step or cosine"
             )
+        if self.memory_format == torch.channels_last:
+            self._arrange()
         parts = self._rank_states()
         for number, part in enumerate(parts.values()):
             part.reseed(self.global_rank * len(parts) + number)
@@ -417,7 +473,14 @@ class Task(pl.LightningModule, ABC):
             ignore(self, names)  # type: ignore[no-untyped-call]
 
     def on_train_start(self) -> None:
-        """Continue with the random numbers of the checkpoint; without one, give each rank its own."""
+        """Compile the networks where that is wanted, and continue with the random numbers of the checkpoint.
+
+        Without a checkpoint, each rank gets its own random numbers.
+        """
+        if self.compile_networks and self.trainer.estimated_stepping_batches >= self.compiled_steps:
+            rank_zero_info("compiling the networks; the first step takes a minute or two, in later runs a few seconds")
+            for network in self._run_networks():
+                network.compile(mode=self.compile_mode)  # in place: the keys of the state_dict stay the same
         if self._restored_random is not None:
             restore_random(self._restored_random, self.device)
         elif self.global_rank > 0:

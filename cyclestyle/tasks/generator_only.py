@@ -25,6 +25,8 @@ class GeneratorOnly(Task):
         comb_filter: remove the checkerboard of upsampling from translations.
     """
 
+    in_bfloat16 = ("translating",)
+
     def __init__(
         self,
         *,

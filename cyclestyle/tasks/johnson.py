@@ -101,6 +101,7 @@ class Johnson(Task):
         ValueError: a value is out of its range, or a layer is unknown.
     """
 
+    in_bfloat16 = ("translating",)
     architecture = ("width", "upsample", "output", "preset")
 
     def __init__(

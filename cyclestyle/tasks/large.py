@@ -236,7 +236,7 @@ def _no_room(error: BaseException) -> str | None:
 def _whole(function: Translate, images: Tensor, room: Room) -> Tensor:
     images = images.to(room.device)
     if images.dtype != torch.uint8:
-        return function(images)
+        return function(images.to(room.dtype)).to(images.dtype)
     return nearest_levels(function(from_levels(images).to(room.dtype)))
 
 

@@ -15,6 +15,7 @@ from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks.base import Direction, Task
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
+from cyclestyle.tasks.speed import SpeedName, Tuning, choose, known_hardware
 
 Style = str | Path | Image.Image
 """A style image, or the path of one."""
@@ -62,6 +63,7 @@ class Translator(nn.Module):
         memory: int | str | None = None,
         scratch: str | Path | None = None,
         statistics: Statistics = "exact",
+        speed: SpeedName = "auto",
         **changes: Any,
     ) -> "Translator":
         """Build a translator from a checkpoint or a file of another program; see `cyclestyle.tasks.load`.
@@ -76,6 +78,7 @@ class Translator(nn.Module):
             memory: bytes for the activations of an image, or a text such as `4GB`; see `LargeImages`.
             scratch: folder for what does not fit into memory; None: the system's folder for temporary files.
             statistics: `exact` or `reduced`; see `LargeImages`.
+            speed: `exact` changes no number; `auto` takes what is faster on the device with results that are as good.
             changes: constructor arguments of the task that replace those of the checkpoint.
 
         Raises:
@@ -90,6 +93,10 @@ class Translator(nn.Module):
         styles = [style] if isinstance(style, str | Path | Image.Image) else list(style)
         if styles or task.takes_styles:
             task.use_styles([_read_style(one) for one in styles], style_weights)
+        kind = "cpu" if device is None else torch.device(device).type
+        fast = "translating" in task.in_bfloat16
+        choice = choose(speed, Tuning(), known_hardware(kind), bfloat16=fast, training=False)
+        task.tune(choice.tuning, training=False)
         return cls(task, direction=direction, device=device)
 
     @property

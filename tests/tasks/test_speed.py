@@ -1,0 +1,153 @@
+"""What `--speed` chooses, and that translations stay what they are."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from cyclestyle.tasks import CycleGAN, Translator
+from cyclestyle.tasks.speed import (
+    COMPILED_STEPS,
+    EXACT,
+    Hardware,
+    Tuning,
+    choose,
+    hardware_name,
+    known_hardware,
+)
+
+PLAIN = Hardware(kind="cpu", bfloat16=0.1, winograd=1.8, winograd_training=1.5, compiler=True)
+AMX = replace(PLAIN, bfloat16=6.0)
+GPU = Hardware(kind="cuda", bfloat16=2.0, winograd=0.0, winograd_training=0.0, compiler=True)
+
+
+def chosen(speed, hardware, *, bfloat16=True, training=True, **given):
+    return choose(speed, Tuning(**given), hardware, bfloat16=bfloat16, training=training)
+
+
+@pytest.mark.parametrize("hardware", [PLAIN, AMX, GPU])
+@pytest.mark.parametrize("training", [True, False])
+def test_exact_changes_no_number_on_any_hardware(hardware, training):
+    assert chosen("exact", hardware, training=training).tuning == EXACT
+
+
+def test_the_fastest_precision_of_the_hardware():
+    assert chosen("fast", AMX).tuning.precision == "bfloat16"
+    assert chosen("fast", GPU).tuning.precision == "bfloat16"
+    plain = chosen("fast", PLAIN).tuning
+    assert (plain.precision, plain.winograd, plain.channels_last, plain.compile) == ("float32", True, True, False)
+
+
+def test_a_method_that_is_worse_in_bfloat16_stays_in_float32():
+    choice = chosen("fast", AMX, bfloat16=False)
+    assert choice.tuning.precision == "float32"
+    assert choice.tuning.winograd
+    assert "not as good in bfloat16" in choice.reason
+
+
+def test_auto_compiles_long_trainings_alone():
+    assert chosen("auto", AMX).compiled_steps == COMPILED_STEPS
+    assert chosen("fast", AMX).compiled_steps == 0
+    assert chosen("auto", AMX, compile=True).compiled_steps == 0  # as given
+    assert chosen("auto", AMX).tuning.compile
+    assert not chosen("fast", AMX, training=False).tuning.compile
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Tuning) if field.type in ("bool | None", bool | None)])
+@pytest.mark.parametrize("speed", ["exact", "fast"])
+def test_what_is_given_is_taken(name, speed):
+    hardware = GPU if name in ("tf32", "cuda_graphs", "fused") else PLAIN
+    extra = {"compile": True} if name == "cuda_graphs" else {}
+    for value in (True, False):
+        choice = chosen(speed, hardware, **{name: value}, **extra)
+        assert getattr(choice.tuning, name) is value
+        assert f"{name}" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "hardware"),
+    [
+        ({"compile": True}, replace(AMX, compiler=False)),
+        ({"tf32": True}, PLAIN),
+        ({"cuda_graphs": True}, AMX),
+        ({"winograd": True}, GPU),
+        ({"winograd": True, "precision": "bfloat16"}, PLAIN),
+    ],
+)
+def test_what_does_not_exist_is_left_out_with_a_word(given, hardware):
+    name = next(iter(given))
+    choice = chosen("fast", hardware, **given)
+    assert getattr(choice.tuning, name) is False
+    assert f"{name} left out" in choice.reason
+
+
+def test_wrong_values():
+    with pytest.raises(ValueError, match="speed must be exact, fast or auto, got 'turbo'"):
+        chosen("turbo", PLAIN)
+    with pytest.raises(ValueError, match="precision must be float32 or bfloat16, got 'half'"):
+        Tuning(precision="half")
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        Tuning(threads=0)
+
+
+def test_hardware_is_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = known_hardware("cpu")
+    assert found.winograd > 0
+    path = tmp_path / "cyclestyle" / "hardware.json"
+    known = json.loads(path.read_text())
+    known[hardware_name("cpu")]["winograd"] = 123.0
+    path.write_text(json.dumps(known))
+    assert known_hardware("cpu").winograd == 123.0
+    path.write_text("{broken")
+    assert known_hardware("cpu").winograd != 123.0
+
+
+@pytest.fixture(scope="module")
+def task():
+    torch.manual_seed(0)
+    task = CycleGAN(generator="resnet6", ngf=32, ndf=2).eval()
+    for module in task.G_AB.modules():  # weights of a trained network are larger than those that are drawn
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            torch.nn.init.normal_(module.weight, std=0.03)
+    return task
+
+
+@pytest.fixture(scope="module")
+def image():
+    small = torch.rand(1, 3, 9, 7, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return torch.nn.functional.interpolate(small, (72, 52), mode="bicubic").clamp(-1, 1)  # smooth, as photos are
+
+
+def translated(task, tuning, image):
+    copy = CycleGAN(generator="resnet6", ngf=32, ndf=2)
+    copy.load_state_dict(task.state_dict())
+    copy.tune(tuning, training=False)
+    return Translator(copy).translate(image)
+
+
+def test_fast_float32_lies_within_a_ten_thousandth(task, image):
+    exact = translated(task, EXACT, image)
+    fast = translated(task, chosen("fast", PLAIN, training=False).tuning, image)
+    assert not torch.equal(fast, exact)
+    torch.testing.assert_close(fast, exact, rtol=0, atol=1e-4)
+
+
+def test_bfloat16_changes_few_levels(task, image):
+    exact = translated(task, EXACT, image)
+    fast = translated(task, chosen("fast", AMX, training=False).tuning, image)
+    assert fast.dtype == image.dtype
+    assert not torch.equal(fast, exact)
+    assert (fast - exact).abs().mean() * 127.5 < 2  # random weights are worse than trained ones: 0.2 to 0.5 levels
+
+
+@pytest.mark.parametrize("tuning", [chosen("fast", PLAIN, training=False).tuning])
+def test_a_streamed_image_is_the_whole_one(task, image, tuning):
+    copy = CycleGAN(generator="resnet6", ngf=32, ndf=2)
+    copy.load_state_dict(task.state_dict())
+    copy.tune(tuning, training=False)
+    whole = Translator(copy).translate(image)
+    copy.large_images = type(copy.large_images)(memory="2MB")
+    streamed = Translator(copy).translate(image)
+    torch.testing.assert_close(streamed, whole, rtol=0, atol=1e-4)
