@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision import io
 
 from cyclestyle.data.transforms import Preparation, resize
 from cyclestyle.errors import CycleStyleError
@@ -144,12 +144,12 @@ class ImageReader:
         return levels
 
     def _decoded(self, path: Path, channels: int) -> Tensor:
-        if self.decoder == "torchvision" and channels == 3:
+        if self.decoder == "torchvision" and channels == 3 and hasattr(io, "decode_jpeg"):  # later versions drop it
             with suppress(OSError, RuntimeError):  # Pillow reads it, or says what is wrong
                 content = path.read_bytes()
                 if content.startswith(_JPEG):
                     data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-                    levels: Tensor = decode_jpeg(data, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
+                    levels: Tensor = io.decode_jpeg(data, io.ImageReadMode.UNCHANGED, apply_exif_orientation=True)
                     if levels.shape[0] in (1, 3):
                         return levels.expand(3, -1, -1)
         pixels = np.array(read_image(path, channels))

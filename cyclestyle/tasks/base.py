@@ -214,14 +214,18 @@ class Task(pl.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the sum of the losses, and log every term and the sums."""
-        with self._convolutions:
-            losses = self.losses(batch)
+        losses = self.training_losses(batch)
         sums = self._sums(losses)
         self._log("train", {**losses, **sums}, batch, prog_bar=tuple(sums))
         return {
             "loss": torch.stack(list(sums.values())).sum(),
             "losses": {name: value.detach() for name, value in {**losses, **sums}.items()},
         }
+
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `losses`, computed as `tune` says."""
+        with self._convolutions:
+            return self.losses(batch)
 
     def update_discriminators(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Update the discriminators now, inside the batch, before the other losses are computed (CUT does).
@@ -434,6 +438,13 @@ class Task(pl.LightningModule, ABC):
             self.compile_mode = "reduce-overhead" if tuning.cuda_graphs else None
             self.fused = bool(tuning.fused)
 
+    def compile_for_training(self, *, steps: float) -> None:
+        """Compile the networks, if that is wanted for a training of so many steps."""
+        if self.compile_networks and steps >= self.compiled_steps:
+            rank_zero_info("compiling the networks; the first step takes a minute or two, in later runs a few seconds")
+            for network in self._run_networks():
+                network.compile(mode=self.compile_mode)  # in place: the keys of the state_dict stay the same
+
     def _arrange(self) -> None:
         """Bring the weights into the memory format."""
         for network in self._run_networks():
@@ -477,10 +488,7 @@ class Task(pl.LightningModule, ABC):
 
         Without a checkpoint, each rank gets its own random numbers.
         """
-        if self.compile_networks and self.trainer.estimated_stepping_batches >= self.compiled_steps:
-            rank_zero_info("compiling the networks; the first step takes a minute or two, in later runs a few seconds")
-            for network in self._run_networks():
-                network.compile(mode=self.compile_mode)  # in place: the keys of the state_dict stay the same
+        self.compile_for_training(steps=self.trainer.estimated_stepping_batches)
         if self._restored_random is not None:
             restore_random(self._restored_random, self.device)
         elif self.global_rank > 0:

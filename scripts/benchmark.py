@@ -1,0 +1,365 @@
+"""Measures how fast training, translating and loading are, against the classic recipe on the same networks.
+
+    python scripts/benchmark.py --json speed.json
+    python scripts/benchmark.py --rows generator_256 load --rounds 9
+
+The classic recipe is that of the original implementation: eager float32, a backward pass for each player, one call of
+a network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm. All ways of a
+row are measured by turns, after two rounds to warm up. The table has the median seconds, half of the range between the
+quartiles, the ratio to the classic recipe, and the share of the peak: the floating-point operations of the row, over
+those of the fastest convolution that this machine has been measured to compute in the same precision.
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cyclestyle.commands.process import keep_memory
+from cyclestyle.data.reader import ImageCache, ImageReader
+from cyclestyle.data.sample import write_samples
+from cyclestyle.data.transforms import Preparation
+from cyclestyle.files import write_json
+from cyclestyle.images import to_tensor
+from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.tasks import CycleGAN
+from cyclestyle.tasks.image_pool import ImagePool
+from cyclestyle.tasks.speed import EXACT, Tuning, choose, known_hardware
+
+Call = Callable[[], object]
+
+
+@dataclass
+class Row:
+    """Several ways to do the same work; the first is the classic one.
+
+    Attributes:
+        name: of the row.
+        ways: what is called for each way.
+        flop: floating-point operations of a call; 0 where they are not the point.
+        precision: of each way that is not float32.
+    """
+
+    name: str
+    ways: dict[str, Call]
+    flop: int = 0
+    precision: dict[str, torch.dtype] | None = None
+
+
+def main() -> None:
+    """Measure the rows by turns, and print the table."""
+    options = _options()
+    keep_memory()
+    device = torch.device(options.device)
+    hardware = known_hardware(device.type)
+    fast = choose("fast", Tuning(), hardware, bfloat16=True, training=True)
+    translating = choose("fast", Tuning(), hardware, bfloat16=True, training=False)
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"training fast: {fast.reason}\ntranslating fast: {translating.reason}")
+    peaks = {dtype: _peak(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    print(
+        ", ".join(f"peak {str(dtype).removeprefix('torch.')} {peak / 1e9:.0f} GFLOP/s" for dtype, peak in peaks.items())
+    )
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.rows:
+            row = ROWS[name](name, device, Path(folder), fast.tuning, translating.tuning)
+            found = _measure(row, options.rounds, device)
+            results += [_result(row, way, seconds, found, peaks) for way, seconds in found.items()]
+            for result in results[-len(found) :]:
+                print(_line(result), flush=True)
+    if options.json:
+        machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+        peak = {str(dtype).removeprefix("torch."): value for dtype, value in peaks.items()}
+        write_json(options.json, {**machine, "torch": torch.__version__, "peak_flops": peak, "rows": results})
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each way")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    return parser.parse_args()
+
+
+# Measuring
+
+
+def _measure(row: Row, rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """The seconds of each way, measured by turns."""
+    found: dict[str, list[float]] = {name: [] for name in row.ways}
+    for turn in range(-2, rounds):
+        for name, call in row.ways.items():
+            start = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn >= 0:
+                found[name].append(time.perf_counter() - start)
+    return found
+
+
+def _peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of the fastest of some convolutions."""
+    best = 0.0
+    for channels, size in ((64, 128), (128, 64), (256, 64)):
+        images = torch.randn(1, channels, size, size, device=device, dtype=dtype)
+        weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            given = images.contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format)
+            row = Row("peak", {"": lambda given=given: F.conv2d(*given, padding=1)})
+            with torch.no_grad():
+                seconds = min(_measure(row, 4, device)[""])
+            best = max(best, 2 * 9 * channels**2 * size**2 / seconds)
+    return best
+
+
+def _result(
+    row: Row, way: str, seconds: list[float], found: dict[str, list[float]], peaks: dict[torch.dtype, float]
+) -> dict[str, Any]:
+    median, classic = statistics.median(seconds), statistics.median(next(iter(found.values())))
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
+    peak = peaks[(row.precision or {}).get(way, torch.float32)]
+    return {
+        "row": row.name,
+        "way": way,
+        "seconds": median,
+        "spread": (quartiles[2] - quartiles[0]) / 2,
+        "ratio": classic / median,
+        "share_of_peak": row.flop / median / peak if row.flop else None,
+    }
+
+
+def _line(result: dict[str, Any]) -> str:
+    share = f"{result['share_of_peak']:8.0%}" if result["share_of_peak"] else " " * 8
+    times = f"{result['seconds']:10.4f} s ± {result['spread']:.4f}"
+    return f"{result['row']:16}{result['way']:14}{times}{result['ratio']:8.2f} ×{share}"
+
+
+# Rows
+
+
+def _step(size: int, network: str, width: int) -> Callable[..., Row]:
+    def build(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+        ways = {
+            "classic": _classic_step(_task(network, width, device), size, device),
+            "exact": _our_step(_task(network, width, device), EXACT, size, device),
+            "fast": _our_step(_task(network, width, device), fast, size, device),
+        }
+        flop = _flop(_our_step(_task(network, width, device), EXACT, size, device))
+        return Row(name, ways, flop, _precision(fast))
+
+    return build
+
+
+def _generator(size: int) -> Callable[..., Row]:
+    def build(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+        images = torch.rand(1, 3, size, size, device=device) * 2 - 1
+        classic, exact, tuned = (_task("resnet9", 64, device).eval() for _ in range(3))
+        _with_plain_norms(classic)
+        exact.tune(EXACT, training=False)
+        tuned.tune(translating, training=False)
+
+        def translate(task: CycleGAN) -> Call:
+            return torch.inference_mode()(lambda: task.translate_any_size(images))
+
+        ways = {
+            "classic": torch.no_grad()(lambda: classic.G_AB(images)),
+            "exact": translate(exact),
+            "fast": translate(tuned),
+        }
+        return Row(name, ways, _flop(ways["classic"]), _precision(translating))
+
+    return build
+
+
+def _load(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+    """The crops of 32 photos of 256², in one thread."""
+    write_samples(folder / "photos", train=32, test=1, size=256, workers=1)
+    paths = []
+    for path in sorted((folder / "photos" / "trainA").iterdir()):
+        Image.open(path).convert("RGB").save(path.with_suffix(".jpg"), quality=92)
+        paths.append(path.with_suffix(".jpg"))
+    prepare, rng = Preparation(), Random(0)
+    cached = ImageReader(prepare, "torchvision", ImageCache("memory", 2**30))
+    native, plain = ImageReader(prepare, "torchvision"), ImageReader(prepare)
+
+    def classic() -> None:
+        for path in paths:
+            with Image.open(path) as image:
+                to_tensor(prepare.for_training(image.convert("RGB"), rng))
+
+    def read(reader: ImageReader) -> Call:
+        return lambda: [reader.for_training(path, 3, rng) for path in paths]
+
+    return Row(name, {"classic": classic, "exact": read(plain), "fast": read(native), "cached": read(cached)})
+
+
+def _predict(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+    """`cyclestyle predict` on 40 photos of 256² with its defaults, from the start of the process to its end."""
+    count, inputs = 40, folder / "inputs"
+    write_samples(folder / "many", train=count, test=1, size=256, workers=1)
+    inputs.mkdir()
+    for path in (folder / "many" / "trainA").iterdir():
+        Image.open(path).convert("RGB").save(inputs / f"{path.stem}.jpg", quality=92)
+    task = _task("resnet9", 64, torch.device("cpu"))
+    file = folder / "latest_net_G_A.pth"
+    torch.save(_official(task.G_AB), file)
+    code = CLASSIC_PREDICT.format(file=str(file), inputs=str(inputs), output=str(folder / "classic"), device=device)
+
+    def ours(speed: str) -> Call:
+        words = ("--ckpt_path", str(file), "--input", str(inputs), "--output", str(folder / speed), "--overwrite")
+        return lambda: _run("-m", "cyclestyle", "predict", *words, "--speed", speed)
+
+    return Row(name, {"classic": lambda: _run("-c", code), "exact": ours("exact"), "fast": ours("auto")})
+
+
+def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+    """`predict` of one image of 64², from the start of the process to its end, and what its imports take of that."""
+    task = CycleGAN(generator="resnet6", ngf=8, ndf=2)
+    file, image = folder / "small_net_G_A.pth", folder / "small.png"
+    torch.save(_official(task.G_AB), file)
+    Image.new("RGB", (64, 64), "teal").save(image)
+    words = ("--ckpt_path", str(file), "--input", str(image), "--output", str(folder / "one.png"), "--overwrite")
+    ways = {
+        "predict": lambda: _run("-m", "cyclestyle", "predict", *words),
+        "imports": lambda: _run("-c", "import cyclestyle.commands.predict"),
+        "torch alone": lambda: _run("-c", "import torch"),
+    }
+    return Row(name, ways)
+
+
+ROWS: dict[str, Callable[..., Row]] = {
+    "step_256": _step(256, "resnet9", 64),
+    "step_128": _step(128, "resnet6", 32),
+    "generator_256": _generator(256),
+    "generator_512": _generator(512),
+    "generator_1024": _generator(1024),
+    "load": _load,
+    "predict": _predict,
+    "start": _start,
+}
+
+CLASSIC_PREDICT = """
+import torch
+from pathlib import Path
+from PIL import Image
+from cyclestyle.images import to_image, to_tensor
+from cyclestyle.tasks import load
+from cyclestyle.networks.normalisation import InstanceNorm2d
+task = load({file!r}).to({device!r})
+for parent in list(task.modules()):
+    for name, module in parent.named_children():
+        if isinstance(module, InstanceNorm2d):
+            setattr(parent, name, torch.nn.InstanceNorm2d(module.num_features))
+output = Path({output!r})
+output.mkdir(exist_ok=True)
+with torch.no_grad():
+    for path in sorted(Path({inputs!r}).iterdir()):
+        image = to_tensor(Image.open(path).convert("RGB"))[None].to({device!r})
+        to_image(task.generator(image)[0]).save(output / path.name, quality=95)
+""".replace("{device!r}", "'{device}'")
+"""One photo after the other, as the original does."""
+
+
+def _task(network: str, width: int, device: torch.device) -> CycleGAN:
+    torch.manual_seed(0)
+    return CycleGAN(generator=network, ngf=width, ndf=width).to(device)
+
+
+def _batch(size: int, device: torch.device) -> dict[str, Tensor]:
+    return {domain: torch.rand(1, 3, size, size, device=device) * 2 - 1 for domain in "AB"}
+
+
+def _our_step(task: CycleGAN, tuning: Tuning, size: int, device: torch.device) -> Call:
+    """A step as `Task` takes it: all losses, one backward pass, one Adam."""
+    task.tune(tuning, training=True)
+    task.train().compile_for_training(steps=float("inf"))
+    optimizer: torch.optim.Optimizer = task.configure_optimizers()["optimizer"]  # type: ignore[index,call-overload]
+    batch = _batch(size, device)
+    half = tuning.precision == "bfloat16"
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            loss = torch.stack(list(task.training_losses(batch).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _classic_step(task: CycleGAN, size: int, device: torch.device) -> Call:
+    """A step as the original takes it: a call for each image, the generators, then each discriminator."""
+    _with_plain_norms(task)
+    g_ab, g_ba, d_a, d_b = task.networks
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    optimizer_g = torch.optim.Adam([*g_ab.parameters(), *g_ba.parameters()], **adam)  # type: ignore[arg-type]
+    optimizer_d = torch.optim.Adam([*d_a.parameters(), *d_b.parameters()], **adam)  # type: ignore[arg-type]
+    pools = ImagePool(50, seed=0), ImagePool(50, seed=1)
+    batch = _batch(size, device)
+
+    def step() -> None:
+        a, b = batch["A"], batch["B"]
+        fake_b, fake_a = g_ab(a), g_ba(b)
+        for network in (d_a, d_b):
+            network.requires_grad_(False)
+        loss = 5 * F.l1_loss(g_ab(b), b) + 5 * F.l1_loss(g_ba(a), a)
+        loss = loss + (d_b(fake_b) - 1).square().mean() + (d_a(fake_a) - 1).square().mean()
+        loss = loss + 10 * F.l1_loss(g_ba(fake_b), a) + 10 * F.l1_loss(g_ab(fake_a), b)
+        optimizer_g.zero_grad()
+        loss.backward()
+        optimizer_g.step()
+        optimizer_d.zero_grad()
+        for network, real, fake, pool in ((d_a, a, fake_a, pools[0]), (d_b, b, fake_b, pools[1])):
+            network.requires_grad_(True)
+            judged = (network(real) - 1).square().mean() + network(pool.query(fake.detach())).square().mean()
+            (judged / 2).backward()
+        optimizer_d.step()
+
+    return step
+
+
+def _with_plain_norms(task: nn.Module) -> None:
+    """Put PyTorch's own instance norm into the networks."""
+    for parent in list(task.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, InstanceNorm2d):
+                setattr(parent, name, nn.InstanceNorm2d(module.num_features))
+
+
+def _official(generator: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in generator.state_dict().items()}
+
+
+def _precision(tuning: Tuning) -> dict[str, torch.dtype]:
+    return {"fast": torch.bfloat16} if tuning.precision == "bfloat16" else {}
+
+
+def _flop(call: Call) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def _run(*words: str) -> None:
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
