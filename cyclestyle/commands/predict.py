@@ -324,7 +324,7 @@ def _parser(args: Sequence[str]) -> Parser:
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     others = set(inspect.signature(pl.Trainer).parameters) - set(TRAINER)
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=others)
-    parser.set_defaults(_stored_model(args))
+    parser.set_defaults(stored_model(args))
     return parser
 
 
@@ -341,7 +341,7 @@ def _with_run(args: Sequence[str]) -> list[str]:
     return words
 
 
-def _stored_model(args: Sequence[str]) -> dict[str, Any]:
+def stored_model(args: Sequence[str]) -> dict[str, Any]:
     """The task of the checkpoint and its settings, as defaults of `--model`, so that options can change them."""
     words = [word for arg in args for word in arg.split("=", 1)]
     configs = [yaml.safe_load(path.read_text()) or {} for path in config_files(args)]

@@ -175,7 +175,7 @@ class Translator(nn.Module):
 
     def _translate_one(self, pixels: Tensor) -> Tensor:
         """Translate `(C, H, W)` on the device of the task; the result is on that of `pixels`."""
-        device = next(self.task.parameters()).device
+        device = next((one.device for one in self.task.parameters()), self.task.device)
         return self.translate(pixels[None].to(device))[0].to(pixels.device)
 
     def _translate_array(self, array: Array) -> Array:
