@@ -69,6 +69,7 @@ class Autoencoder(Task):
     architecture = ("encoder", "level", "width")
     averaged = ("encoder", "decoders")
     takes_styles = True
+    strength: float
 
     def __init__(
         self,

@@ -82,6 +82,7 @@ class Task(pl.LightningModule, ABC):
         takes_masks: whether `predict` adds `masks` to its batches.
         one_pass: whether `translate` is one pass of networks, so that `translate_any_size` may stream it.
         renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
+        strength: share of the style in translations, in [0, 1], which may be changed; None where a method has none.
         lr: learning rate of Adam.
         betas: betas of Adam.
         direction: the direction that `predict_step` translates in.
@@ -124,6 +125,7 @@ class Task(pl.LightningModule, ABC):
             patience=lr_patience,
         )
         self._plateau = Plateau(self.schedule.reduction, lr_patience)
+        self.strength: float | None = None
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
         self.direction: Direction = "AtoB"

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from cyclestyle import __version__
 from cyclestyle.errors import CheckpointError, CycleStyleError, optional
 from cyclestyle.files import write_file
 from cyclestyle.networks.one_pass import OnePass
@@ -127,6 +128,7 @@ def describe(task: Task, wanted: Exporting, network: OnePass) -> Description:
         settings=without_folders(dict(task.hparams)),
         training=without_folders(dict(wanted.training)),
         licence=wanted.licence,
+        version=__version__,
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from cyclestyle import __version__
 from cyclestyle.errors import CheckpointError
 
 KEY = "cyclestyle"
@@ -50,7 +49,7 @@ class Description:
     settings: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     licence: str = "not stated"
-    version: str = __version__
+    version: str = ""
 
     def text(self) -> str:
         """Return the description as JSON."""

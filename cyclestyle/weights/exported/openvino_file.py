@@ -71,7 +71,7 @@ def open_openvino(path: Path) -> OpenVinoRuntime:
         model = core.read_model(path)
         text = model.get_rt_info(_INFO).astype(str) if model.has_rt_info(_INFO) else None
         description = Description.read(text, path)
-        options = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
         if description.precision != "half":  # else the precision that the processor prefers
             options["INFERENCE_PRECISION_HINT"] = "f32"
         network = core.compile_model(model, "CPU", options)
