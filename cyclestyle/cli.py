@@ -20,6 +20,7 @@ COMMANDS = {
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "measure translations"),
     "compare": ("compare", "run methods on the same photos, and show them on one page"),
+    "models": ("models", "list the models that are known by name"),
     "configs": ("configs", "list, print or copy the configs that are installed with cyclestyle"),
 }
 

@@ -27,16 +27,14 @@ footer { display: none !important }
 """
 
 
-class Upload(gr.Image):  # type: ignore[misc, name-defined]
-    """An image whose file reaches the studio as it was sent, with its metadata."""
+def _upload(**options: Any) -> Any:
+    """An image whose file reaches the studio as it was sent, with its metadata.
 
-    def preprocess(self, payload: Any) -> str | None:
-        """Return the path of the file."""
-        return None if payload is None else payload.path
-
-    def get_block_name(self) -> str:
-        """Return the name of the component that the browser shows."""
-        return "image"
+    The method is replaced in the component itself: Gradio writes a file beside the module of every subclass.
+    """
+    image = gr.Image(type="filepath", **options)
+    image.preprocess = lambda payload: None if payload is None else payload.path
+    return image
 
 
 def build_page(studio: Studio, *, waiting: int) -> Any:
@@ -51,9 +49,7 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
         gr.Markdown(f"# cyclestyle\n{_introduction(studio.limits)}")
         with gr.Row():
             with gr.Column(min_width=300):
-                image = Upload(
-                    label="Image", sources=["upload", "clipboard", "webcam"], type="filepath", elem_id="upload"
-                )
+                image = _upload(label="Image", sources=["upload", "clipboard", "webcam"], elem_id="upload")
                 checkpoint = gr.Dropdown(
                     list(studio.translators), value=first, label="Checkpoint", visible=len(studio.translators) > 1
                 )
@@ -127,13 +123,7 @@ def _choices(studio: Studio, name: str, *, update: bool = False) -> tuple[Any, A
     )
     if update:
         return direction, gr.update(visible=task.takes_styles), strength
-    style = Upload(
-        label="Style image",
-        sources=["upload", "clipboard"],
-        type="filepath",
-        elem_id="style",
-        visible=task.takes_styles,
-    )
+    style = _upload(label="Style image", sources=["upload", "clipboard"], elem_id="style", visible=task.takes_styles)
     return direction, style, strength
 
 

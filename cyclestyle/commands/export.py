@@ -29,6 +29,7 @@ from cyclestyle.tasks.exporting import (
 )
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.exported import Precision
+from cyclestyle.weights.located import located
 from cyclestyle.weights.official import METHODS, method_of, write_official
 
 SIZES = ((1, 256, 256), (2, 96, 160), (1, 75, 101))
@@ -84,6 +85,7 @@ def run(name: str, args: Sequence[str]) -> int:
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     parser.set_defaults(stored_model(args))
     config = parser.parse_args(list(args))
+    config.ckpt_path = str(located(config.ckpt_path))
     if config.format != "official":
         return _export(config)
     return export(**{key: config.get(key) for key in inspect.signature(export).parameters})

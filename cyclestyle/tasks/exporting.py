@@ -161,7 +161,7 @@ def without_folders(value: Any) -> Any:
 
 def _write(task: Task, path: Path, wanted: Exporting) -> None:
     if wanted.format == "safetensors":
-        write_weights(translating(task), describe(task, wanted, _any_network(task, wanted)), path)
+        write_weights(translating(task), describe(task, wanted, any_network(task, wanted)), path)
         return
     network = task.exported(wanted.direction)
     description = describe(task, wanted, network)
@@ -180,7 +180,7 @@ def _write(task: Task, path: Path, wanted: Exporting) -> None:
             openvino_file.convert(quantised, description, path)
 
 
-def _any_network(task: Task, wanted: Exporting) -> OnePass:
+def any_network(task: Task, wanted: Exporting) -> OnePass:
     """What the description of weights says of the network; nothing, if it is none that other programs can run."""
     try:
         return task.exported(wanted.direction)

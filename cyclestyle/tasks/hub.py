@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CheckpointError, optional
 from cyclestyle.files import write_file, write_json
-from cyclestyle.tasks.exporting import Exporting, describe, directions, run_config
+from cyclestyle.tasks.base import Direction
+from cyclestyle.tasks.exporting import Exporting, any_network, describe, directions, run_config
 from cyclestyle.tasks.load import translating
 from cyclestyle.weights.exported.weights_file import write_weights
 
@@ -35,13 +37,12 @@ class Run:
     images: Mapping[str, int] = field(default_factory=dict)
 
 
-def save(translator: "Translator", folder: Path, *, checkpoint: Path | None, licence: str) -> None:
+def save(translator: "Translator", folder: Path, *, licence: str) -> None:
     """Write `model.safetensors`, `config.json` and the model card `README.md` into a folder.
 
     Args:
-        translator: the method with its weights.
+        translator: the method with its weights. The card describes the run of the checkpoint that it was loaded from.
         folder: where to write.
-        checkpoint: the checkpoint that it was loaded from, whose run the card describes.
         licence: of the weights.
 
     Raises:
@@ -52,19 +53,43 @@ def save(translator: "Translator", folder: Path, *, checkpoint: Path | None, lic
     weights = translating(task)
     if not weights:
         raise CheckpointError(f"a {type(task).__name__} has no weights to save; load the checkpoint that it is from")
-    found = read_run(checkpoint)
+    found = read_run(translator.checkpoint)
     wanted = Exporting(
         format="safetensors", direction=task.direction, licence=licence, training=found.config, checks=()
     )
-    from cyclestyle.tasks.exporting import _any_network
-
-    description = describe(task, wanted, _any_network(task, wanted))
+    description = describe(task, wanted, any_network(task, wanted))
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(weights, description, folder / WEIGHTS)
     write_json(folder / CONFIG, {"library_name": "cyclestyle", "direction": task.direction, **asdict(description)})
     if found.grid is not None:
         write_file(folder / GRID, found.grid.read_bytes())
     write_file(folder / CARD, model_card(asdict(description), found, list(directions(task))))
+
+
+def push(translator: "Translator", repository: str, *, licence: str, **options: Any) -> str:
+    """Upload a translator by the mixin of huggingface_hub; see `Translator.push_to_hub`.
+
+    Raises:
+        CycleStyleError: huggingface_hub or safetensors is not installed.
+    """
+    mixin = optional("huggingface_hub", "the Hugging Face Hub", "hub").ModelHubMixin
+
+    class Uploaded(mixin):  # type: ignore[misc, valid-type]
+        """What the mixin uploads."""
+
+        def _save_pretrained(self, save_directory: Path) -> None:
+            save(translator, Path(save_directory), licence=licence)
+
+    return str(Uploaded().push_to_hub(repository, **options))
+
+
+def saved_direction(folder: Path) -> Direction:
+    """Return the direction that was saved; `AtoB` if the config says nothing."""
+    try:
+        direction = json.loads((folder / CONFIG).read_text()).get("direction")
+    except (OSError, ValueError, AttributeError):
+        return "AtoB"
+    return "BtoA" if direction == "BtoA" else "AtoB"
 
 
 def read_run(checkpoint: Path | None) -> Run:
@@ -106,9 +131,17 @@ def model_card(description: Mapping[str, Any], run: Run, ways: list[str]) -> str
     if run.figures:
         lines += ["", "## Figures", "", "Of the last evaluation on the held-out images of the run:", ""]
         lines += ["| figure | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |"
-                  for name, value in run.figures.items()]
-    lines += ["", "## Licence", "", f"Of the weights: {licence}. They may also depend on the licence of the images.", ""]
+        lines += [
+            f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |"
+            for name, value in run.figures.items()
+        ]
+    lines += [
+        "",
+        "## Licence",
+        "",
+        f"Of the weights: {licence}. They may also depend on the licence of the images.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -147,14 +180,23 @@ def _last_evaluation(path: Path) -> dict[str, Any]:
         except ValueError:
             continue
         if isinstance(row, dict):
-            return {key: value for key, value in row.items() if isinstance(value, int | float | str)}
+            return _flat(row)
     return {}
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures with the name of their weights and direction, such as `ema AtoB kid`."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key} {name}": one for name, one in value.items() if isinstance(one, int | float | str)}
+        elif isinstance(value, int | float | str):
+            flat[key] = value
+    return flat
 
 
 def _count_images(config: Mapping[str, Any]) -> dict[str, int]:
     """The number of training images of each domain, where the folders are still there."""
-    from cyclestyle.data.folders import find_images
-
     settings = dict((config.get("data") or {}).get("init_args") or {})
     root = settings.get("root")
     if not isinstance(root, str):

@@ -13,6 +13,7 @@ from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.exported import is_exported
 from cyclestyle.weights.exported.weights_file import read_weights
 from cyclestyle.weights.foreign import Found, find, find_in_folder
+from cyclestyle.weights.located import located
 from cyclestyle.weights.upgrade import upgrade
 
 Averaging = Literal["auto", "ema", "raw"]
@@ -25,8 +26,8 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
     the table in `cyclestyle.weights.foreign`.
 
     Args:
-        path: a checkpoint, the folder of a run or of the original CycleGAN, a file of `cyclestyle export`, or a file of
-            another program.
+        path: a checkpoint, the folder of a run or of the original CycleGAN, a file of `cyclestyle export`, a file of
+            another program, or a name such as `official:style_monet`; see `cyclestyle.weights.located`.
         averaging: `ema` takes the averaged weights of a run, `raw` those of its last step, and `auto` the averaged
             ones where there are any.
         task: the class, for tasks that are not part of this package.
@@ -37,7 +38,7 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
             the changed arguments, or it has no averaged weights.
         ValueError: `averaging` or a changed argument is out of its range.
     """
-    path = Path(path)
+    path = located(path)
     found, own = read(path, averaging)
     chosen = named_task(found.task, path, task if own else None)
     built = _build(chosen, {**found.settings, **changes}, path)
@@ -58,7 +59,7 @@ def start_from(task: Task, path: str | Path) -> None:
     Raises:
         CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
     """
-    path = Path(path)
+    path = located(path)
     found, own = read(path, "auto")
     name = task_name(type(task))
     if found.task != name:

@@ -1,5 +1,6 @@
 """ONNX files, run by ONNX Runtime."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def quantise(source: Path, target: Path, description: Description, images: Seque
             return None if given is None else {name: one.numpy() for name, one in zip(INPUTS, given, strict=False)}
 
     convolutions = [node.name for node in onnx.load(source).graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    logging.disable(logging.WARNING)  # it advises steps that change nothing here
     try:
         quantization.quantize_static(
             source,
@@ -100,6 +102,8 @@ def quantise(source: Path, target: Path, description: Description, images: Seque
         )
     except Exception as error:  # of many kinds
         raise CheckpointError(f"ONNX Runtime cannot quantise this network: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
     model = onnx.load(target)
     describe(model, description)
     onnx.save(model, target)
