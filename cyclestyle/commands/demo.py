@@ -49,10 +49,10 @@ def demo(
         raise CycleStyleError(f"max_upload: {error}") from error
     keep_memory()
     with tempfile.TemporaryDirectory(prefix="cyclestyle-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
-        from cyclestyle.commands.demo_page import build_page, launch  # imports Gradio, which reads the folder
-
         studio = load_studio(ckpt_path or [str(SHIPPED)], Path(folder), max_megapixels, max_frames)
+        os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
+        from cyclestyle.commands.demo_page import build_page, launch  # imports Gradio, which takes seconds
+
         page = build_page(studio, waiting=max_waiting)
         address = launch(page, host=host, port=port, password=password, upload=f"{upload}b")
         print(f"serving {', '.join(studio.translators)} at {address} (stop with Ctrl-C)", flush=True)

@@ -57,7 +57,12 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
                 button = gr.Button("Translate", variant="primary", elem_id="translate")
             with gr.Column(min_width=300):
                 slider = gr.ImageSlider(
-                    label="Before and after", type="filepath", format="png", elem_id="result", interactive=False
+                    label="Before and after",
+                    type="filepath",
+                    format="png",
+                    buttons=["fullscreen"],  # what is shown may be smaller than the result
+                    elem_id="result",
+                    interactive=False,
                 )
                 download = gr.DownloadButton("Download in full size", interactive=False, elem_id="download")
         gr.Examples(_examples(studio.folder), inputs=[image], label="Examples", elem_id="examples")

@@ -1,6 +1,7 @@
 """Translators in folders and repositories, without a network."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -46,7 +47,8 @@ def saved(run):
 def test_another_process_translates_the_same(run, saved):
     code = (
         "import sys, torch; from cyclestyle import Translator; torch.manual_seed(1); "
-        "x = torch.rand(1, 3, 30, 41) * 2 - 1; torch.save(Translator.from_pretrained(sys.argv[1]).translate(x), sys.argv[2])"
+        "images = torch.rand(1, 3, 30, 41) * 2 - 1; "
+        "torch.save(Translator.from_pretrained(sys.argv[1]).translate(images), sys.argv[2])"
     )
     result = run.parent / "result.pt"
     subprocess.run([sys.executable, "-c", code, str(saved), str(result)], check=True)
@@ -98,7 +100,6 @@ def test_a_repository_is_not_reached_offline(tmp_path):
     pytest.importorskip("huggingface_hub")
     code = "from cyclestyle import Translator; Translator.from_pretrained('someone/mine')"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    import os
 
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
