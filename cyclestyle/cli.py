@@ -15,10 +15,12 @@ COMMANDS = {
     "validate": ("training", "measure a checkpoint on the test split, as during training"),
     "test": ("training", "measure a checkpoint on the test split"),
     "predict": ("predict", "translate images and folders of images"),
-    "export": ("export", "write a checkpoint as files of the original implementation"),
+    "export": ("export", "write a checkpoint for other programs"),
+    "demo": ("demo", "translate images on a page in the browser"),
     "sample-data": ("sample_data", "draw the embedded sample domains"),
     "score": ("score", "measure translations"),
     "compare": ("compare", "run methods on the same photos, and show them on one page"),
+    "models": ("models", "list the models that are known by name"),
     "configs": ("configs", "list, print or copy the configs that are installed with cyclestyle"),
 }
 

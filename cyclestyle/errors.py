@@ -1,6 +1,8 @@
 """Errors that a user can cause and fix; the command line prints each as one line without a traceback."""
 
 import errno
+from importlib import import_module
+from typing import Any
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Numbers of the errors of a disk, not of a program."""
@@ -42,3 +44,23 @@ class StoppedError(CycleStyleError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def optional(module: str, purpose: str, extra: str) -> Any:
+    """Import a module of a package that is not always installed.
+
+    Args:
+        module: its name.
+        purpose: what needs it, such as `an ONNX file`.
+        extra: the extra of this package that installs it.
+
+    Raises:
+        CycleStyleError: the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise CycleStyleError(f'{purpose} needs {package}: pip install "cyclestyle[{extra}]"') from error

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import subprocess
+import time
 from threading import Timer
 
 import pytest
@@ -58,11 +59,12 @@ class Browser:
         return json.loads(text)
 
     def open(self, file, width=1280, scheme="light"):
+        """Open a file, or an address that begins with http."""
         phone = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=phone)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
-        loader = self.call("Page.navigate", url=f"file://{file}")["loaderId"]
+        loader = self.call("Page.navigate", url=file if str(file).startswith("http") else f"file://{file}")["loaderId"]
         while ("load", loader) not in [(e["params"].get("name"), e["params"].get("loaderId")) for e in self.events]:
             self.events.append(self.read())
 
@@ -70,6 +72,19 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def wait_for(self, script, seconds=30):
+        """Wait until a script gives something that is true, and return it."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(script)):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.1)
+        return found
+
+    def choose_file(self, selector, path):
+        """Give a file to the file input that a selector finds, as its dialog does."""
+        found = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self.call("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
 
     def errors(self):
         """What the console shows in red."""

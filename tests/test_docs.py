@@ -20,7 +20,7 @@ SCRIPTS = sorted(ROOT.glob("scripts/*.sh"))
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 
 TRAINING = ("fit", "validate", "test")
-PREDICTION = ("predict", "export", "sample-data", "score", "compare", "configs")
+PREDICTION = ("predict", "export", "demo", "models", "sample-data", "score", "compare", "configs")
 CLASSES = {
     "model": ("CycleGAN", "CUT", "DCLGAN", "Johnson", "Gatys", "Autoencoder"),
     "data": ("UnpairedImages", "Photos"),

@@ -1,41 +1,129 @@
-"""`export`: write trained networks in the format of another program."""
+"""`export`: write trained networks for other programs."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from cyclestyle.commands.parser import call
-from cyclestyle.errors import CheckpointError
+import torch
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported without __all__
+from torch import Tensor
+
+from cyclestyle.commands.parser import Parser, add_parameters, check_configs, import_class
+from cyclestyle.commands.predict import namespace, stored_model
+from cyclestyle.commands.process import ensure_writable
+from cyclestyle.data.folders import find_images
+from cyclestyle.data.sample import sample_image
+from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.images import read_image, to_tensor, with_channels
+from cyclestyle.scratch import format_bytes
+from cyclestyle.tasks import Averaging, Direction, Task, load
+from cyclestyle.tasks.exporting import (
+    ENDINGS,
+    Exported,
+    Exporting,
+    check_packages,
+    directions,
+    export_task,
+    run_config,
+)
 from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.exported import Precision
+from cyclestyle.weights.located import located
 from cyclestyle.weights.official import METHODS, method_of, write_official
+
+SIZES = ((1, 256, 256), (2, 96, 160), (1, 75, 101))
+"""Number, height and width of the images on which a file is compared with PyTorch; the last ones are padded."""
+CALIBRATION = 8
+"""Images from which int8 finds the ranges of activations."""
 
 
 def export(
     *,
     ckpt_path: str,
-    output: str,
-    format: Literal["official"] = "official",
+    output: str | None = None,
+    format: Literal["official", "safetensors", "onnx", "openvino", "pt2"] = "official",
+    direction: Direction | None = None,
+    precision: Precision = "float32",
+    calibration: str | None = None,
+    licence: str = "not stated",
+    averaging: Averaging = "auto",
     epoch: str = "latest",
     overwrite: bool = False,
 ) -> int:
-    """Write the networks of a CycleGAN, CUT or DCLGAN in the format of another program.
+    """Write a trained generator, or all networks of a run, for other programs.
 
-    `official` is the format of the original implementation: for CycleGAN latest_net_G_A.pth, latest_net_G_B.pth,
-    latest_net_D_A.pth and latest_net_D_B.pth; for CUT latest_net_G.pth, latest_net_D.pth and latest_net_F.pth.
+    onnx (ONNX Runtime), openvino and pt2 (torch.export) hold one direction, for images of any size; safetensors holds
+    the weights of all. Each file is compared with PyTorch at three sizes before it is kept, and `predict --ckpt_path`
+    takes it. `official` is the format of the original implementations of CycleGAN, CUT and DCLGAN, a folder with all
+    networks.
 
     Args:
-        ckpt_path: checkpoint of a training run.
-        output: folder to write into.
+        ckpt_path: checkpoint or folder of a training run, or a generator file of another program.
+        output: file, or folder for official; by default a file beside the checkpoint.
         format: format of the files.
-        epoch: what the names begin with.
+        direction: AtoB or BtoA, for methods with two; default AtoB.
+        precision: float32; half, weights of 16 bits; or int8, weights and activations of 8 bits.
+        calibration: folder of photos from which int8 finds the ranges of activations; default sample photos.
+        licence: licence of the weights, which is written into the file.
+        averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
+        epoch: what the names begin with, for official.
         overwrite: replace existing files.
     """
+    if format == "official":
+        return _official(ckpt_path, output, epoch, overwrite)
+    raise AssertionError("run() hands the other formats on")
+
+
+def run(name: str, args: Sequence[str]) -> int:
+    """Run `export`."""
+    check_configs(args)
+    description = (inspect.getdoc(export) or "").split("\n\nArgs:")[0]
+    parser = Parser(prog=f"cyclestyle {name}", description=description)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
+    add_parameters(parser, export)
+    parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
+    parser.set_defaults(stored_model(args))
+    config = parser.parse_args(list(args))
+    config.ckpt_path = str(located(config.ckpt_path))
+    if config.format != "official":
+        return _export(config)
+    return export(**{key: config.get(key) for key in inspect.signature(export).parameters})
+
+
+def _export(config: Any) -> int:
+    """Write one file, and say how far it is from PyTorch."""
+    check_packages(config.format)
+    path = _target(config)
+    if path.exists() and not config.overwrite:
+        raise CheckpointError(f"{path} exists already; add --overwrite, or choose another --output")
+    task = _task(config)
+    chosen = _direction(task, config)
+    channels = task.in_channels(chosen)
+    exporting = Exporting(
+        format=config.format,
+        direction=chosen,
+        precision=config.precision,
+        licence=config.licence,
+        training=run_config(Path(config.ckpt_path)),
+        checks=[_photos(*size, channels) for size in SIZES],
+        style=_photos(1, 128, 128, 3, painted=True)[0] if task.takes_styles else None,
+        calibration=_calibration(config.calibration, channels) if config.precision == "int8" else (),
+    )
+    ensure_writable(path.parent)
+    _report(export_task(task, path, exporting))
+    return 0
+
+
+def _official(ckpt_path: str, output: str | None, epoch: str, overwrite: bool) -> int:
     state = read_checkpoint(Path(ckpt_path)).get("state_dict", {})
-    folder = Path(output)
     if method_of(state) is None:
         raise CheckpointError(
             f"{ckpt_path} is not a checkpoint of a run of {', '.join(METHODS)}; there is nothing to export"
         )
+    if output is None:
+        raise CycleStyleError("name the folder to write into with --output")
+    folder = Path(output)
     present = [path for path in folder.glob(f"{epoch}_net_*.pth") if not overwrite]
     if present:
         raise CheckpointError(f"{present[0]} exists already; add --overwrite, or choose another --output or --epoch")
@@ -44,6 +132,66 @@ def export(
     return 0
 
 
-def run(name: str, args: Sequence[str]) -> int:
-    """Run `export`."""
-    return call(export, name, args)
+def _target(config: Any) -> Path:
+    """The file to write: `--output`, or one beside the checkpoint that names its direction."""
+    ending, checkpoint = ENDINGS[config.format], Path(config.ckpt_path)
+    if config.output is None:
+        name = checkpoint.name if checkpoint.is_dir() else checkpoint.stem
+        folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+        middle = "" if config.format == "safetensors" or config.direction is None else f"_{config.direction}"
+        return folder / f"{name}{middle}{ending}"
+    path = Path(config.output)
+    if path.suffix.lower() != ending:
+        raise CycleStyleError(f"--output {path} has to end with {ending} for {config.format}")
+    return path
+
+
+def _task(config: Any) -> Task:
+    model = config.get("model")
+    if model is None:
+        return load(config.ckpt_path, averaging=config.averaging)
+    changes = vars(model.get("init_args", namespace()))
+    try:
+        return load(config.ckpt_path, averaging=config.averaging, task=import_class(model.class_path), **changes)
+    except ValueError as error:
+        raise CycleStyleError(str(error)) from error
+
+
+def _direction(task: Task, config: Any) -> Direction:
+    known: tuple[Direction, ...] = directions(task)
+    if config.format == "safetensors" and config.direction is not None:
+        raise CycleStyleError("a file of safetensors holds all directions; leave --direction out")
+    if config.direction is not None and config.direction not in known:
+        raise CycleStyleError(
+            f"{type(task).__name__} translates {' and '.join(known)}; leave --direction {config.direction} out"
+        )
+    chosen: Direction = config.direction or known[0]
+    return chosen
+
+
+def _photos(count: int, height: int, width: int, channels: int, *, painted: bool = False) -> Tensor:
+    """Photos, or paintings, of the sample domains: `(count, channels, height, width)` in [-1, 1]."""
+    side = max(height, width)
+    images = [to_tensor(sample_image(number, side, painted=painted))[:, :height, :width] for number in range(count)]
+    return torch.stack([with_channels(image, None, channels) for image in images])
+
+
+def _calibration(folder: str | None, channels: int) -> list[Tensor]:
+    """Images of 256×256."""
+    if folder is None:
+        return list(torch.split(_photos(CALIBRATION, 256, 256, channels), 1))
+    found = find_images(Path(folder))[:CALIBRATION]
+    if not found:
+        raise CycleStyleError(f"{folder} has no images to calibrate with")
+    return [to_tensor(read_image(path, channels).resize((256, 256)))[None] for path in found]
+
+
+def _report(result: Exported) -> None:
+    print("difference from PyTorch, of values in [-1, 1]:")
+    for one in result.differences:
+        count, _, height, width = one.shape
+        print(f"  {count} × {width}×{height}: largest {one.largest:.2g}, mean {one.mean:.2g}")
+    ours, theirs = result.seconds
+    print(f"seconds for one image of 256×256: PyTorch {ours:.3f}, this file {theirs:.3f}")
+    for file in result.files:
+        print(f"{file} ({format_bytes(file.stat().st_size)})")

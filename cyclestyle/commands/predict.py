@@ -47,6 +47,7 @@ from cyclestyle.tasks.load import read
 from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.tasks.steady import Steady
 from cyclestyle.weights.checkpoints import run_checkpoint
+from cyclestyle.weights.located import located
 
 TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
 """Options of Lightning's Trainer that concern translating."""
@@ -77,7 +78,8 @@ class Prediction:
         input: images, videos and folders, which are searched recursively.
         output: folder for the results, each under the relative name and in the size of its input; or, for one file,
             the file of its result.
-        ckpt_path: checkpoint or folder of a training run, or a generator file of another program.
+        ckpt_path: checkpoint or folder of a training run, an exported file, a generator file of another program, or
+            official:NAME for a model that cyclestyle models lists.
         style: style images, or folders of them, for methods that take their style from images.
         style_weights: how the styles are mixed, one number each.
         mask: where each style applies: a grey image of the size of the photo, white inside, or a folder of these.
@@ -138,6 +140,8 @@ def run(name: str, args: Sequence[str]) -> int:
     config = parser.parse_args(list(args))
     check_processes(config.trainer, oversubscribe=config.oversubscribe)
     settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
+    if settings.ckpt_path is not None:
+        settings.ckpt_path = str(located(settings.ckpt_path))
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
     chosen, shard = _format(settings), _shard(settings.shard)
@@ -335,7 +339,7 @@ def _parser(args: Sequence[str]) -> Parser:
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     others = set(inspect.signature(pl.Trainer).parameters) - set(TRAINER)
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=others)
-    parser.set_defaults(_stored_model(args))
+    parser.set_defaults(stored_model(args))
     return parser
 
 
@@ -352,16 +356,17 @@ def _with_run(args: Sequence[str]) -> list[str]:
     return words
 
 
-def _stored_model(args: Sequence[str]) -> dict[str, Any]:
+def stored_model(args: Sequence[str]) -> dict[str, Any]:
     """The task of the checkpoint and its settings, as defaults of `--model`, so that options can change them."""
     words = [word for arg in args for word in arg.split("=", 1)]
     configs = [yaml.safe_load(path.read_text()) or {} for path in config_files(args)]
     named = [config["ckpt_path"] for config in configs if config.get("ckpt_path")]
     named += [after for word, after in pairwise(words) if word == "--ckpt_path"]
-    if not named or not Path(named[-1]).exists():
+    path = located(named[-1]) if named else Path()
+    if not named or not path.exists():
         return {}
     try:
-        found, _ = read(Path(named[-1]), "auto")
+        found, _ = read(path, "auto")
     except CheckpointError:  # said when it is loaded
         return {}
     if not hasattr(cyclestyle.tasks, found.task):

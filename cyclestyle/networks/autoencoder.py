@@ -4,11 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.networks.vgg import CONVOLUTIONS, WIDTHS, VGGName
+from cyclestyle.functional.style import adaptive_instance_norm
+from cyclestyle.networks.vgg import CONVOLUTIONS, VGG, WIDTHS, VGGName
 
 
 class Decoder(nn.Module):
@@ -49,6 +51,29 @@ class Decoder(nn.Module):
             if index in self.upsample_after:
                 features = F.interpolate(features, scale_factor=2.0, mode="nearest")
         return features * 2 - 1
+
+
+class AdaIN(nn.Module):
+    """Style transfer by adaptive instance normalisation (Huang & Belongie 2017) as one module.
+
+    Shape: `(N, 3, H, W)` and one style image `(1, 3, h, w)`, in [-1, 1] → `(N, 3, H, W)`. All sides are multiples of
+    2^(level − 1).
+
+    Args:
+        encoder: the VGG, of which the deepest layer is taken.
+        decoder: inverts that layer.
+        strength: interpolation between the statistics of the image (0) and of the style (1).
+    """
+
+    def __init__(self, encoder: VGG, decoder: nn.Module, strength: float) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.strength = encoder, decoder, strength
+
+    def forward(self, images: Tensor, style: Tensor) -> Tensor:
+        """Paint the images in the style."""
+        content, painting = (self.encoder(given)[self.encoder.layers[-1]] for given in (images, style))
+        result: Tensor = self.decoder(torch.lerp(content, adaptive_instance_norm(content, painting), self.strength))
+        return result
 
 
 def read_decoder(weights: Mapping[str, Tensor]) -> tuple[int, dict[str, Tensor]]:

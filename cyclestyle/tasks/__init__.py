@@ -5,6 +5,7 @@ from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.cut import CUT
 from cyclestyle.tasks.cyclegan import CycleGAN
 from cyclestyle.tasks.dclgan import DCLGAN
+from cyclestyle.tasks.exported import Exported
 from cyclestyle.tasks.gatys import Gatys
 from cyclestyle.tasks.generator_only import GeneratorOnly
 from cyclestyle.tasks.johnson import Johnson
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "CycleGAN",
     "Direction",
+    "Exported",
     "Gatys",
     "GeneratorOnly",
     "Johnson",

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.functional.style import adaptive_instance_norm, mean_std_loss, whiten_and_colour
-from cyclestyle.networks.autoencoder import Decoder, read_decoder
+from cyclestyle.networks.autoencoder import AdaIN, Decoder, read_decoder
 from cyclestyle.networks.calls import pad_to_multiple
 from cyclestyle.networks.initialisation import initialise
+from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.vgg import VGG, WIDTHS, stride
 from cyclestyle.tasks.base import Batch, Direction, Task, total
 from cyclestyle.tasks.checks import check_choices, check_positive
@@ -68,6 +69,7 @@ class Autoencoder(Task):
     architecture = ("encoder", "level", "width")
     averaged = ("encoder", "decoders")
     takes_styles = True
+    strength: float
 
     def __init__(
         self,
@@ -230,6 +232,21 @@ class Autoencoder(Task):
         """Paint photos of any size in the styles set by `use_styles`."""
         styles = [style.to(images)[None] for style in self.styles]
         return torch.cat([self.stylise(photo, styles, self.style_weights) for photo in torch.split(images, 1)])
+
+    def exported(self, direction: Direction) -> OnePass:
+        """Return AdaIN with the style image as its second input.
+
+        Raises:
+            CycleStyleError: the transfer is WCT, which no format can hold, or the mode is `separate`.
+        """
+        if self.transfer != "adain" or self.mode != "joint":
+            raise CycleStyleError(
+                "only AdaIN can be exported: add --model.transfer adain --model.mode joint, for which the deepest "
+                "decoder has to be trained"
+            )
+        network = AdaIN(self.encoder, self.decoders[self.level - 1], self.strength)
+        smallest = self.encoder.min_size
+        return OnePass(network=network, multiple=stride(self.layers[-1]), min_size=smallest, takes_style=True)
 
     def reconstruct(self, images: Tensor, level: int | None = None) -> Tensor:
         """Encode and decode images `(N, 3, H, W)` of any size with the decoder of `level`, by default the deepest."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks.convolutions import FastConvolutions
+from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.streaming import OnProgress, Room
 from cyclestyle.tasks.large import LargeImages, check_fits, translate_batch, translate_within
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
@@ -84,6 +86,7 @@ class Task(pl.LightningModule, ABC):
         one_pass: whether `translate` is one pass of networks, so that `translate_any_size` may stream it.
         in_bfloat16: what gives results in bfloat16 that are as good as in float32: `training`, `translating`.
         renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
+        strength: share of the style in translations, in [0, 1], which may be changed; None where a method has none.
         lr: learning rate of Adam.
         betas: betas of Adam.
         direction: the direction that `predict_step` translates in.
@@ -105,7 +108,7 @@ class Task(pl.LightningModule, ABC):
     discriminators_first: ClassVar[bool] = False
     averaged: ClassVar[tuple[str, ...] | None] = None
     architecture: ClassVar[tuple[str, ...]] = ()
-    takes_styles: ClassVar[bool] = False
+    takes_styles: bool = False
     takes_masks: ClassVar[bool] = False
     one_pass: ClassVar[bool] = True
     in_bfloat16: ClassVar[tuple[Literal["training", "translating"], ...]] = ()
@@ -133,6 +136,7 @@ class Task(pl.LightningModule, ABC):
             patience=lr_patience,
         )
         self._plateau = Plateau(self.schedule.reduction, lr_patience)
+        self.strength: float | None = None
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
         self.direction: Direction = "AtoB"
@@ -196,6 +200,16 @@ class Task(pl.LightningModule, ABC):
             CycleStyleError: the method has learnt its style; or the weights do not fit the styles.
         """
         raise CycleStyleError(f"{type(self).__name__} has learnt its style; leave --style out")
+
+    def exported(self, direction: Direction) -> OnePass:
+        """Return the translation as one module that other programs can run; by default `translate` itself.
+
+        Raises:
+            CycleStyleError: the method, with these settings, is no single pass of networks.
+        """
+        if not self.one_pass:
+            raise CycleStyleError(f"{type(self).__name__} computes each image in many passes, and cannot be exported")
+        return OnePass(network=_Translation(self, direction), in_channels=self.in_channels(direction))
 
     def learning_rate_factor(self, epoch: int) -> float:
         """Return the factor of the learning rate in `epoch`, counted from 0, without warm-up.
@@ -526,6 +540,20 @@ class Task(pl.LightningModule, ABC):
 
     def _rank_states(self) -> dict[str, RankState]:
         return {name: part for name, part in vars(self).items() if isinstance(part, RankState)}
+
+
+class _Translation(nn.Module):
+    """`translate` in one direction, as a module."""
+
+    def __init__(self, task: Task, direction: Direction) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(dict(task.named_children()))  # whose weights are exported
+        self.translate = partial(task.translate, direction=direction)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape: `(N, C, H, W)` → `(N, C', H, W)`, in [-1, 1]."""
+        result: Tensor = self.translate(images)
+        return result
 
 
 def as_task(pl_module: pl.LightningModule) -> Task:

@@ -15,6 +15,7 @@ from cyclestyle.networks.calls import call_at_any_size, call_on_both
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
+from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.base import Batch, Direction
@@ -246,6 +247,10 @@ class CUT(AdversarialTask):
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
         """Translate images of any height and width; there is one direction."""
         return call_at_any_size(self.G_AB, images.contiguous(memory_format=self.memory_format))
+
+    def exported(self, direction: Direction) -> OnePass:
+        """Return the generator."""
+        return OnePass.of(self.G_AB, self.in_channels(direction))
 
     def in_channels(self, direction: Direction) -> int:
         """Return the channels of both domains."""

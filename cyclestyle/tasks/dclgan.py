@@ -16,6 +16,7 @@ from cyclestyle.networks.calls import call_at_any_size, call_on_both
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
+from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.base import Batch, Direction
@@ -248,6 +249,10 @@ class DCLGAN(AdversarialTask):
         """Translate images of any height and width."""
         images = images.contiguous(memory_format=self.memory_format)
         return call_at_any_size(self.G_AB if direction == "AtoB" else self.G_BA, images)
+
+    def exported(self, direction: Direction) -> OnePass:
+        """Return the generator of the direction."""
+        return OnePass.of(self.G_AB if direction == "AtoB" else self.G_BA, self.in_channels(direction))
 
     def in_channels(self, direction: Direction) -> int:
         """Return the channels of the source domain."""

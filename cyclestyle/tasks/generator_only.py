@@ -7,6 +7,7 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks import build_generator
 from cyclestyle.networks.calls import call_at_any_size
 from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.base import Batch, Direction, Task
 
@@ -69,6 +70,10 @@ class GeneratorOnly(Task):
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
         """Translate images of any height and width; there is one direction."""
         return call_at_any_size(self.generator, images)
+
+    def exported(self, direction: Direction) -> OnePass:
+        """Return the generator."""
+        return OnePass.of(self.generator, self.channels)
 
     def in_channels(self, direction: Direction) -> int:
         """Return the channels that the generator takes."""

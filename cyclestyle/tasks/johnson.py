@@ -12,6 +12,7 @@ from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.functional.style import content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.networks.calls import call_at_any_size
+from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.transform import OUTPUT_SCALE, OutputName, TransformNetwork, UpsampleName
 from cyclestyle.networks.vgg import VGG, VGGName
 from cyclestyle.tasks.base import Batch, Direction, Task
@@ -177,6 +178,10 @@ class Johnson(Task):
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
         """Paint photos of any size. `direction` is ignored."""
         return call_at_any_size(self.transform, images)
+
+    def exported(self, direction: Direction) -> OnePass:
+        """Return the trained network."""
+        return OnePass.of(self.transform, self.transform.in_channels)
 
     def setup(self, stage: str) -> None:
         """Load the style images and the VGG, which `predict` does not need.

@@ -10,7 +10,10 @@ from torch import Tensor
 from cyclestyle.errors import CheckpointError
 from cyclestyle.tasks.base import Task, task_name
 from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.exported import is_exported
+from cyclestyle.weights.exported.weights_file import read_weights
 from cyclestyle.weights.foreign import Found, find, find_in_folder
+from cyclestyle.weights.located import located
 from cyclestyle.weights.upgrade import upgrade
 
 Averaging = Literal["auto", "ema", "raw"]
@@ -23,7 +26,8 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
     the table in `cyclestyle.weights.foreign`.
 
     Args:
-        path: a checkpoint, the folder of a run or of the original CycleGAN, or a file of another program.
+        path: a checkpoint, the folder of a run or of the original CycleGAN, a file of `cyclestyle export`, a file of
+            another program, or a name such as `official:style_monet`; see `cyclestyle.weights.located`.
         averaging: `ema` takes the averaged weights of a run, `raw` those of its last step, and `auto` the averaged
             ones where there are any.
         task: the class, for tasks that are not part of this package.
@@ -34,11 +38,11 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
             the changed arguments, or it has no averaged weights.
         ValueError: `averaging` or a changed argument is out of its range.
     """
-    path = Path(path)
+    path = located(path)
     found, own = read(path, averaging)
     chosen = named_task(found.task, path, task if own else None)
     built = _build(chosen, {**found.settings, **changes}, path)
-    _put(found.weights, built, path)
+    _put(found, built, path)
     return built.eval()
 
 
@@ -55,14 +59,15 @@ def start_from(task: Task, path: str | Path) -> None:
     Raises:
         CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
     """
-    path = Path(path)
+    path = located(path)
     found, own = read(path, "auto")
     name = task_name(type(task))
     if found.task != name:
         hint = "; name the folder of its four files" if found.task == "GeneratorOnly" else ""
         raise CheckpointError(f"{path} holds a {found.task}, but the config says {name}{hint}")
     expected = {key: value.shape for key, value in task.state_dict().items()}
-    fits = {key: value.shape for key, value in found.weights.items()} == expected
+    shapes = {key: value.shape for key, value in found.weights.items()}
+    fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not found.translating_only}
     ours = stored_settings({"hyper_parameters": dict(task.hparams)})
     for setting in type(task).architecture:
         if setting not in found.settings or setting not in ours or found.settings[setting] == ours[setting]:
@@ -72,7 +77,7 @@ def start_from(task: Task, path: str | Path) -> None:
                 f"the networks of {path} have model.{setting} {found.settings[setting]}, but the config says "
                 f"{ours[setting]}; set both to the same"
             )
-    _put(found.weights, task, path)
+    _put(found, task, path)
 
 
 def named_task(name: str, path: Path, given: type[Task] | None = None) -> type[Task]:
@@ -99,12 +104,22 @@ def stored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if not key.startswith("_")}
 
 
+def translating(task: Task) -> dict[str, Tensor]:
+    """Return the weights of a task that translating needs: those of its averaged modules."""
+    names = tuple(f"{name}." for name in task.averaged_modules())
+    return {key: value for key, value in task.state_dict().items() if key.startswith(names)}
+
+
 def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
     """Return what a file or folder holds, and whether it is of this package."""
     if averaging not in get_args(Averaging):
         raise ValueError(f"averaging must be auto, ema or raw, got {averaging!r}")
     if path.is_dir() and (folder := find_in_folder(path)) is not None:
         return folder, False
+    if is_exported(path):
+        return Found(task="Exported", settings={"path": str(path)}, weights={}), True
+    if path.suffix.lower() == ".safetensors" or (path / "model.safetensors").is_file():
+        return _read_safetensors(path / "model.safetensors" if path.is_dir() else path)
     checkpoint = upgrade(read_checkpoint(path))
     if averaging == "ema" and "ema" not in checkpoint:
         raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
@@ -117,6 +132,15 @@ def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
     return Found(task=checkpoint["cyclestyle_task"], settings=stored_settings(checkpoint), weights=weights), True
 
 
+def _read_safetensors(path: Path) -> tuple[Found, bool]:
+    """What a file of `export --format safetensors`, or of another program, holds."""
+    description, weights = read_weights(path)
+    if description is None:
+        return find(weights, path), False
+    found = Found(task=description.method, settings=description.settings, weights=weights, translating_only=True)
+    return found, True
+
+
 def _build(chosen: type[Task], settings: Mapping[str, Any], path: Path) -> Task:
     try:
         return chosen(**settings)
@@ -124,9 +148,12 @@ def _build(chosen: type[Task], settings: Mapping[str, Any], path: Path) -> Task:
         raise CheckpointError(f"{path} was written by another version of {chosen.__name__}: {error}") from error
 
 
-def _put(weights: Mapping[str, Tensor], task: Task, path: Path) -> None:
+def _put(found: Found, task: Task, path: Path) -> None:
     """Load weights into a task whose names and shapes must be the same."""
-    name, architecture = type(task).__name__, type(task).architecture
+    name, architecture, weights = type(task).__name__, type(task).architecture, found.weights
+    if found.translating_only:  # the others, such as discriminators, stay as they are
+        own = task.state_dict()
+        weights = {**{key: own[key] for key in own.keys() - translating(task).keys()}, **weights}
     expected = {key: value.shape for key, value in task.state_dict().items()}
     given = {key: value.shape for key, value in weights.items()}
     if differing := sorted(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cyclestyle import images
 from cyclestyle.networks.streaming import Statistics
+from cyclestyle.tasks import hub
 from cyclestyle.tasks.base import Direction, Task
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
@@ -47,6 +48,7 @@ class Translator(nn.Module):
             raise ValueError(f"direction must be AtoB or BtoA, got {direction!r}")
         self.task = task.eval().requires_grad_(False)
         self.task.direction = direction
+        self.checkpoint: Path | None = None
         if device is not None:
             self.to(device)
 
@@ -97,7 +99,59 @@ class Translator(nn.Module):
         fast = "translating" in task.in_bfloat16
         choice = choose(speed, Tuning(), known_hardware(kind), bfloat16=fast, training=False)
         task.tune(choice.tuning, training=False)
-        return cls(task, direction=direction, device=device)
+        translator = cls(task, direction=direction, device=device)
+        translator.checkpoint = Path(path)
+        return translator
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, token: str | None = None, **options: Any
+    ) -> "Translator":
+        """Build a translator from a folder of `save_pretrained`, or from a repository of the Hugging Face Hub.
+
+        A repository is downloaded once. `HF_HUB_OFFLINE=1` uses what has been downloaded.
+
+        Args:
+            name: the folder, or a repository such as `user/name`.
+            revision: branch, tag or commit of the repository.
+            token: for private repositories; None: the one that `hf auth login` has stored.
+            options: those of `load`, such as `device`; the direction is by default the one that was saved.
+
+        Raises:
+            CheckpointError: the folder has no translator, or the repository cannot be reached.
+            CycleStyleError: huggingface_hub or safetensors is not installed.
+        """
+        folder = hub.folder_of(name, revision=revision, token=token)
+        return cls.load(folder, **{"direction": hub.saved_direction(folder), **options})
+
+    def save_pretrained(self, folder: str | Path, *, licence: str = "not stated") -> None:
+        """Write the weights, a config and a model card into a folder.
+
+        Args:
+            folder: it is created if it does not exist.
+            licence: of the weights.
+
+        Raises:
+            CheckpointError: this is an exported file, whose weights cannot be taken out.
+            CycleStyleError: safetensors is not installed, or the folder cannot be written.
+        """
+        hub.save(self, Path(folder), licence=licence)
+
+    def push_to_hub(self, repository: str, *, licence: str = "not stated", **options: Any) -> str:
+        """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub, which is created if need be.
+
+        Args:
+            repository: such as `user/name`.
+            licence: of the weights.
+            options: those of `huggingface_hub.ModelHubMixin.push_to_hub`, such as `private` and `token`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CycleStyleError: huggingface_hub or safetensors is not installed.
+        """
+        return hub.push(self, repository, licence=licence, **options)
 
     @property
     def in_channels(self) -> int:
@@ -182,7 +236,7 @@ class Translator(nn.Module):
 
     def _translate_one(self, pixels: Tensor) -> Tensor:
         """Translate `(C, H, W)` on the device of the task; the result is on that of `pixels`."""
-        device = next(self.task.parameters()).device
+        device = next((one.device for one in self.task.parameters()), self.task.device)
         return self.translate(pixels[None].to(device))[0].to(pixels.device)
 
     def _translate_array(self, array: Array) -> Array:

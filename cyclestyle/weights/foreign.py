@@ -16,11 +16,16 @@ Content = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A task, the constructor arguments that build it, and its weights."""
+    """A task, the constructor arguments that build it, and its weights.
+
+    Attributes:
+        translating_only: whether the weights are only those that translating needs, without discriminators.
+    """
 
     task: str
     settings: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Tensor]
+    translating_only: bool = False
 
 
 class Format(NamedTuple):

@@ -91,11 +91,26 @@ def _plan(folder: Path, train: int, test: int, size: int, seed: int) -> list[_Im
     ]
 
 
+def sample_image(number: int, size: int, *, painted: bool = False) -> Image.Image:
+    """Return a photo, or a painting, of the sample domains that is in none of the splits of seed 0.
+
+    Args:
+        number: of the scene.
+        size: width and height in pixels.
+        painted: return the painting of the scene.
+    """
+    return _drawn((1, _TEST_PHOTOS, number), "painting" if painted else "photo", size)
+
+
 def _render(image: _Image) -> None:
-    scene = draw_scene(np.random.default_rng(image.seed), image.size)
-    rng = np.random.default_rng((*image.seed, len(image.domain)))
-    pixels = take_photo(scene, rng) if image.domain == "photo" else paint(scene, rng)
-    write_image(Image.fromarray(np.rint(255 * pixels).astype(np.uint8)), image.path)
+    write_image(_drawn(image.seed, image.domain, image.size), image.path)
+
+
+def _drawn(seed: tuple[int, int, int], domain: str, size: int) -> Image.Image:
+    scene = draw_scene(np.random.default_rng(seed), size)
+    rng = np.random.default_rng((*seed, len(domain)))
+    pixels = take_photo(scene, rng) if domain == "photo" else paint(scene, rng)
+    return Image.fromarray(np.rint(255 * pixels).astype(np.uint8))
 
 
 def _check_settings(folder: Path, settings: str) -> None:

@@ -1,0 +1,104 @@
+"""`demo`: a page in the browser on which images are translated."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclestyle.commands.demo_studio import Limits, Studio
+from cyclestyle.commands.parser import call
+from cyclestyle.commands.process import keep_memory
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.scratch import parse_bytes
+from cyclestyle.tasks import Translator, load
+
+SHIPPED = Path(__file__).parents[1] / "data" / "sample" / "photo2painting.safetensors"
+"""A small CycleGAN of the sample domains, which is part of the package; docs/demo.md says how it was trained."""
+
+
+def demo(
+    *,
+    ckpt_path: list[str] | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    password: str | None = None,
+    max_upload: str = "20MB",
+    max_megapixels: float = 24.0,
+    max_frames: int = 600,
+    max_waiting: int = 16,
+) -> int:
+    """Serve a page on which images are translated in the browser, until it is stopped with Ctrl-C.
+
+    Args:
+        ckpt_path: checkpoints, folders of runs or exported files to choose from; default a small one of the package.
+        host: address to listen at; 0.0.0.0 lets other machines in.
+        port: port to listen at; default the first free one from 7860.
+        password: what visitors have to enter, with any name.
+        max_upload: largest file of a visitor.
+        max_megapixels: largest image of a visitor.
+        max_frames: frames of the longest video of a visitor.
+        max_waiting: requests that may wait; more are refused.
+    """
+    if not max_megapixels > 0 or max_waiting < 1 or max_frames < 1:
+        raise CycleStyleError("max_megapixels, max_frames and max_waiting must be above 0")
+    try:
+        upload = parse_bytes(max_upload)
+    except ValueError as error:
+        raise CycleStyleError(f"max_upload: {error}") from error
+    keep_memory()
+    with tempfile.TemporaryDirectory(prefix="cyclestyle-demo-") as folder:
+        studio = load_studio(ckpt_path or [str(SHIPPED)], Path(folder), max_megapixels, max_frames)
+        os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
+        from cyclestyle.commands.demo_page import build_page, launch  # imports Gradio, which takes seconds
+
+        page = build_page(studio, waiting=max_waiting)
+        address = launch(page, host=host, port=port, password=password, upload=f"{upload}b")
+        print(f"serving {', '.join(studio.translators)} at {address} (stop with Ctrl-C)", flush=True)
+        _wait()
+        page.close(verbose=False)
+    return 0
+
+
+def load_studio(paths: Sequence[str], folder: Path, megapixels: float, frames: int) -> Studio:
+    """Load checkpoints, each under the shortest name that tells it from the others.
+
+    Raises:
+        CheckpointError: one cannot be loaded.
+        CycleStyleError: the same is named twice.
+    """
+    if len(set(paths)) < len(paths):
+        raise CycleStyleError("a checkpoint is named twice in --ckpt_path")
+    names = _names(paths)
+    translators = {name: Translator(load(path)) for name, path in zip(names, paths, strict=True)}
+    checkpoints = dict(zip(names, paths, strict=True))
+    return Studio(translators, checkpoints, folder, Limits(megapixels=megapixels, frames=frames))
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The last part of each path, or as many as it takes to tell them apart."""
+    parts = [Path(path).with_suffix("").parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def _wait() -> None:
+    """Wait for Ctrl-C, or for a signal that ends the process, so that the folder is removed."""
+    stopped: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    try:
+        while not stopped:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def run(name: str, args: Sequence[str]) -> int:
+    """Run `demo`."""
+    return call(demo, name, args)

@@ -1,0 +1,181 @@
+"""What visitors of the demo do with the checkpoints, one at a time; nothing here knows how the page looks."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from cyclestyle.errors import CycleStyleError, ImageError
+from cyclestyle.images import (
+    ImageFile,
+    finish,
+    has_video,
+    is_video,
+    read_header,
+    read_image,
+    read_video,
+    target_format,
+    to_pil,
+    to_tensor,
+    write_frames,
+)
+from cyclestyle.tasks import Direction, Task, Translator
+from cyclestyle.tasks.exporting import directions
+
+PREVIEW = 1400
+"""Longest side of the images that the page shows; the download has the size of the upload."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a visitor may ask for.
+
+    Attributes:
+        megapixels: of an image, or of a frame of a video.
+        frames: of a video.
+    """
+
+    megapixels: float = 24.0
+    frames: int = 600
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Previews of an image before and after, and the file of the translation in full size."""
+
+    before: Image.Image
+    after: Image.Image
+    file: Path
+
+
+class Studio:
+    """The checkpoints of a demo.
+
+    Args:
+        translators: by the names that visitors choose.
+        checkpoints: the file of each of them.
+        folder: where results are written; each gets a folder of its own.
+        limits: what a visitor may ask for.
+    """
+
+    def __init__(
+        self,
+        translators: Mapping[str, Translator],
+        checkpoints: Mapping[str, str],
+        folder: Path,
+        limits: Limits,
+    ) -> None:
+        self.translators, self.checkpoints = dict(translators), dict(checkpoints)
+        self.folder, self.limits = folder, limits
+        self._lock = Lock()  # a task has one direction and one style at a time
+
+    def task(self, name: str) -> Task:
+        """Return the method of a checkpoint."""
+        return self.translators[name].task
+
+    def directions(self, name: str) -> list[Direction]:
+        """Return the directions that a checkpoint translates in."""
+        return list(directions(self.task(name)))
+
+    def translate(
+        self, name: str, upload: str | Path | None, direction: str, style: str | Path | None, strength: float
+    ) -> Translation:
+        """Translate an image.
+
+        Args:
+            name: of the checkpoint.
+            upload: the file that a visitor has sent.
+            direction: one of those of the checkpoint.
+            style: a file with the style image, for methods that take one.
+            strength: of the style in [0, 1], for methods that have one.
+
+        Raises:
+            CycleStyleError: a text for the visitor: no image, too large a one, or no style.
+        """
+        path = self._checked(upload, "the image")
+        translator = self.translators[name]
+        with self._lock:
+            self._prepare(translator.task, direction, style, strength)
+            file = ImageFile(path)
+            try:
+                pixels, source = file.read(0, translator.in_channels, levels=True)
+            finally:
+                file.close()
+            result = translator.translate(pixels[None].to(translator.task.device))[0].cpu()
+        form, target = target_format(path)
+        written = self._new_folder() / f"{Path(target).stem[:60]}-translated{Path(target).suffix or '.png'}"
+        write_frames([finish(result, source, form)], written, form)
+        before, after = read_image(path), to_pil(result, source).convert("RGB")
+        for one in (before, after):
+            one.thumbnail((PREVIEW, PREVIEW))
+        return Translation(before, after, written)
+
+    def translate_video(self, name: str, upload: str | Path | None, direction: str) -> Path:
+        """Translate a video, by `cyclestyle predict` in a process of its own, and return its file.
+
+        Raises:
+            CycleStyleError: a text for the visitor.
+        """
+        if upload is None or not is_video(Path(upload)):
+            raise CycleStyleError("That file is no video that can be read. Choose an MP4, MOV, MKV or WebM file.")
+        path, task = Path(upload), self.task(name)
+        self._check_video(path)
+        if task.takes_styles:
+            raise CycleStyleError("Videos need a checkpoint that has learnt its style. Choose another checkpoint.")
+        output = self._new_folder() / f"{path.stem[:60]}-translated{path.suffix}"
+        words = ["predict", "--ckpt_path", self.checkpoints[name], "--input", str(path), "--output", str(output)]
+        words += ["--direction", direction] if len(self.directions(name)) > 1 else []
+        with self._lock:
+            done = subprocess.run([sys.executable, "-m", "cyclestyle", *words], capture_output=True, text=True)
+        if done.returncode or not output.is_file():
+            raise CycleStyleError("The video cannot be translated. It may be damaged.")
+        return output
+
+    def _prepare(self, task: Task, direction: str, style: str | Path | None, strength: float) -> None:
+        known = directions(task)
+        task.direction = next((one for one in known if one == direction), known[0])
+        if task.strength is not None:
+            task.strength = min(max(float(strength), 0.0), 1.0)
+        if task.takes_styles:
+            if style is None:
+                raise CycleStyleError("This checkpoint paints in the style of another image. Choose a style image.")
+            image = read_image(self._checked(style, "the style image"))
+            image.thumbnail((1024, 1024))
+            task.use_styles([to_tensor(image)])
+
+    def _checked(self, upload: str | Path | None, what: str) -> Path:
+        """The path of an upload that is an image of a size that is allowed."""
+        if upload is None:
+            raise CycleStyleError("Choose an image first: upload, paste or take one.")
+        try:
+            width, height = read_header(Path(upload)).size
+        except ImageError as error:
+            text = f"{what.capitalize()} is no image that can be read. Choose a JPEG, PNG, WebP, TIFF or GIF file."
+            raise CycleStyleError(text) from error
+        megapixels = width * height / 1e6
+        if megapixels > self.limits.megapixels:
+            raise CycleStyleError(
+                f"{what.capitalize()} has {megapixels:.1f} megapixels; at most {self.limits.megapixels:g} are "
+                "translated here. Make it smaller first."
+            )
+        return Path(upload)
+
+    def _check_video(self, path: Path) -> None:
+        if not has_video():
+            raise CycleStyleError('Videos need PyAV on this server: pip install "cyclestyle[video]"')
+        try:
+            video = read_video(path)
+        except ImageError as error:
+            raise CycleStyleError("That file is no video that can be read. Choose an MP4 or WebM file.") from error
+        width, height = video.size
+        if width * height / 1e6 > self.limits.megapixels or len(video.timestamps) > self.limits.frames:
+            limits = f"at most {self.limits.frames} frames of {self.limits.megapixels:g} megapixels are translated here"
+            raise CycleStyleError(f"The video has {len(video.timestamps)} frames of {width}×{height} pixels; {limits}.")
+
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.folder))

@@ -1,0 +1,88 @@
+"""A network in the file of another program, run by that program."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from cyclestyle.errors import CycleStyleError, ImageError
+from cyclestyle.networks.calls import pad_to_multiple
+from cyclestyle.scratch import available_memory, format_bytes
+from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.weights.exported import open_exported
+
+
+class Exported(Task):
+    """Translates with a file that `cyclestyle export` has written: ONNX, OpenVINO or `.pt2`. It cannot be trained.
+
+    The image is translated as a whole: other runtimes cannot be streamed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or was not written by cyclestyle.
+        CycleStyleError: the program that runs it is not installed.
+    """
+
+    one_pass = False
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.file, self.runtime = Path(path), open_exported(Path(path))
+        self.description = self.runtime.description
+        self.takes_styles = self.description.takes_style
+        self.direction = "BtoA" if self.description.directions[0] == "BtoA" else "AtoB"
+        self.style: Tensor | None = None
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """An exported network has no losses.
+
+        Raises:
+            CycleStyleError: always.
+        """
+        raise CycleStyleError(f"{self.file} is an exported network, which cannot be trained; name the run it is from")
+
+    def sample(self, batch: Batch) -> dict[str, Tensor]:
+        """Return images and their translations."""
+        return {"image": batch["images"], "translation": self.translate(batch["images"], self.direction)}
+
+    def translate(self, images: Tensor, direction: Direction) -> Tensor:
+        """Translate images of any height and width; there is one direction."""
+        height, width = images.shape[-2:]
+        self.check_fits(width, height)
+        style = None if self.style is None else self._padded(self.style.to(images)[None])
+        return self.runtime(self._padded(images), style)[..., :height, :width]
+
+    def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
+        """Take the style from an image.
+
+        Raises:
+            CycleStyleError: the network takes no style, or not exactly one is given.
+        """
+        if not self.takes_styles:
+            super().use_styles(styles, weights)
+        if len(styles) != 1:
+            raise CycleStyleError(f"{self.file} takes one style image, got {len(styles)}; name one with --style")
+        self.style = styles[0]
+
+    def in_channels(self, direction: Direction) -> int:
+        """Return the channels that the network takes."""
+        return self.description.in_channels
+
+    def check_fits(self, width: int, height: int) -> None:
+        """Check that an image of a size fits into memory.
+
+        Raises:
+            ImageError: it does not.
+        """
+        needed, free = width * height * self.description.bytes_per_pixel, available_memory()
+        if needed > free:
+            raise ImageError(
+                f"an image of {width}×{height} needs about {format_bytes(needed)} with {self.file.name}, but "
+                f"{format_bytes(free)} are free; translate it with the checkpoint, which streams it"
+            )
+
+    def _padded(self, images: Tensor) -> Tensor:
+        return pad_to_multiple(images, self.description.multiple, self.description.min_size)

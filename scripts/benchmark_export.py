@@ -1,0 +1,89 @@
+"""Time one generator in PyTorch, ONNX Runtime and OpenVINO, in turn, and say how far each is from PyTorch."""
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from cyclestyle.data.sample import sample_image
+from cyclestyle.images import to_tensor
+from cyclestyle.tasks import Direction, GeneratorOnly, Task, load
+from cyclestyle.tasks.exporting import Exporting, describe
+from cyclestyle.weights.exported import RUNTIMES
+
+Translate = Callable[[torch.Tensor, Direction], torch.Tensor]
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    task = load(options.ckpt_path) if options.ckpt_path else GeneratorOnly(generator="resnet9", ngf=64)
+    task.eval().requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        ways = {"PyTorch": task.translate, "PyTorch, bf16": bf16(task)}
+        for name in options.formats:
+            ways[name] = exported(task, name, Path(folder)).translate
+        print("| size | runtime | seconds, median | speed-up | largest difference | mean difference |")
+        print("|---|---|---|---|---|---|")
+        for size in options.sizes:
+            measure(ways, to_tensor(sample_image(0, size))[None], options.repeats)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ckpt_path", help="checkpoint (default: a ResNet-9 of 64 filters with random weights)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="heights and widths of the images")
+    parser.add_argument("--formats", nargs="+", default=["onnx", "openvino"], choices=list(RUNTIMES), help="formats")
+    parser.add_argument("--repeats", type=int, default=5, help="times that each is run, in turn")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each runtime")
+    return parser.parse_args()
+
+
+def exported(task: Task, name: str, folder: Path) -> Task:
+    """Export in float32, and open the file as `predict` does."""
+    network = task.exported("AtoB")
+    wanted = Exporting(format=name, training={}, checks=())
+    path = folder / f"network{RUNTIMES[name].ending}"
+    with torch.inference_mode(mode=False):
+        RUNTIMES[name].write(network, describe(task, wanted, network), path)
+    return load(path)
+
+
+def bf16(task: Task) -> Translate:
+    """Bfloat16 weights in the memory format channels_last."""
+    fast = copy.deepcopy(task).to(torch.bfloat16, memory_format=torch.channels_last)
+
+    def translate(images: torch.Tensor, direction: Direction) -> torch.Tensor:
+        images = images.to(torch.bfloat16, memory_format=torch.channels_last)
+        return fast.translate(images, direction).float()
+
+    return translate
+
+
+def measure(ways: Mapping[str, Translate], images: torch.Tensor, repeats: int) -> None:
+    times = {name: [] for name in ways}
+    results = {name: way(images, "AtoB") for name, way in ways.items()}  # the first call is slower
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way(images, "AtoB")
+            times[name].append(time.perf_counter() - start)
+    first = next(iter(ways))
+    for name in ways:
+        seconds, difference = median(times[name]), (results[name] - results[first]).abs()
+        speed = median(times[first]) / seconds
+        print(
+            f"| {images.shape[-1]}² | {name} | {seconds:.3f} | {speed:.2f} "
+            f"| {float(difference.max()):.1e} | {float(difference.mean()):.1e} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

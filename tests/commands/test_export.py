@@ -1,0 +1,202 @@
+"""`export` to other programs: what the file says, what it gives, and what `predict` makes of it."""
+
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.networks.one_pass import OnePass
+from cyclestyle.tasks import CUT, Autoencoder, CycleGAN, Johnson, Translator, load
+from cyclestyle.tasks.exporting import Exporting, export_task
+from cyclestyle.weights.checkpoints import write_checkpoint
+from cyclestyle.weights.exported import RUNTIMES, Description, open_exported
+from cyclestyle.weights.exported.program import trace
+
+TINY_GAN = {"generator": "resnet6", "depth": 1, "ngf": 2, "ndf": 2, "discriminator": "pixel"}
+
+
+def write(task, path):
+    settings = {"hyper_parameters": dict(task.hparams), "cyclestyle_task": type(task).__name__}
+    write_checkpoint({"state_dict": task.state_dict(), **settings}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run: a checkpoint, and a config that names a folder of this machine."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    (folder / "checkpoints").mkdir()
+    write(CycleGAN(**TINY_GAN), folder / "checkpoints" / "last.ckpt")
+    (folder / "config.yaml").write_text("data: {init_args: {root: /home/somebody/paintings}}\nmodel: {lr: 0.1}\n")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (37, 50, 3), dtype=np.uint8)).save(folder / "photo.png")
+    return folder
+
+
+def translated(cyclestyle, run, checkpoint, name):
+    output = run / f"{name}.png"
+    words = ["--input", run / "photo.png", "--output", output, "--trainer.enable_progress_bar=false"]
+    status, _, err = cyclestyle("predict", "--ckpt_path", checkpoint, *words)
+    assert status == 0, err
+    return np.asarray(Image.open(output)).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("name", "modules"),
+    [
+        ("safetensors", ["safetensors"]),
+        ("onnx", ["onnxscript", "onnxruntime"]),
+        pytest.param("openvino", ["onnxscript", "openvino"], marks=pytest.mark.slow),
+        pytest.param("pt2", [], marks=pytest.mark.slow),
+    ],
+)
+def test_an_export_is_compared_and_translated_with(cyclestyle, run, name, modules):
+    for module in modules:
+        pytest.importorskip(module)
+    ending = ".safetensors" if name == "safetensors" else RUNTIMES[name].ending
+    file = run / f"mine{ending}"
+    words = ["--ckpt_path", run, "--format", name, "--output", file, "--licence", "CC-BY-4.0"]
+    status, out, err = cyclestyle("export", *words)
+    assert status == 0, err
+    assert "1 × 101×75: largest" in out
+    assert str(file) in out
+    own, its = (translated(cyclestyle, run, one, n) for n, one in (("own", run), (name, file)))
+    assert np.abs(own - its).max() <= (0 if name == "safetensors" else 1)
+    assert cyclestyle("export", *words)[0] == 1  # it exists
+    photo = torch.rand(1, 3, 41, 30) * 2 - 1
+    expected = Translator.load(run).translate(photo)
+    torch.testing.assert_close(Translator.load(file).translate(photo), expected, atol=1e-4, rtol=0)
+    (run / f"cut{ending}").write_bytes(file.read_bytes()[:-200])
+    (run / "cut.bin").write_bytes(b"")  # of openvino
+    with pytest.raises(CheckpointError, match="damaged"):
+        load(run / f"cut{ending}")
+
+
+def test_a_file_describes_its_network_without_folders(cyclestyle, run):
+    safetensors = pytest.importorskip("safetensors")
+    file = run / "described.safetensors"
+    assert cyclestyle("export", "--ckpt_path", run, "--format", "safetensors", "--output", file)[0] == 0
+    with safetensors.safe_open(file, framework="pt") as opened:
+        description = Description.read(opened.metadata()["cyclestyle"], file)
+        names = list(opened.keys())
+    assert (description.method, description.directions, description.multiple) == ("CycleGAN", ("AtoB", "BtoA"), 4)
+    assert description.settings["ngf"] == 2
+    assert description.training["data"]["init_args"]["root"] == "paintings"
+    assert description.licence == "not stated"
+    assert not [name for name in names if name.startswith("D_")]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--format", "onnx", "--output", "x.pt2"], "has to end with .onnx"),
+        (["--format", "safetensors", "--direction", "BtoA"], "holds all directions"),
+        (["--format", "pt2", "--precision", "int8"], "int8 is for onnx and openvino"),
+        (["--format", "official"], "name the folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(cyclestyle, run, words, text):
+    before = sorted(run.rglob("*"))
+    status, _, err = cyclestyle("export", "--ckpt_path", run / "checkpoints" / "last.ckpt", *words)
+    assert status == 1
+    assert text in err
+    assert len(err.splitlines()) == 1
+    assert sorted(run.rglob("*")) == before
+
+
+def test_methods_of_many_passes_are_told(run):
+    wct = Autoencoder(width=2, level=2)
+    with pytest.raises(CycleStyleError, match="only AdaIN can be exported"):
+        wct.exported("AtoB")
+
+
+def test_a_file_that_does_something_else_is_not_kept(tmp_path, monkeypatch):
+    task = CycleGAN(**TINY_GAN)
+    other = CycleGAN(**TINY_GAN)
+    monkeypatch.setattr(task, "exported", other.exported)
+    wanted = Exporting(format="pt2", training={}, checks=[torch.rand(1, 3, 32, 32)])
+    with pytest.raises(CheckpointError, match="nothing is kept"):
+        export_task(task, tmp_path / "wrong.pt2", wanted)
+    assert list(tmp_path.iterdir()) == []
+
+
+GENERATORS = {
+    "unet": lambda: CycleGAN(generator="unet128", depth=5, ngf=2, ndf=2, discriminator="pixel"),
+    "resize": lambda: CycleGAN(**TINY_GAN, resample="resize", comb_filter=True),
+    "cut": lambda: CUT(**TINY_GAN),
+    "johnson": lambda: Johnson(width=2),
+    "adain": lambda: Autoencoder(width=2, level=3, transfer="adain"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", RUNTIMES)
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_is_exported_for_every_size(tmp_path, name, form):
+    for module in {"onnx": ["onnxscript", "onnxruntime"], "openvino": ["onnxscript", "openvino"]}.get(form, []):
+        pytest.importorskip(module)
+    torch.manual_seed(0)
+    task = GENERATORS[name]()
+    sizes = ((1, 64, 96), (2, 40, 51), (1, 33, 70))
+    checks = [torch.rand(count, 3, height, width) * 2 - 1 for count, height, width in sizes]
+    style = torch.rand(3, 37, 44) * 2 - 1 if task.takes_styles else None
+    file = tmp_path / f"file{RUNTIMES[form].ending}"
+    result = export_task(task, file, Exporting(format=form, training={}, checks=checks, style=style))
+    assert max(one.largest for one in result.differences) <= 1e-4
+    assert open_exported(file).description.method == type(task).__name__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("precision", ["half", "int8"])
+def test_other_precisions_are_near(cyclestyle, run, form, precision):
+    for module in ("onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(module)
+    file = run / f"{precision}{RUNTIMES[form].ending}"
+    words = ["--format", form, "--precision", precision, "--output", file]
+    status, out, err = cyclestyle("export", "--ckpt_path", run, *words)
+    assert status == 0, err
+    assert "seconds for one image" in out
+    assert open_exported(file).description.precision == precision
+
+
+def test_a_program_that_could_run_code_is_refused(tmp_path):
+    task = CycleGAN(**TINY_GAN)
+    file = tmp_path / "mine.pt2"
+    RUNTIMES["pt2"].write(task.exported("AtoB"), Description(method="CycleGAN", multiple=4, min_size=8), file)
+    assert open_exported(file)(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    harmful = pickle.dumps(print)
+
+    def changed(name, change):
+        other = tmp_path / f"{len(list(tmp_path.iterdir()))}.pt2"
+        with zipfile.ZipFile(file) as old, zipfile.ZipFile(other, "w") as new:
+            for member in old.namelist():
+                content = old.read(member)
+                new.writestr(member, change(content) if member.endswith(name) else content)
+        return other
+
+    for name, change in (
+        ("sample_inputs/model.pt", lambda _: harmful),
+        ("models/model.json", lambda text: text.replace(b"torch.ops.aten.tanh.default", b"torch.hub.load", 1)),
+        ("models/model.json", lambda text: text.replace(b"Integer(4)", b"__import__('os')", 1)),
+        ("weights_config.json", lambda text: text.replace(b'"use_pickle": false', b'"use_pickle": true', 1)),
+    ):
+        with pytest.raises(CheckpointError, match="could run code"):
+            open_exported(changed(name, change))
+
+
+def test_an_own_task_is_exported_by_its_translate():
+    class Network(nn.Module):
+        def forward(self, images):
+            return images.flip(1)
+
+    program = trace(OnePass(network=Network()), "float32")
+    images = torch.rand(3, 3, 11, 70)
+    torch.testing.assert_close(program.module()(images), images.flip(1))
+    assert "stack_trace" not in json.dumps([str(node.meta) for node in program.graph.nodes])

@@ -1,0 +1,130 @@
+"""Translators in folders and repositories, without a network."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from cyclestyle.errors import CheckpointError
+from cyclestyle.tasks import CycleGAN, Translator, load
+from cyclestyle.weights.checkpoints import write_checkpoint
+
+pytest.importorskip("safetensors")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run with all that a model card names."""
+    folder = tmp_path_factory.mktemp("hub") / "run"
+    for name in ("checkpoints", "grids", "images/trainA", "images/trainB"):
+        (folder / name).mkdir(parents=True)
+    torch.manual_seed(0)
+    task = CycleGAN(generator="resnet6", depth=1, ngf=2, ndf=2, discriminator="pixel")
+    settings = {"hyper_parameters": dict(task.hparams), "cyclestyle_task": "CycleGAN"}
+    write_checkpoint({"state_dict": task.state_dict(), **settings}, folder / "checkpoints" / "best.ckpt")
+    config = {"data": {"init_args": {"root": str(folder / "images")}}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    row = {"step": 7, "raw AtoB": {"kid": 0.25, "extractor": "statistics"}}
+    (folder / "evaluation.jsonl").write_text(json.dumps(row) + "\n{cut")
+    Image.new("RGB", (8, 8)).save(folder / "grids" / "7.png")
+    for name in ("trainA/1.png", "trainA/2.png", "trainB/1.png"):
+        Image.new("RGB", (8, 8)).save(folder / "images" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(run):
+    folder = run.parent / "saved"
+    Translator.load(run, direction="BtoA").save_pretrained(folder, licence="CC0-1.0")
+    return folder
+
+
+def test_another_process_translates_the_same(run, saved):
+    code = (
+        "import sys, torch; from cyclestyle import Translator; torch.manual_seed(1); "
+        "images = torch.rand(1, 3, 30, 41) * 2 - 1; "
+        "torch.save(Translator.from_pretrained(sys.argv[1]).translate(images), sys.argv[2])"
+    )
+    result = run.parent / "result.pt"
+    subprocess.run([sys.executable, "-c", code, str(saved), str(result)], check=True)
+    torch.manual_seed(1)
+    images = torch.rand(1, 3, 30, 41) * 2 - 1
+    expected = Translator.load(run, direction="BtoA").translate(images)
+    assert torch.equal(torch.load(result, weights_only=True), expected)
+
+
+def test_the_card_is_written_from_the_run(run, saved):
+    card = (saved / "README.md").read_text()
+    for text in ('license_name: "CC0-1.0"', "CycleGAN", "domain A: 2 images", "domain B: 1 images", "samples.png"):
+        assert text in card
+    assert "| raw AtoB kid | 0.25 |" in card
+    assert "| raw AtoB extractor | statistics |" in card
+    assert (saved / "samples.png").read_bytes() == (run / "grids" / "7.png").read_bytes()
+    config = json.loads((saved / "config.json").read_text())
+    assert config["direction"] == "BtoA"
+    assert str(run.parent) not in json.dumps(config)  # no folders of this machine
+
+
+def test_predict_takes_the_folder(cyclestyle, saved, tmp_path):
+    Image.new("RGB", (20, 12)).save(tmp_path / "photo.png")
+    words = ["--input", tmp_path / "photo.png", "--output", tmp_path / "out.png", "--trainer.enable_progress_bar=false"]
+    status, _, err = cyclestyle("predict", "--ckpt_path", saved, "--direction", "AtoB", *words)
+    assert status == 0, err
+    assert Image.open(tmp_path / "out.png").size == (20, 12)
+
+
+def test_pushing_hands_the_folder_to_the_client(run, saved, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    uploaded = {}
+
+    def create_repo(self, repo_id, **options):
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, *, folder_path, **options):
+        uploaded.update({path.name: path.read_bytes() for path in sorted(folder_path.iterdir())})
+        return "https://huggingface.co/someone/mine/commit/1"
+
+    monkeypatch.setattr(hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(hub.HfApi, "upload_folder", upload_folder)
+    assert Translator.load(run).push_to_hub("someone/mine").endswith("/commit/1")
+    assert uploaded["model.safetensors"][-100:] == (saved / "model.safetensors").read_bytes()[-100:]
+    assert {"README.md", "config.json", "model.safetensors", "samples.png"} == uploaded.keys()
+
+
+def test_a_repository_is_not_reached_offline(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    code = "from cyclestyle import Translator; Translator.from_pretrained('someone/mine')"
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert "CheckpointError: someone/mine is no folder, and cannot be downloaded" in done.stderr
+
+
+def test_a_folder_without_a_translator_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+        Translator.from_pretrained(tmp_path)
+
+
+def test_an_artifact_is_loaded_by_its_name(run, monkeypatch, tmp_path):
+    wandb = pytest.importorskip("wandb")
+    asked = []
+
+    class Api:
+        def artifact(self, name):
+            asked.append(name)
+            return SimpleNamespace(download=lambda root: str(run / "checkpoints"))
+
+    monkeypatch.setattr(wandb, "Api", Api)
+    monkeypatch.setenv("CYCLESTYLE_CACHE", str(tmp_path))
+    assert type(load("wandb:me/paintings/model-1:v3")).__name__ == "CycleGAN"
+    load("wandb:me/paintings/model-1")
+    assert asked == ["me/paintings/model-1:v3", "me/paintings/model-1:latest"]
+    with pytest.raises(CheckpointError, match="must be wandb:entity/project/name:alias"):
+        load("wandb:model-1")
