@@ -70,7 +70,8 @@ def main() -> None:
     translating = choose("fast", Tuning(), hardware, bfloat16=True, training=False)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"training fast: {fast.reason}\ntranslating fast: {translating.reason}")
-    peaks = {dtype: _peak(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    used = {torch.float32, *_precision(fast.tuning).values(), *_precision(translating.tuning).values()}
+    peaks = {dtype: _peak(device, dtype) for dtype in used}
     print(
         ", ".join(f"peak {str(dtype).removeprefix('torch.')} {peak / 1e9:.0f} GFLOP/s" for dtype, peak in peaks.items())
     )

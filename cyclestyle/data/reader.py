@@ -10,7 +10,6 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torchvision import io
 
@@ -136,35 +135,33 @@ class ImageReader:
         known = self.cache.get(key) if self.cache is not None and key else None
         if known is not None:
             return known
-        levels = self._decoded(path, channels)
-        size = self.prepare.scaled_size((levels.shape[2], levels.shape[1]), training=training)
-        levels = self._resize(levels, size)
+        native = self._native(path, training=training) if self.decoder == "torchvision" and channels == 3 else None
+        levels = self._by_pillow(path, channels, training=training) if native is None else native
         if self.cache is not None and key:
             self.cache.put(key, levels)
         return levels
 
-    def _decoded(self, path: Path, channels: int) -> Tensor:
-        if self.decoder == "torchvision" and channels == 3 and hasattr(io, "decode_jpeg"):  # later versions drop it
-            with suppress(OSError, RuntimeError):  # Pillow reads it, or says what is wrong
-                content = path.read_bytes()
-                if content.startswith(_JPEG):
-                    data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-                    levels: Tensor = io.decode_jpeg(data, io.ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-                    if levels.shape[0] in (1, 3):
-                        return levels.expand(3, -1, -1)
-        pixels = np.array(read_image(path, channels))
-        return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1).contiguous()
+    def _by_pillow(self, path: Path, channels: int, *, training: bool) -> Tensor:
+        image = read_image(path, channels)
+        pixels = np.array(resize(image, self.prepare.scaled_size(image.size, training=training)))
+        return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
 
-    def _resize(self, levels: Tensor, size: tuple[int, int]) -> Tensor:
-        width, height = size
-        if levels.shape[1:] == (height, width):
-            return levels
-        if self.decoder == "torchvision" and levels.shape[0] == 3:
-            result: Tensor = F.interpolate(levels[None], (height, width), mode="bicubic", antialias=True)[0]
-            return result
-        pixels = levels.permute(1, 2, 0).numpy()
-        resized = np.array(resize(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), size))
-        return torch.from_numpy(np.atleast_3d(resized)).permute(2, 0, 1).contiguous()
+    def _native(self, path: Path, *, training: bool) -> Tensor | None:
+        """The same of a JPEG with one or three channels; None for others, which Pillow reads, or says what is wrong."""
+        try:
+            content = path.read_bytes()
+            if not content.startswith(_JPEG) or not hasattr(io, "decode_jpeg"):  # later versions of torchvision drop it
+                return None
+            data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            levels: Tensor = io.decode_jpeg(data, io.ImageReadMode.UNCHANGED, apply_exif_orientation=True)
+        except (OSError, RuntimeError):
+            return None
+        if levels.shape[0] not in (1, 3):
+            return None
+        width, height = self.prepare.scaled_size((levels.shape[2], levels.shape[1]), training=training)
+        if levels.shape[1:] != (height, width):
+            levels = F.interpolate(levels[None], (height, width), mode="bicubic", antialias=True)[0]
+        return levels.expand(3, -1, -1)
 
     def _key(self, path: Path, channels: int, *, training: bool) -> str:
         """What a resized image depends on, as a file name; empty if the file does not exist."""
