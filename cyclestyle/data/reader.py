@@ -16,7 +16,7 @@ from torchvision import io
 from cyclestyle.data.transforms import Preparation, resize
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import atomic_write, cache_folder
-from cyclestyle.images import from_levels, read_image
+from cyclestyle.images import from_levels, read_image, to_tensor
 from cyclestyle.scratch import parse_bytes
 
 Decoder = Literal["pillow", "torchvision"]
@@ -114,6 +114,8 @@ class ImageReader:
         Raises:
             ImageError: the file does not exist or is not an image.
         """
+        if self.decoder == "pillow" and self.cache is None:
+            return to_tensor(self.prepare.for_training(read_image(path, channels), rng))
         levels = self._resized(path, channels, training=True)
         (left, top, right, bottom), mirrored = self.prepare.training_crop((levels.shape[2], levels.shape[1]), rng)
         crop = levels[:, top:bottom, left:right]

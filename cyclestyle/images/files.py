@@ -121,7 +121,9 @@ def read_image(path: Path, channels: int = 3) -> Image.Image:
         ImageError: the file does not exist, is truncated, or is not an image.
     """
     with _one_line(path), _open(path) as image:
-        return convert(ImageOps.exif_transpose(image), channels)
+        image.load()  # before its tags are read, which moves the position in a TIFF file
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        return convert(ImageOps.exif_transpose(image) if turned else image, channels)  # each of them makes a copy
 
 
 class ImageFile:

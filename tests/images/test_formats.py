@@ -285,7 +285,8 @@ def test_other_colours_become_rgb(tmp_path, mode):
     if mode == "LAB":
         profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
         image = ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
-    image.save(tmp_path / "a.tif")
+    # Pillow 12.3 cannot read the uncompressed YCbCr that it writes
+    image.save(tmp_path / "a.tif", **({"compression": "tiff_lzw"} if mode == "YCbCr" else {}))
     with Image.open(translate(tmp_path / "a.tif")) as after:
         assert after.mode == "RGB"
         assert "icc_profile" not in after.info
