@@ -64,6 +64,19 @@ def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
     assert all(key.startswith("decoders.1." if objective == "adain" else "decoders.") for key in moved)
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_activations_of_a_vgg_are_scaled_to_1_and_those_of_a_vgg16_are_decoded(tmp_path, scale):
+    weights = random_weights("vgg16")
+    torch.save({**weights, "features.0.weight": scale * weights["features.0.weight"]}, tmp_path / "vgg16.pth")
+    task = Autoencoder(encoder="vgg16", weights=str(tmp_path / "vgg16.pth"), level=3)
+    task.setup("fit")
+    image = make_image(height=64, width=64)
+    with torch.no_grad():
+        means = [features.mean().item() for features in task.encoder(image).values()]
+        assert task.reconstruct(image).shape == image.shape
+    assert all(0.3 < mean < 3 for mean in means)
+
+
 @pytest.mark.parametrize("transfer", ["wct", "adain"])
 def test_no_strength_reconstructs_and_an_image_is_its_own_style(transfer):
     task = Autoencoder(**TINY, transfer=transfer, strength=0.0).eval()
