@@ -46,14 +46,16 @@ class Autoencoder(Task):
 
     Args:
         encoder: `scratch` (trained here, no file needed), `vgg19` or `vgg16` (frozen).
-        weights: for a VGG, a file of its weights, `random`, or None for the weights of torchvision. The first layer of each
-            block is scaled to a mean activation of 1, which the normalised VGG-19 has already.
+        weights: for a VGG, a file of its weights, `random`, or None for the weights of torchvision. The first layer of
+            each block is scaled to a mean activation of 1, which the normalised VGG-19 has already.
         decoders: files of trained decoders, such as the published ones of WCT; the level is inferred from the shapes.
         level: deepest block, 1 to 5.
         width: channels of the first block of an encoder from scratch; the number doubles with each block.
         objective: `reconstruction` or `adain`.
         style_weight: weight of the style loss relative to the content loss, for `adain`.
         feature_weight: weight of the feature loss relative to the pixel loss, for a VGG encoder.
+        recolour: for `reconstruction`, train on images with exchanged and inverted colour channels too. Images of any
+            colours are then encoded apart, which `--model.features` needs: Gatys and Johnson search among all images.
         content_domain: domain of the photos, `A` or `B`, for `adain`.
         lr: learning rate of Adam.
         transfer: `wct` or `adain`.
@@ -83,6 +85,7 @@ class Autoencoder(Task):
         objective: Objective = "reconstruction",
         style_weight: float = 10.0,
         feature_weight: float = 1.0,
+        recolour: bool = False,
         content_domain: Literal["A", "B"] = "A",
         lr: float = 1e-3,
         transfer: Transfer = "wct",
@@ -107,7 +110,7 @@ class Autoencoder(Task):
         self.save_hyperparameters()
         self.level, self.objective, self.content_domain, self.lr = level, objective, content_domain, lr
         self.style_weight, self.feature_weight = style_weight, feature_weight
-        self.transfer, self.mode = transfer, mode
+        self.transfer, self.mode, self.recolour = transfer, mode, recolour
         self.strength, self.colour_strength = strength, colour_strength
         self.trains_encoder = encoder == "scratch"
         widths = [width << block for block in range(len(WIDTHS))] if self.trains_encoder else WIDTHS
@@ -179,6 +182,8 @@ class Autoencoder(Task):
 
     def _reconstruction_losses(self, images: Tensor) -> dict[str, Tensor]:
         """Loss of Li et al. 2017, eq. 1, for the decoder of each block."""
+        if self.recolour and self.training:
+            images = recoloured(images)
         features = self.encoder(images)
         losses = {}
         for level, layer in enumerate(self.layers, 1):
@@ -277,6 +282,13 @@ class Autoencoder(Task):
     def _decode(self, features: Tensor, level: int, shape: Sequence[int]) -> Tensor:
         images: Tensor = self.decoders[level - 1](features)
         return images[..., : shape[-2], : shape[-1]]
+
+
+def recoloured(images: Tensor) -> Tensor:
+    """Permute and invert the colour channels of each image `(3, H, W)` in [-1, 1] of a batch at random."""
+    order = torch.rand(len(images), 3, device=images.device).argsort(dim=1)
+    signs = torch.randint(0, 2, (len(images), 3, 1, 1), device=images.device) * 2 - 1
+    return images.gather(1, order[:, :, None, None].expand_as(images)) * signs
 
 
 def psnr(error: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from cyclestyle.functional.style import mean_and_std
 from cyclestyle.networks.autoencoder import Decoder
 from cyclestyle.networks.vgg import random_weights
 from cyclestyle.tasks import Autoencoder
-from cyclestyle.tasks.autoencoder import psnr
+from cyclestyle.tasks.autoencoder import psnr, recoloured
 
 TINY = {"width": 4, "level": 2}
 
@@ -62,6 +62,27 @@ def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
     moved = {key for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
     assert moved
     assert all(key.startswith("decoders.1." if objective == "adain" else "decoders.") for key in moved)
+
+
+def test_recoloured_images_have_the_same_channels_in_another_order_and_sign():
+    torch.manual_seed(0)
+    images = torch.cat([make_image(seed) for seed in range(8)])
+    changed = recoloured(images)
+    assert not torch.equal(changed, images)
+    for image, other in zip(images, changed, strict=True):
+        matches = [[torch.equal(a, b) or torch.equal(a, -b) for b in other] for a in image]
+        assert sorted(row.index(True) for row in matches) == [0, 1, 2]
+
+
+def test_recolour_is_for_training_alone():
+    torch.manual_seed(0)
+    task = Autoencoder(**TINY, recolour=True)
+    with torch.no_grad():
+        validated, again, trained = (
+            float(sum(task.train(training).losses(batch()).values())) for training in (False, False, True)
+        )
+    assert validated == again
+    assert trained != validated
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
