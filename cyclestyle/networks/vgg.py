@@ -94,7 +94,7 @@ class VGG(nn.Module):
         each layer before it reaches the previous one. If all losses are computed after the forward pass, the gradients
         of all layers are in memory at the same time.
         """
-        features = self.input_transform((images + 1) / 2)
+        features = self.input_transform((images + 1) / 2).to(self.convolutions[0].weight.dtype)
         for name, convolution in zip(self.names, self.convolutions, strict=True):
             if name.endswith("_1") and _block(name) > 1:
                 features = self._pool(features)

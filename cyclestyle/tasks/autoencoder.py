@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclestyle.data.sample import draw_scene, take_photo
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.functional.style import adaptive_instance_norm, mean_std_loss, whiten_and_colour
@@ -15,14 +17,14 @@ from cyclestyle.networks.autoencoder import AdaIN, Decoder, read_decoder
 from cyclestyle.networks.calls import pad_to_multiple
 from cyclestyle.networks.initialisation import initialise
 from cyclestyle.networks.one_pass import OnePass
-from cyclestyle.networks.vgg import VGG, WIDTHS, stride
+from cyclestyle.networks.vgg import VGG, WIDTHS, VGGName, stride
 from cyclestyle.tasks.base import Batch, Direction, Task, total
 from cyclestyle.tasks.checks import check_choices, check_positive
 from cyclestyle.tasks.gatys import normalised_weights
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.vgg import load_vgg
 
-Encoder = Literal["scratch", "vgg19"]
+Encoder = Literal["scratch", "vgg19", "vgg16"]
 Transfer = Literal["wct", "adain"]
 Mode = Literal["joint", "separate"]
 Objective = Literal["reconstruction", "adain"]
@@ -44,14 +46,17 @@ class Autoencoder(Task):
       (Huang & Belongie 2017, eq. 11 to 13).
 
     Args:
-        encoder: `scratch` (trained here, no file needed) or `vgg19` (frozen).
-        weights: for `vgg19`, a file of VGG weights, `random`, or None for the weights of torchvision.
+        encoder: `scratch` (trained here, no file needed), `vgg19` or `vgg16` (frozen).
+        weights: for a VGG, a file of its weights, `random`, or None for the weights of torchvision. The first layer of
+            each block is scaled to a mean activation of 1, which the normalised VGG-19 has already.
         decoders: files of trained decoders, such as the published ones of WCT; the level is inferred from the shapes.
         level: deepest block, 1 to 5.
         width: channels of the first block of an encoder from scratch; the number doubles with each block.
         objective: `reconstruction` or `adain`.
         style_weight: weight of the style loss relative to the content loss, for `adain`.
         feature_weight: weight of the feature loss relative to the pixel loss, for a VGG encoder.
+        recolour: for `reconstruction`, train on images with exchanged and inverted colour channels too. Images of any
+            colours are then encoded apart, which `--model.features` needs: Gatys and Johnson search among all images.
         content_domain: domain of the photos, `A` or `B`, for `adain`.
         lr: learning rate of Adam.
         transfer: `wct` or `adain`.
@@ -82,6 +87,7 @@ class Autoencoder(Task):
         objective: Objective = "reconstruction",
         style_weight: float = 10.0,
         feature_weight: float = 1.0,
+        recolour: bool = False,
         content_domain: Literal["A", "B"] = "A",
         lr: float = 1e-3,
         transfer: Transfer = "wct",
@@ -99,20 +105,21 @@ class Autoencoder(Task):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
         if objective == "adain" and encoder == "scratch":
-            raise ValueError("objective adain needs an encoder that is trained already: set encoder to vgg19")
+            raise ValueError("objective adain needs an encoder that is trained already: set encoder to vgg19 or vgg16")
         if objective == "adain" and transfer == "wct":
             raise ValueError("objective adain trains the deepest decoder alone, wct needs all: set transfer to adain")
         check_positive(lr=lr, width=width)
         self.save_hyperparameters()
         self.level, self.objective, self.content_domain, self.lr = level, objective, content_domain, lr
         self.style_weight, self.feature_weight = style_weight, feature_weight
-        self.transfer, self.mode = transfer, mode
+        self.transfer, self.mode, self.recolour = transfer, mode, recolour
         self.strength, self.colour_strength = strength, colour_strength
-        widths = WIDTHS if encoder == "vgg19" else [width << block for block in range(len(WIDTHS))]
         self.trains_encoder = encoder == "scratch"
+        widths = [width << block for block in range(len(WIDTHS))] if self.trains_encoder else WIDTHS
+        self.network: VGGName = "vgg16" if encoder == "vgg16" else "vgg19"
         self.layers = [f"relu{block}_1" for block in range(1, level + 1)]
-        self.encoder = VGG(self.layers, padding="reflect", widths=widths)
-        self.decoders = nn.ModuleList(Decoder(block, widths=widths) for block in range(1, level + 1))
+        self.encoder = VGG(self.layers, name=self.network, padding="reflect", widths=widths)
+        self.decoders = nn.ModuleList(Decoder(block, name=self.network, widths=widths) for block in range(1, level + 1))
         self.files = weights, tuple(decoders)
         trained = set(range(1, level + 1)) if objective == "reconstruction" else {level}
         self.loaded = False
@@ -137,12 +144,14 @@ class Autoencoder(Task):
             return
         weights, files = self.files
         if not self.trains_encoder:
-            vgg = load_vgg(self.layers, weights=weights)
+            vgg = load_vgg(self.layers, weights=weights, name=self.network)
             if files and not vgg.normalised:
                 raise CheckpointError(
                     "the decoders invert the normalised VGG-19; name its file, as vgg_normalised_conv3_1.pth, with "
                     "--model.weights"
                 )
+            # The loss weights of both papers are for the normalised VGG-19, whose mean activations are about 1.
+            vgg.calibrate([_scene()])
             self.encoder.load_state_dict(vgg.state_dict())
         decoder_states = dict(map(_read_decoder, files))
         for level, state in decoder_states.items():
@@ -175,6 +184,8 @@ class Autoencoder(Task):
 
     def _reconstruction_losses(self, images: Tensor) -> dict[str, Tensor]:
         """Loss of Li et al. 2017, eq. 1, for the decoder of each block."""
+        if self.recolour and self.training:
+            images = recoloured(images)
         features = self.encoder(images)
         losses = {}
         for level, layer in enumerate(self.layers, 1):
@@ -290,9 +301,23 @@ class Autoencoder(Task):
         return images[..., : shape[-2], : shape[-1]]
 
 
+def recoloured(images: Tensor) -> Tensor:
+    """Permute and invert the colour channels of each image `(3, H, W)` in [-1, 1] of a batch at random."""
+    order = torch.rand(len(images), 3, device=images.device).argsort(dim=1)
+    signs = torch.randint(0, 2, (len(images), 3, 1, 1), device=images.device) * 2 - 1
+    return images.gather(1, order[:, :, None, None].expand_as(images)) * signs
+
+
 def psnr(error: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of a mean squared error of images in [-1, 1]."""
     return 10 * torch.log10(4 / error.clamp(min=1e-12))
+
+
+def _scene() -> Tensor:
+    """Return a photo `(1, 3, 256, 256)` of the sample domains, on which activations are measured."""
+    random = np.random.default_rng(0)
+    pixels = take_photo(draw_scene(random, 256), random)
+    return torch.from_numpy(pixels).float().permute(2, 0, 1)[None] * 2 - 1
 
 
 def _read_decoder(file: str) -> tuple[int, dict[str, Tensor]]:

@@ -9,7 +9,7 @@ from cyclestyle.functional.style import mean_and_std
 from cyclestyle.networks.autoencoder import Decoder
 from cyclestyle.networks.vgg import random_weights
 from cyclestyle.tasks import Autoencoder
-from cyclestyle.tasks.autoencoder import psnr
+from cyclestyle.tasks.autoencoder import psnr, recoloured
 
 TINY = {"width": 4, "level": 2}
 
@@ -62,6 +62,40 @@ def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
     moved = {key for key, value in task.state_dict().items() if not torch.equal(value, before[key])}
     assert moved
     assert all(key.startswith("decoders.1." if objective == "adain" else "decoders.") for key in moved)
+
+
+def test_recoloured_images_have_the_same_channels_in_another_order_and_sign():
+    torch.manual_seed(0)
+    images = torch.cat([make_image(seed) for seed in range(8)])
+    changed = recoloured(images)
+    assert not torch.equal(changed, images)
+    for image, other in zip(images, changed, strict=True):
+        matches = [[torch.equal(a, b) or torch.equal(a, -b) for b in other] for a in image]
+        assert sorted(row.index(True) for row in matches) == [0, 1, 2]
+
+
+def test_recolour_is_for_training_alone():
+    torch.manual_seed(0)
+    task = Autoencoder(**TINY, recolour=True)
+    with torch.no_grad():
+        validated, again, trained = (
+            float(sum(task.train(training).losses(batch()).values())) for training in (False, False, True)
+        )
+    assert validated == again
+    assert trained != validated
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_activations_of_a_vgg_are_scaled_to_1_and_those_of_a_vgg16_are_decoded(tmp_path, scale):
+    weights = random_weights("vgg16")
+    torch.save({**weights, "features.0.weight": scale * weights["features.0.weight"]}, tmp_path / "vgg16.pth")
+    task = Autoencoder(encoder="vgg16", weights=str(tmp_path / "vgg16.pth"), level=3)
+    task.setup("fit")
+    image = make_image(height=64, width=64)
+    with torch.no_grad():
+        means = [features.mean().item() for features in task.encoder(image).values()]
+        assert task.reconstruct(image).shape == image.shape
+    assert all(0.3 < mean < 3 for mean in means)
 
 
 @pytest.mark.parametrize("transfer", ["wct", "adain"])

@@ -81,6 +81,20 @@ def test_autocast_does_not_change_the_result(dtype):
     assert not torch.equal(expected[0], make_image())
 
 
+def test_features_in_bfloat16_give_nearly_the_same_losses_and_image():
+    curves, images = {}, {}
+    for precision in ("fp32", "bf16"):
+        method = task(features_precision=precision)
+        method.use_styles([make_image(1)])
+        curve = curves.setdefault(precision, [])
+        method.on_evaluation = lambda done, limit, losses, curve=curve: curve.append(float(sum(losses.values())))
+        images[precision] = method.paint(make_image()[None])
+    assert images["bf16"].dtype == torch.float32
+    assert not torch.equal(images["bf16"], images["fp32"])
+    assert curves["bf16"][0] == pytest.approx(curves["fp32"][0], rel=0.02)
+    assert min(curves["bf16"]) < 1.1 * min(curves["fp32"])
+
+
 def test_without_style_loss_the_photo_is_reconstructed():
     photo = make_image()
     assert torch.equal(painted(photo, [], style_weight=0, sizes=[64]), photo)
