@@ -16,7 +16,6 @@ from cyclestyle.data.folders import find_images
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.images import read_image, to_tensor, with_channels
-from cyclestyle.scratch import format_bytes
 from cyclestyle.tasks import Averaging, Direction, Task, load
 from cyclestyle.tasks.exporting import (
     ENDINGS,
@@ -194,4 +193,4 @@ def _report(result: Exported) -> None:
     ours, theirs = result.seconds
     print(f"seconds for one image of 256×256: PyTorch {ours:.3f}, this file {theirs:.3f}")
     for file in result.files:
-        print(f"{file} ({format_bytes(file.stat().st_size)})")
+        print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")

@@ -18,7 +18,7 @@ class Exported(Task):
     The image is translated as a whole: other runtimes cannot be streamed.
 
     Args:
-        path: the file.
+        file: its path.
 
     Raises:
         CheckpointError: the file is missing, damaged, or was not written by cyclestyle.
@@ -27,10 +27,10 @@ class Exported(Task):
 
     one_pass = False
 
-    def __init__(self, *, path: str) -> None:
+    def __init__(self, *, file: str) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.file, self.runtime = Path(path), open_exported(Path(path))
+        self.file, self.runtime = Path(file), open_exported(Path(file))
         self.description = self.runtime.description
         self.takes_styles = self.description.takes_style
         self.direction = "BtoA" if self.description.directions[0] == "BtoA" else "AtoB"

@@ -117,7 +117,7 @@ def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
     if path.is_dir() and (folder := find_in_folder(path)) is not None:
         return folder, False
     if is_exported(path):
-        return Found(task="Exported", settings={"path": str(path)}, weights={}), True
+        return Found(task="Exported", settings={"file": str(path)}, weights={}), True
     if path.suffix.lower() == ".safetensors" or (path / "model.safetensors").is_file():
         return _read_safetensors(path / "model.safetensors" if path.is_dir() else path)
     checkpoint = upgrade(read_checkpoint(path))

@@ -84,6 +84,8 @@ def fetch(name: str, on_bytes: OnBytes = lambda received, total: None) -> Path:
             part.replace(path)
             files.write_json(record, content)
     except (OSError, HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError) and 300 <= error.code < 400:  # what urllib itself refuses
+            _check_scheme(str(error.headers.get("Location")), url)
         raise CheckpointError(
             f"cannot download {url}: {_reason(error)}; the same command goes on with it, or set CYCLESTYLE_MODELS_URL "
             "to a folder that has the file"
