@@ -1,8 +1,8 @@
 # cyclestyle in a container.
 #
-#   docker build -t cyclestyle .                        # for CPUs
-#   docker build -t cyclestyle --build-arg VARIANT=cuda .
-#   docker run --rm -v "$PWD:/work" cyclestyle predict --ckpt_path last.ckpt --input photos --output paintings
+#   docker build -t cyclestyle:local .                        # for CPUs
+#   docker build -t cyclestyle:local --build-arg VARIANT=cuda .
+#   docker run --rm -v "$PWD:/work" cyclestyle:local predict --ckpt_path last.ckpt --input photos --output paintings
 #
 # VARIANT cuda begins with an image of PyTorch that has the CUDA libraries; cpu with one of Python alone.
 ARG VARIANT=cpu

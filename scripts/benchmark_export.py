@@ -26,7 +26,9 @@ def main() -> None:
     task = load(options.ckpt_path) if options.ckpt_path else GeneratorOnly(generator="resnet9", ngf=64)
     task.eval().requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        ways = {"PyTorch": task.translate, "PyTorch, bf16": bf16(task)}
+        ways = {"PyTorch": task.translate, "PyTorch, channels_last": channels_last(task, torch.float32)}
+        if options.bf16:
+            ways["PyTorch, channels_last, bf16"] = channels_last(task, torch.bfloat16)
         for name in options.formats:
             ways[name] = exported(task, name, Path(folder)).translate
         print("| size | runtime | seconds, median | speed-up | largest difference | mean difference |")
@@ -40,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ckpt_path", help="checkpoint (default: a ResNet-9 of 64 filters with random weights)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="heights and widths of the images")
     parser.add_argument("--formats", nargs="+", default=["onnx", "openvino"], choices=list(RUNTIMES), help="formats")
+    parser.add_argument("--bf16", action="store_true", help="PyTorch in bfloat16 too; slow without instructions for it")
     parser.add_argument("--repeats", type=int, default=5, help="times that each is run, in turn")
     parser.add_argument("--threads", type=int, default=2, help="threads of each runtime")
     return parser.parse_args()
@@ -55,12 +58,12 @@ def exported(task: Task, name: str, folder: Path) -> Task:
     return load(path)
 
 
-def bf16(task: Task) -> Translate:
-    """Bfloat16 weights in the memory format channels_last."""
-    fast = copy.deepcopy(task).to(torch.bfloat16, memory_format=torch.channels_last)
+def channels_last(task: Task, dtype: torch.dtype) -> Translate:
+    """The weights in the memory format channels_last."""
+    fast = copy.deepcopy(task).to(memory_format=torch.channels_last).to(dtype)
 
     def translate(images: torch.Tensor, direction: Direction) -> torch.Tensor:
-        images = images.to(torch.bfloat16, memory_format=torch.channels_last)
+        images = images.to(dtype).contiguous(memory_format=torch.channels_last)
         return fast.translate(images, direction).float()
 
     return translate
