@@ -113,6 +113,7 @@ def test_no_strength_reconstructs_and_an_image_is_its_own_style(transfer):
 
 
 def test_adain_gives_the_features_the_moments_of_the_style():
+    torch.manual_seed(0)
     task = Autoencoder(width=4, level=1, transfer="adain", strength=1.0).eval()
     seen = []
     task.decoders[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -191,7 +192,7 @@ def test_untrained_decoders_are_refused(vgg_file):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"encoder": "vgg11"}, "encoder must be one of scratch, vgg19, got 'vgg11'"),
+        ({"encoder": "vgg11"}, "encoder must be one of scratch, vgg19, vgg16, got 'vgg11'"),
         ({"strength": 1.5}, r"strength must be in \[0, 1\], got 1.5"),
         ({"level": 0}, "level must be 1 to 5, got 0"),
         ({"objective": "adain"}, "objective adain needs an encoder"),
