@@ -221,7 +221,8 @@ def _fastest(given: Tuning, hardware: Hardware, *, bfloat16: bool, training: boo
     compiled = training and precision == "bfloat16" and hardware.compiler
     best = Tuning(
         precision=precision,
-        channels_last=precision == "bfloat16" or tiled or cuda,
+        # Gradients in float32 are slower in it on some processors
+        channels_last=precision == "bfloat16" or cuda or (tiled and not training),
         winograd=tiled,
         compile=compiled,
         fused=training and cuda,

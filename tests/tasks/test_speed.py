@@ -36,7 +36,8 @@ def test_the_fastest_precision_of_the_hardware():
     assert chosen("fast", AMX).tuning.precision == "bfloat16"
     assert chosen("fast", GPU).tuning.precision == "bfloat16"
     plain = chosen("fast", PLAIN).tuning
-    assert (plain.precision, plain.winograd, plain.channels_last, plain.compile) == ("float32", True, True, False)
+    assert (plain.precision, plain.winograd, plain.channels_last, plain.compile) == ("float32", True, False, False)
+    assert chosen("fast", PLAIN, training=False).tuning.channels_last
 
 
 def test_a_method_that_is_worse_in_bfloat16_stays_in_float32():
