@@ -50,7 +50,7 @@ def test_messages_are_one_line(message, line):
          "cannot write into /proc/none"),
         (["sample-data"], "the following arguments are required: folder"),
         (["sample-data", "x", "--train=a"], "train: Expected int, got a"),
-        (["export", "--format=x"], "got x"),
+        (["export", "--format=x"], "format: Expected one of ['official', 'safetensors',"),
         (["export", "--ckpt_path=nowhere.ckpt", "--output=y"], "checkpoint nowhere.ckpt does not exist"),
     ],
 )  # fmt: skip
