@@ -10,7 +10,7 @@ from cyclestyle.networks.generators import build_generator
 
 def test_a_generator_gives_the_same_image():
     torch.manual_seed(0)
-    generator = build_generator("resnet6", ngf=16).eval().requires_grad_(False)
+    generator = build_generator("resnet6", ngf=32).eval().requires_grad_(False)
     images = torch.rand(1, 3, 52, 44) * 2 - 1
     plain = generator(images)
     with FastConvolutions(fixed_weights=True):
@@ -20,13 +20,13 @@ def test_a_generator_gives_the_same_image():
 
 
 def test_other_convolutions_are_left_alone():
-    images = torch.randn(1, 32, 12, 12)
-    weight = torch.randn(32, 32, 3, 3)
+    images = torch.randn(1, 128, 12, 12)
+    weight = torch.randn(128, 128, 3, 3)
     calls = [
         lambda: F.conv2d(images, weight, stride=2),
         lambda: F.conv2d(images, weight, padding="same"),
         lambda: F.conv2d(images, weight, dilation=(1, 2)),
-        lambda: F.conv2d(images, weight[:, :16], groups=2),
+        lambda: F.conv2d(images, weight[:, :64], groups=2),
         lambda: F.conv2d(images.double(), weight.double()),
         lambda: F.conv2d(images[:, :3], weight[:, :3]),
     ]
@@ -37,8 +37,8 @@ def test_other_convolutions_are_left_alone():
 
 
 def test_a_changed_weight_is_noticed():
-    layer = nn.Conv2d(32, 32, 3)
-    images = torch.randn(1, 32, 12, 12)
+    layer = nn.Conv2d(128, 128, 3)
+    images = torch.randn(1, 128, 12, 12)
     mode = FastConvolutions(fixed_weights=True)
     with torch.no_grad(), mode:
         before = layer(images)
