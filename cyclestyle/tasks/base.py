@@ -103,7 +103,7 @@ class Task(pl.LightningModule, ABC):
     """
 
     monitor: ClassVar[str] = "val/loss"
-    directions: ClassVar[tuple[Direction, ...]] = ()
+    directions: tuple[Direction, ...] = ()
     discriminators: ClassVar[Mapping[str, str]] = {}
     discriminators_first: ClassVar[bool] = False
     averaged: ClassVar[tuple[str, ...] | None] = None

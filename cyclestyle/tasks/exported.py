@@ -34,6 +34,7 @@ class Exported(Task):
         self.description = self.runtime.description
         self.takes_styles = self.description.takes_style
         self.direction = "BtoA" if self.description.directions[0] == "BtoA" else "AtoB"
+        self.directions = (self.direction,)  # so that it may be named, as with the checkpoint
         self.style: Tensor | None = None
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
