@@ -8,7 +8,7 @@ import torch
 
 from cyclestyle.commands.process import keep_memory
 from cyclestyle.files import cache_folder
-from cyclestyle.tasks.speed import Choice, SpeedName, Tuning, choose, known_hardware
+from cyclestyle.tasks.speed import Choice, SpeedName, Tuning, choose, hardware_for
 
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable of PyTorch: where compiled networks are kept between runs."""
@@ -32,7 +32,7 @@ def choose_tuning(
     given = Tuning(**tune)
     if given.keep_memory is not False:
         keep_memory()
-    choice = choose(speed, given, known_hardware(device_kind(trainer)), bfloat16=bfloat16, training=training)
+    choice = choose(speed, given, hardware_for(speed, device_kind(trainer)), bfloat16=bfloat16, training=training)
     tuning = choice.tuning
     if tuning.threads is not None:
         torch.set_num_threads(tuning.threads)

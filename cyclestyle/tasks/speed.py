@@ -146,6 +146,18 @@ def choose(
     return Choice(tuning=tuning, reason="; ".join([*reasons, *missing]), compiled_steps=compiled_steps)
 
 
+def hardware_for(speed: SpeedName, kind: str) -> Hardware:
+    """Return what the machine can do, as far as `choose` needs to know: nothing is measured for `exact`.
+
+    Args:
+        speed: what will be chosen.
+        kind: the type of the device that computes.
+    """
+    if speed != "exact":
+        return known_hardware(kind)
+    return Hardware(kind=kind, bfloat16=0.0, winograd=0.0, winograd_training=0.0, compiler=_has_compiler())
+
+
 def known_hardware(kind: str) -> Hardware:
     """Return what the machine can do, measured once for each processor, version of PyTorch and number of threads.
 
@@ -178,7 +190,7 @@ def measure_hardware(kind: str) -> Hardware:
     Args:
         kind: the type of the device that computes.
     """
-    compiler = any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+    compiler = _has_compiler()
     if kind == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return Hardware(
@@ -275,6 +287,10 @@ def _filled(given: Tuning, rest: Tuning) -> Tuning:
     """What is given, and for the others `rest`."""
     names = [field.name for field in fields(Tuning)]
     return Tuning(**{name: getattr(rest if getattr(given, name) is None else given, name) for name in names})
+
+
+def _has_compiler() -> bool:
+    return any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
 
 
 def _processor() -> str:

@@ -16,7 +16,7 @@ from cyclestyle.tasks import hub
 from cyclestyle.tasks.base import Direction, Task
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
-from cyclestyle.tasks.speed import SpeedName, Tuning, choose, known_hardware
+from cyclestyle.tasks.speed import SpeedName, Tuning, choose, hardware_for
 
 Style = str | Path | Image.Image
 """A style image, or the path of one."""
@@ -97,7 +97,7 @@ class Translator(nn.Module):
             task.use_styles([_read_style(one) for one in styles], style_weights)
         kind = "cpu" if device is None else torch.device(device).type
         fast = "translating" in task.in_bfloat16
-        choice = choose(speed, Tuning(), known_hardware(kind), bfloat16=fast, training=False)
+        choice = choose(speed, Tuning(), hardware_for(speed, kind), bfloat16=fast, training=False)
         task.tune(choice.tuning, training=False)
         translator = cls(task, direction=direction, device=device)
         translator.checkpoint = Path(path)

@@ -13,6 +13,7 @@ from cyclestyle.tasks.speed import (
     Hardware,
     Tuning,
     choose,
+    hardware_for,
     hardware_name,
     known_hardware,
 )
@@ -103,6 +104,12 @@ def test_hardware_is_measured_once(tmp_path, monkeypatch):
     assert known_hardware("cpu").winograd == 123.0
     path.write_text("{broken")
     assert known_hardware("cpu").winograd != 123.0
+
+
+def test_exact_measures_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert hardware_for("exact", "cpu").kind == "cpu"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
