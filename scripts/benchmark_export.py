@@ -10,10 +10,12 @@ from statistics import median
 
 import torch
 
+from cyclestyle.commands.process import keep_memory
 from cyclestyle.data.sample import sample_image
 from cyclestyle.images import to_tensor
 from cyclestyle.tasks import Direction, GeneratorOnly, Task, load
 from cyclestyle.tasks.exporting import Exporting, describe
+from cyclestyle.tasks.speed import Tuning, choose, known_hardware
 from cyclestyle.weights.exported import RUNTIMES
 
 Translate = Callable[[torch.Tensor, Direction], torch.Tensor]
@@ -21,14 +23,13 @@ Translate = Callable[[torch.Tensor, Direction], torch.Tensor]
 
 def main() -> None:
     options = parse()
+    keep_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     task = load(options.ckpt_path) if options.ckpt_path else GeneratorOnly(generator="resnet9", ngf=64)
     task.eval().requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        ways = {"PyTorch": task.translate, "PyTorch, channels_last": channels_last(task, torch.float32)}
-        if options.bf16:
-            ways["PyTorch, channels_last, bf16"] = channels_last(task, torch.bfloat16)
+        ways = {"PyTorch": task.translate, "PyTorch, --speed fast": fast(task)}
         for name in options.formats:
             ways[name] = exported(task, name, Path(folder)).translate
         print("| size | runtime | seconds, median | speed-up | largest difference | mean difference |")
@@ -42,7 +43,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ckpt_path", help="checkpoint (default: a ResNet-9 of 64 filters with random weights)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="heights and widths of the images")
     parser.add_argument("--formats", nargs="+", default=["onnx", "openvino"], choices=list(RUNTIMES), help="formats")
-    parser.add_argument("--bf16", action="store_true", help="PyTorch in bfloat16 too; slow without instructions for it")
     parser.add_argument("--repeats", type=int, default=5, help="times that each is run, in turn")
     parser.add_argument("--threads", type=int, default=2, help="threads of each runtime")
     return parser.parse_args()
@@ -58,13 +58,15 @@ def exported(task: Task, name: str, folder: Path) -> Task:
     return load(path)
 
 
-def channels_last(task: Task, dtype: torch.dtype) -> Translate:
-    """The weights in the memory format channels_last."""
-    fast = copy.deepcopy(task).to(memory_format=torch.channels_last).to(dtype)
+def fast(task: Task) -> Translate:
+    """As `predict --speed fast` translates on this hardware."""
+    tuned = copy.deepcopy(task)
+    choice = choose("fast", Tuning(), known_hardware("cpu"), bfloat16=True, training=False)
+    tuned.tune(choice.tuning, training=False)
 
     def translate(images: torch.Tensor, direction: Direction) -> torch.Tensor:
-        images = images.to(dtype).contiguous(memory_format=torch.channels_last)
-        return fast.translate(images, direction).float()
+        tuned.direction = direction
+        return tuned.translate_any_size(images)
 
     return translate
 

@@ -184,8 +184,10 @@ def hardware_name(kind: str) -> str:
     return f"{kind}, {_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def measure_hardware(kind: str) -> Hardware:
-    """Measure what a machine can do; it takes about a second.
+    """Measure what a machine can do; it takes about a second. It may be called without gradients too.
 
     Args:
         kind: the type of the device that computes.
