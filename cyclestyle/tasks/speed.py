@@ -200,8 +200,9 @@ def measure_hardware(kind: str) -> Hardware:
         )
     if kind != "cpu":
         return Hardware(kind=kind, bfloat16=0.0, winograd=0.0, winograd_training=0.0, compiler=False)
-    images = torch.randn(1, 256, 66, 66).contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.randn(256, 256, 3, 3).requires_grad_()
+    random = torch.Generator().manual_seed(0)  # the global one has been seeded for the run
+    images = torch.randn(1, 256, 66, 66, generator=random).contiguous(memory_format=torch.channels_last)
+    images, weight = images.requires_grad_(), torch.randn(256, 256, 3, 3, generator=random).requires_grad_()
     transformed, half = transform_weight(weight.detach()), (images.detach().bfloat16(), weight.detach().bfloat16())
 
     def gradients(function: Callable[..., Tensor]) -> Callable[[], object]:
