@@ -191,7 +191,10 @@ def build_cache(name: CacheName, size: str, workers: int) -> ImageCache | None:
     """
     if name not in get_args(CacheName):
         raise ValueError(f"cache must be none, memory or disk, got {name!r}")
-    limit = parse_bytes(size)
+    try:
+        limit = parse_bytes(size)
+    except ValueError as error:
+        raise ValueError(f"cache_size: {error}") from error
     if name == "none":
         return None
     cache = ImageCache(name, limit // max(1, workers) if name == "memory" else limit)
