@@ -150,7 +150,7 @@ def test_wrong_settings(samples):
         build_cache("tape", "1GB", 0)
     with pytest.raises(ValueError, match="decoder must be pillow or torchvision, got 'opencv'"):
         UnpairedImages(str(samples), decoder="opencv")
-    with pytest.raises(ValueError, match="cache_size: .*many"):
+    with pytest.raises(ValueError, match=r"cache_size: .*many"):
         UnpairedImages(str(samples), cache_size="many")
 
 
