@@ -11,7 +11,10 @@ those of the fastest convolution that this machine has been measured to compute 
 """
 
 import argparse
+import csv
+import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,6 +44,7 @@ from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.tasks.speed import EXACT, Tuning, choose, known_hardware
 
 Call = Callable[[], object]
+"""Does the work once. A number that it returns is taken for the seconds of the work."""
 
 
 @dataclass
@@ -107,11 +111,12 @@ def _measure(row: Row, rounds: int, device: torch.device) -> dict[str, list[floa
     for turn in range(-2, rounds):
         for name, call in row.ways.items():
             start = time.perf_counter()
-            call()
+            returned = call()
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if turn >= 0:
-                found[name].append(time.perf_counter() - start)
+                seconds = returned if isinstance(returned, float) else time.perf_counter() - start
+                found[name].append(seconds)
     return found
 
 
@@ -245,6 +250,27 @@ def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translat
     return Row(name, ways)
 
 
+def _fit(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+    """A step of `cyclestyle fit`, with loop, data, callbacks and log, against the step alone. Both are `exact`."""
+    data = _small_domains(folder)
+    step = _our_step(_task("resnet6", 32, device), EXACT, 128, device)
+
+    def bare() -> float:
+        return _seconds_of(step, 10, device)
+
+    return Row(name, {"bare step": bare, "fit": lambda: _fit_step(data, folder / "fit", device, 1)})
+
+
+def _processes(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+    """A step of `cyclestyle fit` in two processes against one: each process has one thread and the same batch."""
+    data = _small_domains(folder)
+
+    def fit(count: int) -> Call:
+        return lambda: _fit_step(data, folder / f"processes_{count}", device, count, threads=1)
+
+    return Row(name, {"one process": fit(1), "two": fit(2)})
+
+
 ROWS: dict[str, Callable[..., Row]] = {
     "step_256": _step(256, "resnet9", 64),
     "step_128": _step(128, "resnet6", 32),
@@ -254,6 +280,8 @@ ROWS: dict[str, Callable[..., Row]] = {
     "load": _load,
     "predict": _predict,
     "start": _start,
+    "fit": _fit,
+    "processes": _processes,
 }
 
 CLASSIC_PREDICT = """
@@ -358,8 +386,49 @@ def _flop(call: Call) -> int:
     return int(counter.get_total_flops())
 
 
-def _run(*words: str) -> None:
-    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+def _run(*words: str, threads: int | None = None) -> None:
+    environment = {**os.environ, **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def _small_domains(folder: Path) -> Path:
+    if not (folder / "domains").exists():
+        write_samples(folder / "domains", train=128, test=1, size=128, workers=1)
+    return folder / "domains"
+
+
+def _fit_step(data: Path, run: Path, device: torch.device, processes: int, threads: int | None = None) -> float:
+    """The mean seconds of the last 50 of 60 steps of `cyclestyle fit`, by its own log."""
+    shutil.rmtree(run, ignore_errors=True)
+    settings = {
+        "model.generator": "resnet6",
+        "model.ngf": 32,
+        "model.ndf": 32,
+        "data.root": data,
+        "data.load_size": 128,
+        "data.crop_size": 128,
+        "trainer.default_root_dir": run,
+        "trainer.max_steps": 60,
+        "trainer.log_every_n_steps": 10,
+        "trainer.devices": processes,
+        "trainer.accelerator": "gpu" if device.type == "cuda" else device.type,
+    }
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    _run("-m", "cyclestyle", "fit", "--config", "cyclegan", *words, threads=threads)
+    with (run / "metrics.csv").open() as file:
+        speeds = [
+            float(row["train/images_per_second"]) for row in csv.DictReader(file) if row["train/images_per_second"]
+        ]
+    return processes / speeds[-1]
+
+
+def _seconds_of(call: Call, count: int, device: torch.device) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / count
 
 
 if __name__ == "__main__":

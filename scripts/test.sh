@@ -9,4 +9,4 @@ echo "== ruff";         ruff check .; ruff format --check .
 echo "== mypy";         mypy
 echo "== import-linter"; lint-imports
 echo "== docs";         NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet --site-dir "$(mktemp -d)"
-echo "== pytest";       pytest "$@"
+echo "== pytest";       pytest --numprocesses auto --dist loadfile "$@"

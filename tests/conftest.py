@@ -6,11 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from cyclestyle.cli import main
 from cyclestyle.data.sample import write_samples
 from cyclestyle.tasks.speed import Hardware, hardware_name
+
+# Tests run in as many processes as there are cores, and tiny networks gain nothing from more threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"

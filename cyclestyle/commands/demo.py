@@ -72,6 +72,8 @@ def load_studio(paths: Sequence[str], folder: Path, megapixels: float, frames: i
         raise CycleStyleError("a checkpoint is named twice in --ckpt_path")
     names = _names(paths)
     translators = {name: Translator(load(path)) for name, path in zip(names, paths, strict=True)}
+    for translator in translators.values():
+        translator.choose_speed()
     checkpoints = dict(zip(names, paths, strict=True))
     return Studio(translators, checkpoints, folder, Limits(megapixels=megapixels, frames=frames))
 

@@ -95,13 +95,21 @@ class Translator(nn.Module):
         styles = [style] if isinstance(style, str | Path | Image.Image) else list(style)
         if styles or task.takes_styles:
             task.use_styles([_read_style(one) for one in styles], style_weights)
-        kind = "cpu" if device is None else torch.device(device).type
-        fast = "translating" in task.in_bfloat16
-        choice = choose(speed, Tuning(), hardware_for(speed, kind), bfloat16=fast, training=False)
-        task.tune(choice.tuning, training=False)
         translator = cls(task, direction=direction, device=device)
+        translator.choose_speed(speed)
         translator.checkpoint = Path(path)
         return translator
+
+    def choose_speed(self, speed: SpeedName = "auto") -> None:
+        """Choose what makes translating faster on the device where the task is, once.
+
+        Args:
+            speed: `exact` changes nothing; `auto` takes what is faster with results that are as good.
+        """
+        hardware = hardware_for(speed, self.task.device.type)
+        fast = "translating" in self.task.in_bfloat16
+        choice = choose(speed, Tuning(), hardware, bfloat16=fast, training=False)
+        self.task.tune(choice.tuning, training=False)
 
     @classmethod
     def from_pretrained(

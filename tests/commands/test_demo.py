@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from cyclestyle.commands.demo import load_studio
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks import Autoencoder, CycleGAN
+from cyclestyle.tasks.speed import Hardware, hardware_name
 from cyclestyle.weights.checkpoints import write_checkpoint
 
 MAKER = 271  # EXIF tag
@@ -53,6 +55,17 @@ def test_a_translation_has_the_size_and_the_metadata_of_the_upload(studio, folde
     assert written.size == (90, 61)
     assert written.getexif()[MAKER] == "a camera"
     assert result.before.size == result.after.size == (90, 61)
+
+
+def test_the_page_takes_what_is_faster_on_the_hardware(folder, tmp_path, monkeypatch):
+    hardware = Hardware(kind="cpu", bfloat16=0.0, winograd=3.0, winograd_training=3.0, compiler=False)
+    (tmp_path / "cyclestyle").mkdir()
+    known = json.dumps({hardware_name("cpu"): asdict(hardware)})
+    (tmp_path / "cyclestyle" / "hardware.json").write_text(known)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10)
+    assert studio.translators["gan"].task.memory_format == torch.channels_last
+    assert studio.translate("gan", folder / "photo.jpg", "AtoB", None, 1.0).after.size == (90, 61)
 
 
 def test_directions_differ(studio, folder):
