@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyclestyle.images import read_image, to_image, to_tensor, write_image
-from cyclestyle.tasks import Autoencoder, Gatys, load
+from cyclestyle.tasks import Autoencoder, Gatys, Translator, load
 from cyclestyle.tasks.gatys import resized, working_size
 
 WEIGHTS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -84,7 +84,9 @@ class Sheets:
         layers = {"content_layers": self._of(("relu4_2",)) or ["relu3_1"], "style_layers": self._of(TEXTURE)}
         method = Gatys(**{**self.eye, **layers, "sizes": [self.size], "steps": [self.steps], **changes})
         method.use_styles([style])
-        return method.paint(photo[None])[0]
+        translate = Translator(method)
+        translate.choose_speed()
+        return translate(photo)
 
     def _write(self, name: str, photo: Tensor, style: Tensor, rows: list[list[dict[str, Any]]]) -> None:
         """Write a sheet of the photo and one image for each of the settings."""
