@@ -8,11 +8,11 @@ data=datasets/sample
 scripts/quickstart.sh
 source scripts/environment.sh
 
+echo "== Training an autoencoder, which is also the eye of Gatys and Johnson"
+cyclestyle fit --config configs/autoencoder.yaml --config configs/sample_autoencoder.yaml --ckpt_path last
+
 echo "== Training Johnson's network in the style of one painting"
 cyclestyle fit --config configs/johnson.yaml --config configs/sample_johnson.yaml --ckpt_path last
-
-echo "== Training an autoencoder"
-cyclestyle fit --config configs/autoencoder.yaml --config configs/sample_autoencoder.yaml --ckpt_path last
 
 echo "== Comparing"
 cyclestyle compare --config configs/compare.yaml --input "$data/testA" --output runs/compare

@@ -20,7 +20,15 @@ torch.set_num_threads(1)
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 
-TINY = {"generator": "resnet6", "ngf": 2, "ndf": 2, "discriminator": "n_layers", "n_layers": 1, "pool_size": 4}
+TINY = {
+    "generator": "resnet6",
+    "depth": 1,
+    "ngf": 2,
+    "ndf": 2,
+    "discriminator": "n_layers",
+    "n_layers": 1,
+    "pool_size": 4,
+}
 """A CycleGAN that takes a step on 32×32 images in milliseconds."""
 
 

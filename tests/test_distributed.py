@@ -182,7 +182,7 @@ def children(pid):
 def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tiny_fit, tmp_path):
     """Under torchrun with two nodes: the job ends with the weights of one that was left alone."""
     words = [*tiny_fit, "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.accelerator=cpu"]
-    words += ["--trainer.strategy=ddp", "--model.constant_epochs=12", "--checkpoint.every_n_train_steps=1"]
+    words += ["--trainer.strategy=ddp", "--model.constant_epochs=6", "--checkpoint.every_n_train_steps=1"]
     words += ["--grid.every_n_steps=0", "--ckpt_path=last"]
     elastic = ["--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=job", "--max_restarts=3"]
     ends = {}
@@ -200,7 +200,7 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tiny_fit, tmp_pat
         if victim is not None:
             assert f"continuing {last} " in "".join(outputs)
         ends[name] = torch.load(last, weights_only=True)
-    assert ends["killed"]["global_step"] == ends["whole"]["global_step"] == 36
+    assert ends["killed"]["global_step"] == ends["whole"]["global_step"] == 18
     for name, weight in ends["whole"]["state_dict"].items():
         assert torch.equal(weight, ends["killed"]["state_dict"][name]), name
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")

@@ -60,18 +60,19 @@ class AdaIN(nn.Module):
     2^(level − 1).
 
     Args:
-        encoder: the VGG, of which the deepest layer is taken.
-        decoder: inverts that layer.
+        encoder: the VGG.
+        decoder: inverts `layer`.
         strength: interpolation between the statistics of the image (0) and of the style (1).
+        layer: of the encoder.
     """
 
-    def __init__(self, encoder: VGG, decoder: nn.Module, strength: float) -> None:
+    def __init__(self, encoder: VGG, decoder: nn.Module, strength: float, layer: str) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.strength = encoder, decoder, strength
+        self.encoder, self.decoder, self.strength, self.layer = encoder, decoder, strength, layer
 
     def forward(self, images: Tensor, style: Tensor) -> Tensor:
         """Paint the images in the style."""
-        content, painting = (self.encoder(given)[self.encoder.layers[-1]] for given in (images, style))
+        content, painting = (self.encoder(given)[self.layer] for given in (images, style))
         result: Tensor = self.decoder(torch.lerp(content, adaptive_instance_norm(content, painting), self.strength))
         return result
 

@@ -60,6 +60,8 @@ class Autoencoder(Task):
         content_domain: domain of the photos, `A` or `B`, for `adain`.
         lr: learning rate of Adam.
         transfer: `wct` or `adain`.
+        transfer_level: deepest block whose statistics are transferred, None: `level`. Fewer blocks
+            keep more detail, and change colours and fine texture alone.
         mode: `joint` (the statistics of the style replace those of the photo) or `separate` (colours and texture of
             the style are transferred separately, each with its own strength).
         strength: α in [0, 1], the interpolation between the statistics of the photo (0) and of the style (1).
@@ -91,6 +93,7 @@ class Autoencoder(Task):
         content_domain: Literal["A", "B"] = "A",
         lr: float = 1e-3,
         transfer: Transfer = "wct",
+        transfer_level: int | None = None,
         mode: Mode = "joint",
         strength: float = 0.6,
         colour_strength: float = 1.0,
@@ -101,16 +104,21 @@ class Autoencoder(Task):
         check_choices(mode=(mode, get_args(Mode)), objective=(objective, get_args(Objective)))
         if not 1 <= level <= 5:
             raise ValueError(f"level must be 1 to 5, got {level}")
+        if transfer_level is not None and not 1 <= transfer_level <= level:
+            raise ValueError(f"transfer_level must be 1 to level, which is {level}, got {transfer_level}")
         for name, value in (("strength", strength), ("colour_strength", colour_strength)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
         if objective == "adain" and encoder == "scratch":
             raise ValueError("objective adain needs an encoder that is trained already: set encoder to vgg19 or vgg16")
+        if objective == "adain" and transfer_level not in (None, level):
+            raise ValueError("objective adain trains the deepest decoder alone: leave transfer_level out")
         if objective == "adain" and transfer == "wct":
             raise ValueError("objective adain trains the deepest decoder alone, wct needs all: set transfer to adain")
         check_positive(lr=lr, width=width)
         self.save_hyperparameters()
         self.level, self.objective, self.content_domain, self.lr = level, objective, content_domain, lr
+        self.transfer_level = transfer_level or level
         self.style_weight, self.feature_weight = style_weight, feature_weight
         self.transfer, self.mode, self.recolour = transfer, mode, recolour
         self.strength, self.colour_strength = strength, colour_strength
@@ -169,7 +177,7 @@ class Autoencoder(Task):
         return result
 
     def _levels_needed(self) -> set[int]:
-        return set(range(1, self.level + 1)) if self.transfer == "wct" else {self.level}
+        return set(range(1, self.transfer_level + 1)) if self.transfer == "wct" else {self.transfer_level}
 
     # Training
 
@@ -255,7 +263,8 @@ class Autoencoder(Task):
                 "only AdaIN can be exported: add --model.transfer adain --model.mode joint, for which the deepest "
                 "decoder has to be trained"
             )
-        network = AdaIN(self.encoder, self.decoders[self.level - 1], self.strength)
+        level = self.transfer_level
+        network = AdaIN(self.encoder, self.decoders[level - 1], self.strength, layer=f"relu{level}_1")
         smallest = self.encoder.min_size
         return OnePass(network=network, multiple=stride(self.layers[-1]), min_size=smallest, takes_style=True)
 

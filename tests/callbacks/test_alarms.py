@@ -121,7 +121,7 @@ def test_duplicate_images_raise_an_alarm(alarms, samples, tmp_path):
 
 def test_a_healthy_run_raises_no_alarm(alarms):
     """Wide enough to learn something in a few hundred steps."""
-    assert not alarms("--model.ngf=8", "--model.ndf=8", "--model.lr=0.001", steps=210)
+    assert not alarms("--model.ngf=8", "--model.ndf=8", "--model.lr=0.001", steps=105)
 
 
 def test_alarms_can_be_disabled(monkeypatch, alarms):

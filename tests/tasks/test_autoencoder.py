@@ -112,6 +112,20 @@ def test_no_strength_reconstructs_and_an_image_is_its_own_style(transfer):
     )
 
 
+@pytest.mark.parametrize("transfer", ["wct", "adain"])
+def test_a_transfer_from_a_lower_level_leaves_the_deeper_decoders_out(transfer):
+    torch.manual_seed(0)
+    task = Autoencoder(**TINY, transfer=transfer, transfer_level=1, strength=0.0).eval()
+    photo = make_image()
+    torch.testing.assert_close(task.stylise(photo, [make_image(5)], [1.0]), task.reconstruct(photo, 1))
+    if transfer == "adain":
+        task.strength = 1.0
+        exported = task.exported("AtoB").network(photo, make_image(5))
+        torch.testing.assert_close(exported, task.stylise(photo, [make_image(5)], [1.0]))
+    with pytest.raises(ValueError, match="transfer_level must be 1 to level, which is 2, got 3"):
+        Autoencoder(**TINY, transfer_level=3)
+
+
 def test_adain_gives_the_features_the_moments_of_the_style():
     torch.manual_seed(0)
     task = Autoencoder(width=4, level=1, transfer="adain", strength=1.0).eval()
