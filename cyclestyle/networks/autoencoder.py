@@ -41,6 +41,21 @@ class Decoder(nn.Module):
         ends = [sum(CONVOLUTIONS[name][:block]) for block in range(1, level)]
         self.upsample_after = frozenset(len(channels) - 2 - end for end in ends)
 
+    @torch.no_grad()
+    def begin_grey(self, contrast: float = 0.05) -> None:
+        """Let an untrained decoder begin near grey.
+
+        The features of a trained VGG have heavy tails, from which random weights make images far outside [-1, 1].
+
+        Args:
+            contrast: factor of the weights of the last convolution.
+        """
+        last = self.convolutions[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.weight.mul_(contrast)
+        last.bias.fill_(0.5)
+
     def forward(self, features: Tensor) -> Tensor:
         """Decode features to images."""
         last = len(self.convolutions) - 1

@@ -137,7 +137,10 @@ class Autoencoder(Task):
             initialise(network, "kaiming")
         self.encoder.requires_grad_(self.trains_encoder)
         for block, decoder in enumerate(self.decoders, 1):
+            assert isinstance(decoder, Decoder)
             decoder.requires_grad_(block in trained)
+            if not self.trains_encoder:
+                decoder.begin_grey()
 
     # Pretrained weights
 

@@ -167,6 +167,14 @@ def test_flat_images_stay_finite():
         assert task.stylise(make_image(1), [flat], [1.0]).isfinite().all()
 
 
+def test_untrained_decoders_of_a_vgg_give_images_near_grey(vgg_file):
+    task = Autoencoder(encoder="vgg19", weights=vgg_file, level=2)
+    task.setup("fit")
+    images = [task.eval().reconstruct(make_image(), level) for level in (1, 2)]
+    assert all(image.abs().mean() < 0.5 for image in images)
+    assert all(image.std() > 0 for image in images)
+
+
 def test_a_checkpoint_needs_no_other_file(vgg_file):
     trained = Autoencoder(encoder="vgg19", weights=vgg_file, level=2)
     trained.setup("fit")
