@@ -9,7 +9,7 @@ The run takes seconds and uses `cyclestyle fit` in separate processes. It writes
 validates within and at the end of epochs, and uses dropout, image pools, grids and a CSV log. Half of the stops are at
 a random time, half while a checkpoint is being written. With `--command predict` it translates a folder instead.
 
-A signal is sent to the process alone or, as Ctrl-C is, to its whole group. Every process must be gone 10 seconds later,
+A signal is sent to the process alone or, as Ctrl-C is, to its whole group. Every process must be gone 30 seconds later,
 loader workers included. The script prints what is wrong and exits with status 1, or prints the number of stops.
 """
 
@@ -38,7 +38,7 @@ from cyclestyle.files import UNFINISHED
 Moment = Callable[[Path], bool]
 """A function of the folder of a run that returns whether to kill the run now."""
 
-GONE_AFTER = 10.0  # seconds that a stopped process may take to end, with its workers
+GONE_AFTER = 30.0  # seconds that a stopped process may take to end, with its workers
 
 COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "rank_states", "random", "UnpairedImages")
 

@@ -78,7 +78,7 @@ def test_without_validation_grids_show_training_images(tiny_fit, samples, tmp_pa
             ["--model.channels_B=1", "--model.lambda_identity=0"],
             "model.channels_B is 1 and data.channels_B is 3; set both",
         ),
-        (["--model.generator=unet128"], "multiples of 128, got 32×32; change data.crop_size"),
+        (["--model.generator=unet128", "--model.depth=null"], "multiples of 128, got 32×32; change data.crop_size"),
         (["--ckpt_path=nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
         (["--trainer.default_root_dir=/proc/nowhere"], "cannot write into /proc/nowhere"),

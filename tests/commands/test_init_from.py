@@ -144,10 +144,11 @@ def test_another_method_and_single_files_of_the_original_are_refused(cyclestyle,
     assert "holds a CycleGAN, but the config says Autoencoder" in one_line(error)
 
 
-def test_official_files_of_another_width_name_the_setting(cyclestyle, tiny_fit, checkpoint, tmp_path):
-    write_official(read_checkpoint(checkpoint)["state_dict"], tmp_path / "official")
+def test_official_files_of_another_width_name_the_setting(cyclestyle, tiny_fit, tmp_path):
     words = [f"--trainer.default_root_dir={tmp_path / 'new'}", f"--init_from={tmp_path / 'official'}"]
-    status, _, error = cyclestyle(*tiny_fit, *words, "--model.ndf=4")
+    network = CycleGAN(generator="resnet6", ngf=2, ndf=2, discriminator="n_layers", n_layers=1)
+    write_official(network.state_dict(), tmp_path / "official")
+    status, _, error = cyclestyle(*tiny_fit, *words, "--model.depth=null", "--model.ndf=4")
     assert status == 1
     assert "have model.ndf 2, but the config says 4" in one_line(error)
 

@@ -261,13 +261,13 @@ def test_16_bits_go_through_a_profile_smoothly(tmp_path):
 
     ramp = np.linspace(0, 65535, 4096).astype(np.uint16)
     pixels = np.repeat(ramp.reshape(1, -1, 1), 3, axis=2)
-    path = tmp_path / "a.tif"
-    write_frames([Frame(pixels, Source(depth=16, icc=wide_profile()))], path, WRITTEN["tiff"])
+    path, profile = tmp_path / "a.tif", wide_profile()  # made once: it holds the second in which it was made
+    write_frames([Frame(pixels, Source(depth=16, icc=profile))], path, WRITTEN["tiff"])
     after = read_png(translate(path, tmp_path / "b.png")).astype(int)
     assert abs(after - pixels).max() <= 2 * 257
     assert len(np.unique(after)) > 3000  # 256 if 8 bits had been in between
     with Image.open(tmp_path / "b.png") as image:
-        assert image.info["icc_profile"] == wide_profile()
+        assert image.info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize(("mode", "value"), [("F", 0.5), ("I", 32768)])
