@@ -91,6 +91,7 @@ def test_two_processes_follow_the_path_of_one(twenty, tmp_path):
             assert len(used) == len(set(used)) == 20
 
 
+@pytest.mark.slow
 def test_processes_have_random_numbers_of_their_own(twenty, tmp_path):
     """With dropout; their weights stay bitwise equal all the same."""
     ranks = train(twenty, tmp_path / "two", processes=2, dropout=True)
@@ -162,6 +163,7 @@ def launchers(words, nodes, *more):
     ]
 
 
+@pytest.mark.slow
 def test_two_nodes_under_torchrun(tiny_fit, tmp_path):
     words = [*tiny_fit, "--trainer.num_nodes=2", "--trainer.devices=1", "--trainer.accelerator=cpu"]
     words += ["--trainer.strategy=ddp", f"--trainer.default_root_dir={tmp_path}"]
@@ -178,6 +180,7 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists(), reason="needs Linux's /proc")
 def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tiny_fit, tmp_path):
     """Under torchrun with two nodes: the job ends with the weights of one that was left alone."""

@@ -232,8 +232,15 @@ def published():
     return images, json.loads((folder / "losses.json").read_text())
 
 
-@pytest.mark.parametrize("preset", ["reference", "paper"])
-@pytest.mark.parametrize("start", ["content", "noise"])
+@pytest.mark.parametrize(
+    ("start", "preset"),
+    [
+        ("content", "reference"),
+        ("noise", "paper"),
+        pytest.param("content", "paper", marks=pytest.mark.slow),
+        pytest.param("noise", "reference", marks=pytest.mark.slow),
+    ],
+)
 def test_the_published_figures_with_the_real_network(published, preset, start):
     images, figures = published
     figures = figures[f"{preset}.{start}"]
