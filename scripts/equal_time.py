@@ -80,7 +80,7 @@ METHODS = {
         pairs=False,
         vgg=True,
     ),
-    "WCT and AdaIN": Method(
+    "Autoencoder": Method(
         "--config=autoencoder --model.encoder=vgg16 --model.level=4 --model.weights={vgg} --data.batch_size=1",
         {
             "WCT": f"{LAST} --style={{style}}",
@@ -119,7 +119,8 @@ def main() -> None:
     }
     counts = {folder.name: len(find_images(folder)) for folder in sorted(bench.data.iterdir()) if folder.is_dir()}
     facts = {"machine": machine, "images": counts, "step_seconds": speeds, "rows": rows, "scores": scores}
-    write_json(options.output / "results.json", {"options": vars(options) | {"methods": options.methods}, **facts})
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    write_json(options.output / "results.json", {"options": given, **facts})
     costs = [
         f"{Path(row).name:34}{cost.get('epochs', 0):5} epochs {cost.get('seconds', 0):8.0f} s of training "
         f"{cost['translation_seconds']:8.0f} s of translating"
@@ -166,7 +167,7 @@ class Bench:
             self._prepare()
         paintings = find_images(self.data / "trainB")
         self.words = {
-            "networks": NETWORKS.format(width=options.width),
+            "width": options.width,
             "lr": options.lr,
             "data": self.data,
             "style": paintings[0],
@@ -236,19 +237,23 @@ class Bench:
         folders = [f"--data.train=[{self.data}/trainA]", f"--data.test=[{self.data}/testA]"]
         data += [f"--data.root={self.data}", "--ema.decay=0.998"] if method.pairs else folders
         place = [f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false", f"--speed={options.speed}"]
-        _cyclestyle("fit", *method.fit.format(**self.words).split(), *data, *place, *words)
+        _cyclestyle("fit", *self._filled_in(method.fit), *data, *place, *words)
 
     def translate(self, run: Path, row: str, words: str) -> tuple[Path, float]:
         """Translate the test photos; return the folder, which is named after the row, and the seconds it took."""
         folder = run / " ".join(filter(None, [run.name.replace("_", " "), row]))
         timing = run / f"{folder.name}.json"
-        given = words.format(run=run, **self.words).split()
+        given = self._filled_in(words, run=run)
         paths = ("--input", str(self.data / "testA"), "--output", str(folder))
         if not timing.exists():
             start = time.perf_counter()
             _cyclestyle("predict", *given, *paths, "--speed", self.options.speed)
             write_json(timing, {"seconds": time.perf_counter() - start})
         return folder, json.loads(timing.read_text())["seconds"]
+
+    def _filled_in(self, words: str, **more: Any) -> list[str]:
+        """Split first, because paths may have spaces."""
+        return [word.format(**self.words, **more) for word in words.replace("{networks}", NETWORKS).split()]
 
     def score(self, folders: list[str]) -> tuple[str, Any]:
         """Return the table, and what it was made of."""
