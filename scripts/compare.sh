@@ -8,7 +8,7 @@ data=datasets/sample
 scripts/quickstart.sh
 source scripts/environment.sh
 
-echo "== Training an autoencoder, which is also the eye of Gatys and Johnson"
+echo "== Training an autoencoder, whose features Gatys and Johnson use too"
 cyclestyle fit --config configs/autoencoder.yaml --config configs/sample_autoencoder.yaml --ckpt_path last
 
 echo "== Training Johnson's network in the style of one painting"

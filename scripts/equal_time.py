@@ -17,8 +17,6 @@ scores, the time of each row, the versions and the machine, and `sheet.png` with
 import argparse
 import csv
 import json
-import math
-import os
 import platform
 import statistics
 import subprocess
@@ -37,11 +35,12 @@ from cyclestyle.files import write_json
 from cyclestyle.images import read_image, write_image
 from cyclestyle.weights.checkpoints import read_checkpoint
 
+LAST = "--ckpt_path {run}/checkpoints/last.ckpt"
+
 
 @dataclass(frozen=True)
 class Method:
-    """What `fit` and `predict` are given; `{data}`, `{style}` (a painting), `{styles}` (a list of them), `{vgg}` and
-    `{run}` are filled in.
+    """What `fit` and `predict` are given. Names in braces are filled in; `{style}` is a painting, `{styles}` a list.
 
     Attributes:
         fit: None for a method without training.
@@ -51,12 +50,11 @@ class Method:
     """
 
     fit: str | None
-    rows: dict[str, str] = field(default_factory=lambda: {"": "--ckpt_path {run}/checkpoints/last.ckpt"})
+    rows: dict[str, str] = field(default_factory=lambda: {"": LAST})
     pairs: bool = True
     vgg: bool = False
 
 
-LAST = "--ckpt_path {run}/checkpoints/last.ckpt"
 METHODS = {
     "CycleGAN": Method(
         "--config=cyclegan {networks} --model.lr={lr}",
@@ -169,7 +167,6 @@ class Bench:
         self.words = {
             "width": options.width,
             "lr": options.lr,
-            "data": self.data,
             "style": paintings[0],
             "styles": "[" + ",".join(map(str, paintings[:20])) + "]",
             "size": options.size,
@@ -223,7 +220,7 @@ class Bench:
         wanted = options.minutes * 60 if options.minutes else options.epochs * speeds["CycleGAN"] * pairs
         epochs = max(2, round(wanted / speeds[name] / (pairs if method.pairs else photos)))
         if not last.exists():
-            length = [f"--model.constant_epochs={math.ceil(epochs / 2)}", f"--model.decay_epochs={epochs // 2}"]
+            length = [f"--model.constant_epochs={epochs - epochs // 2}", f"--model.decay_epochs={epochs // 2}"]
             length += ["--trainer.max_steps=-1", f"--trainer.max_epochs={epochs}"]
             self._fit(name, run, [*length, f"--trainer.check_val_every_n_epoch={epochs}", f"--seed_everything={seed}"])
         checkpoint = read_checkpoint(last)
@@ -272,7 +269,7 @@ class Bench:
 def _cyclestyle(*words: str) -> str:
     """Run a command and return what it prints."""
     command = [sys.executable, "-m", "cyclestyle", *words]
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=os.environ).stdout
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
 if __name__ == "__main__":

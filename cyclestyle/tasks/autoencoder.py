@@ -60,8 +60,8 @@ class Autoencoder(Task):
         content_domain: domain of the photos, `A` or `B`, for `adain`.
         lr: learning rate of Adam.
         transfer: `wct` or `adain`.
-        transfer_level: deepest block whose statistics are transferred, None: `level`. Fewer blocks
-            keep more detail, and change colours and fine texture alone.
+        transfer_level: deepest block whose statistics are transferred; None: `level`. Fewer blocks keep more detail,
+            and change colours and fine texture alone.
         mode: `joint` (the statistics of the style replace those of the photo) or `separate` (colours and texture of
             the style are transferred separately, each with its own strength).
         strength: α in [0, 1], the interpolation between the statistics of the photo (0) and of the style (1).
