@@ -115,10 +115,15 @@ def _export(config: Any) -> int:
 
 
 def _official(ckpt_path: str, output: str | None, epoch: str, overwrite: bool) -> int:
-    state = read_checkpoint(Path(ckpt_path)).get("state_dict", {})
+    checkpoint = read_checkpoint(Path(ckpt_path))
+    state = checkpoint.get("state_dict", {})
     if method_of(state) is None:
         raise CheckpointError(
             f"{ckpt_path} is not a checkpoint of a run of {', '.join(METHODS)}; there is nothing to export"
+        )
+    if checkpoint.get("hyper_parameters", {}).get("residual"):
+        raise CheckpointError(
+            f"{ckpt_path} has residual generators, which the original implementations lack; choose another --format"
         )
     if output is None:
         raise CycleStyleError("name the folder to write into with --output")

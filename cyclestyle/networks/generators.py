@@ -37,6 +37,7 @@ def build_generator(
     dropout: bool = False,
     depth: int | None = None,
     resample: ResampleName = "transpose",
+    residual: bool = False,
     comb_filter: bool = False,
     checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
@@ -50,15 +51,24 @@ def build_generator(
         dropout: add dropout with probability 0.5.
         depth: residual blocks or levels, instead of the number in `DEPTHS`.
         resample: see `ResNetGenerator`; a U-Net supports `transpose` only.
+        residual: learn the change of the image instead of the result: tanh(f(x) + atanh(0.99 x)) in place of
+            tanh(f(x)). A generator then begins near the identity. The global skip connection of DeblurGAN (Kupyn et
+            al. 2018, section 4) with a tanh, so that results stay in (-1, 1).
         comb_filter: remove the checkerboard of upsampling from the results; not in training. See `comb_filter` in
             `cyclestyle.functional.comb`.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: `name` or `resample` is unknown, `depth` is too small, or the U-Net does not support `resample`.
+        ValueError: `name` or `resample` is unknown, `depth` is too small, the U-Net does not support `resample`, or
+            `residual` is asked for with different numbers of channels.
     """
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
+    if residual and in_channels != out_channels:
+        raise ValueError(
+            "a residual generator changes its image and needs the same channels in both domains, got "
+            f"{in_channels} and {out_channels}; set residual to false"
+        )
     depth = DEPTHS[name] if depth is None else depth
     build: partial[ResNetGenerator] | partial[UNetGenerator]
     if name.startswith("resnet"):
@@ -72,6 +82,7 @@ def build_generator(
         out_channels=out_channels,
         ngf=ngf,
         dropout=dropout,
+        residual=residual,
         comb_filter=comb_filter,
         checkpoint_activations=checkpoint_activations,
     )
@@ -95,6 +106,7 @@ class ResNetGenerator(nn.Module):
             `resize`: strided convolutions; bilinear interpolation, then a padded convolution (avoids checkerboard
             artifacts, Odena et al. 2016). `blur`: convolutions with a stride of 1 and antialiased resampling in both
             directions, as in CUT (Zhang 2019).
+        residual: add the image before the last tanh, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from the results; not in training.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
@@ -123,6 +135,7 @@ class ResNetGenerator(nn.Module):
         blocks: int = 9,
         dropout: bool = False,
         resample: ResampleName = "transpose",
+        residual: bool = False,
         comb_filter: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
@@ -130,7 +143,8 @@ class ResNetGenerator(nn.Module):
         if blocks < 1:
             raise ValueError(f"a ResNet generator needs at least 1 block, got {blocks}")
         check_resample(resample)
-        self.comb_filter, self.checkpoint_activations = comb_filter, checkpoint_activations
+        self.residual, self.comb_filter = residual, comb_filter
+        self.checkpoint_activations = checkpoint_activations
         self.model = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(in_channels, ngf, 7),  # (N, ngf, H, W)
@@ -147,7 +161,7 @@ class ResNetGenerator(nn.Module):
             nn.ReLU(inplace=True),
             nn.ReflectionPad2d(3),
             nn.Conv2d(ngf, out_channels, 7),  # (N, out_channels, H, W)
-            nn.Tanh(),
+            nn.Identity() if residual else nn.Tanh(),
         )
         down2, first = (8, 12) if resample == "blur" else (7, 10)  # modules of `model`
         self.places = {"pixels": 0, "down1": 4, "down2": down2} | {f"block{n}": first + n for n in range(blocks)}
@@ -157,11 +171,14 @@ class ResNetGenerator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate images."""
+        result = images
         if self.checkpoint_activations and torch.is_grad_enabled():
             for stage in self._stages():
-                images = checkpoint(stage, images, use_reentrant=False)
-            return images
-        result: Tensor = self.model(images)
+                result = checkpoint(stage, result, use_reentrant=False)
+        else:
+            result = self.model(images)
+        if self.residual:
+            result = changed(images, result)
         return comb_filter(result) if self.comb_filter and not self.training else result
 
     def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
@@ -228,6 +245,7 @@ class UNetGenerator(nn.Module):
         ngf: filters of the first convolution.
         depth: number of levels.
         dropout: add dropout with probability 0.5 to the levels with 8 · ngf channels, except the innermost.
+        residual: add the image before the last tanh, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from the results; not in training.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
@@ -247,13 +265,15 @@ class UNetGenerator(nn.Module):
         ngf: int = 64,
         depth: int = 8,
         dropout: bool = False,
+        residual: bool = False,
         comb_filter: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         if depth < 5:
             raise ValueError(f"a U-Net needs at least 5 levels, got {depth}")
-        self.comb_filter, self.checkpoint_activations = comb_filter, checkpoint_activations
+        self.residual, self.comb_filter = residual, comb_filter
+        self.checkpoint_activations = checkpoint_activations
         self.multiple = self.min_size = 2**depth
         block = UNetBlock(8 * ngf, 8 * ngf, position="innermost")
         for _ in range(depth - 5):
@@ -261,6 +281,8 @@ class UNetGenerator(nn.Module):
         for outer, inner in ((4, 8), (2, 4), (1, 2)):
             block = UNetBlock(outer * ngf, inner * ngf, inner=block)
         self.model = UNetBlock(out_channels, ngf, in_channels=in_channels, inner=block, position="outermost")
+        if residual:
+            self.model.model[-1] = nn.Identity()  # in place of the tanh
         levels = range(1, depth)  # the last one may be a single pixel, which has no negatives
         self.feature_channels = {"pixels": in_channels} | {f"down{n}": ngf * min(2 ** (n - 1), 8) for n in levels}
         self.contrastive_features = ("pixels", "down1", "down2", "down3", "down4")
@@ -269,8 +291,11 @@ class UNetGenerator(nn.Module):
         """Translate images."""
         self._check_size(images)
         if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(self.model, images, use_reentrant=False)  # type: ignore[no-any-return]
-        result: Tensor = self.model(images)
+            result: Tensor = checkpoint(self.model, images, use_reentrant=False)
+        else:
+            result = self.model(images)
+        if self.residual:
+            result = changed(images, result)
         return comb_filter(result) if self.comb_filter and not self.training else result
 
     def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
@@ -336,6 +361,11 @@ class UNetBlock(nn.Module):
         # The LeakyReLU of the original is in-place, so its skip connection carries the activated input.
         activated = self.model[0](features)
         return torch.cat([activated, self.model[1:](activated)], dim=1)
+
+
+def changed(images: Tensor, change: Tensor) -> Tensor:
+    """Add a change to images in [-1, 1] before the tanh that bounds the result: tanh(change + atanh(0.99 x))."""
+    return torch.tanh(change + torch.atanh(0.99 * images))
 
 
 def check_resample(resample: str) -> None:

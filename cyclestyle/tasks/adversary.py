@@ -177,13 +177,15 @@ class AdversarialTask(Task):
                 add_spectral_norm(self.get_submodule(name))
 
 
-def refuse_spectral_norm(changes: Mapping[str, Any]) -> None:
-    """Refuse to read files of an original implementation into discriminators with spectral norm.
+def refuse_unofficial(changes: Mapping[str, Any]) -> None:
+    """Refuse to read files of an original implementation into networks that it does not have.
 
     Raises:
-        ValueError: the setting is on.
+        ValueError: spectral norm or residual generators are asked for.
     """
-    if changes.get("spectral_norm"):
-        raise ValueError(
-            "spectral_norm must be false for files of the original implementation, whose discriminators have none"
-        )
+    for name, reason in {
+        "spectral_norm": "whose discriminators have none",
+        "residual": "whose generators are not",
+    }.items():
+        if changes.get(name):
+            raise ValueError(f"{name} must be false for files of the original implementation, {reason}")

@@ -18,7 +18,7 @@ from cyclestyle.functional.contrastive import (
     take_patches,
 )
 from cyclestyle.networks import PatchMLP, ResNetGenerator, UNetGenerator
-from cyclestyle.tasks.adversary import refuse_spectral_norm
+from cyclestyle.tasks.adversary import refuse_unofficial
 from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.weights.official import read_official
@@ -123,7 +123,7 @@ def from_official(task: type[T], folder: str | Path, epoch: str, changes: Mappin
         CheckpointError: a file is missing, damaged, or not such a network, the networks do not fit each other, or
             the heads are not those of `nce_features`.
     """
-    refuse_spectral_norm(changes)
+    refuse_unofficial(changes)
     settings, weights = read_official(Path(folder), epoch, task.__name__)
     built = task(**{**settings, **changes})
     for name, network in weights.items():

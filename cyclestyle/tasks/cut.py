@@ -58,6 +58,7 @@ class CUT(AdversarialTask):
         n_layers: layers of the `n_layers` discriminator.
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
+        residual: the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generator's blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
@@ -95,7 +96,7 @@ class CUT(AdversarialTask):
     discriminators_first = True
     averaged = ("G_AB",)
     architecture = (
-        *("spectral_norm", "generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
     )
 
@@ -111,6 +112,7 @@ class CUT(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "blur",
+        residual: bool = False,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "xavier",
@@ -150,7 +152,7 @@ class CUT(AdversarialTask):
         self.compile_networks, self.channels = compile, channels_A
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         new_generator = partial(build_generator, generator, ngf=ngf, dropout=dropout, depth=depth, resample=resample)
-        new_generator = partial(new_generator, comb_filter=comb_filter)
+        new_generator = partial(new_generator, residual=residual, comb_filter=comb_filter)
         self.G_AB = new_generator(
             in_channels=channels_A, out_channels=channels_B, checkpoint_activations=checkpoint_activations
         )

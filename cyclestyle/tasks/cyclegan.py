@@ -16,7 +16,7 @@ from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import AdversarialTask, refuse_spectral_norm
+from cyclestyle.tasks.adversary import AdversarialTask, refuse_unofficial
 from cyclestyle.tasks.base import Batch, Direction
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
@@ -57,6 +57,7 @@ class CycleGAN(AdversarialTask):
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `transpose` (the original's); for a ResNet also `resize` (no checkerboards) or `blur` (antialiased
             generators and discriminators, as in CUT).
+        residual: the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
@@ -85,7 +86,7 @@ class CycleGAN(AdversarialTask):
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
     architecture = (
-        *("spectral_norm", "generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers"),
     )
     renamed_logs: ClassVar = {
@@ -104,6 +105,7 @@ class CycleGAN(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "transpose",
+        residual: bool = False,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "normal",
@@ -149,6 +151,7 @@ class CycleGAN(AdversarialTask):
                 dropout=dropout,
                 depth=depth,
                 resample=resample,
+                residual=residual,
                 comb_filter=comb_filter,
                 checkpoint_activations=checkpoint_activations,
             )
@@ -182,9 +185,9 @@ class CycleGAN(AdversarialTask):
 
         Raises:
             CheckpointError: a file is missing, damaged, or not such a network, or the four do not fit each other.
-            ValueError: a change is out of its range, or asks for spectral norm.
+            ValueError: a change is out of its range, or asks for spectral norm or residual generators.
         """
-        refuse_spectral_norm(changes)
+        refuse_unofficial(changes)
         settings, weights = read_official(Path(folder), epoch)
         task = cls(**{**settings, **changes})
         for name, network in weights.items():

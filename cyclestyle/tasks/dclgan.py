@@ -56,6 +56,7 @@ class DCLGAN(AdversarialTask):
         n_layers: layers of the `n_layers` discriminator.
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
+        residual: the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
@@ -90,7 +91,7 @@ class DCLGAN(AdversarialTask):
     discriminators_first = True
     averaged = ("G_AB", "G_BA")
     architecture = (
-        *("spectral_norm", "generator", "depth", "resample", "ngf", "dropout", "channels_A", "channels_B"),
+        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
         *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
     )
 
@@ -106,6 +107,7 @@ class DCLGAN(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "blur",
+        residual: bool = False,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "xavier",
@@ -144,7 +146,9 @@ class DCLGAN(AdversarialTask):
         self.compile_networks, self.channels = compile, (channels_A, channels_B)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         new_generator = partial(build_generator, generator, ngf=ngf, dropout=dropout, depth=depth, resample=resample)
-        new_generator = partial(new_generator, comb_filter=comb_filter, checkpoint_activations=checkpoint_activations)
+        new_generator = partial(
+            new_generator, residual=residual, comb_filter=comb_filter, checkpoint_activations=checkpoint_activations
+        )
         new_discriminator = partial(build_discriminator, discriminator, ndf=ndf, n_layers=n_layers, resample=resample)
         self.G_AB = new_generator(in_channels=channels_A, out_channels=channels_B)
         self.G_BA = new_generator(in_channels=channels_B, out_channels=channels_A)

@@ -23,6 +23,7 @@ class GeneratorOnly(Task):
         ngf: filters of the first layer.
         dropout: whether its blocks have dropout, which changes the names of the weights.
         resample: `transpose`, `resize` or `blur`.
+        residual: the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations.
     """
 
@@ -38,6 +39,7 @@ class GeneratorOnly(Task):
         ngf: int = 64,
         dropout: bool = False,
         resample: ResampleName = "transpose",
+        residual: bool = False,
         comb_filter: bool = False,
     ) -> None:
         super().__init__()
@@ -51,6 +53,7 @@ class GeneratorOnly(Task):
             ngf=ngf,
             dropout=dropout,
             resample=resample,
+            residual=residual,
             comb_filter=comb_filter,
         )
 

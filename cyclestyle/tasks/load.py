@@ -69,12 +69,14 @@ def start_from(task: Task, path: str | Path) -> None:
     shapes = {key: value.shape for key, value in found.weights.items()}
     fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not found.translating_only}
     ours = stored_settings({"hyper_parameters": dict(task.hparams)})
+    theirs = {"residual": False, **found.settings}  # which files from before there was such a setting do not name
     for setting in type(task).architecture:
-        if setting not in found.settings or setting not in ours or found.settings[setting] == ours[setting]:
+        if setting not in theirs or setting not in ours or theirs[setting] == ours[setting]:
             continue
-        if own or not fits:  # the names of foreign networks are only inferred from their weights
+        # The names of foreign networks are only inferred from their weights, which do not show "residual".
+        if own or not fits or setting == "residual":
             raise CheckpointError(
-                f"the networks of {path} have model.{setting} {found.settings[setting]}, but the config says "
+                f"the networks of {path} have model.{setting} {theirs[setting]}, but the config says "
                 f"{ours[setting]}; set both to the same"
             )
     _put(found, task, path)

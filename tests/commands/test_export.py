@@ -128,7 +128,7 @@ def test_a_file_that_does_something_else_is_not_kept(tmp_path, monkeypatch):
 
 GENERATORS = {
     "unet": lambda: CycleGAN(generator="unet128", depth=5, ngf=2, ndf=2, discriminator="pixel"),
-    "resize": lambda: CycleGAN(**TINY_GAN, resample="resize", comb_filter=True),
+    "resize": lambda: CycleGAN(**TINY_GAN, resample="resize", residual=True, comb_filter=True),
     "cut": lambda: CUT(**TINY_GAN),
     "johnson": lambda: Johnson(width=2),
     "adain": lambda: Autoencoder(width=2, level=3, transfer="adain"),
