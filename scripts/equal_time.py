@@ -8,15 +8,17 @@ The domains are the sample domains, or those of a folder with `trainA`, `trainB`
 scaled to squares of `--size`. With `--holdout 40`, the last 40 training images of each domain are the test images:
 choose on them what is then measured on the real ones.
 
-Every method has networks of the same width, and gets as many epochs as take `--minutes`, or the time of `--epochs`
-epochs of CycleGAN. The speeds are measured first, in short runs of all methods by turns. A run that exists is not
-trained again. `--vgg` adds the methods of Gram matrices. The output folder gets `table.txt`, `results.json` with the
-scores, the time of each row, the versions and the machine, and `sheet.png` with the first photos.
+Every method gets as many steps as take `--minutes`, or the time of `--epochs` epochs of CycleGAN, and networks of the
+same width, except for the recipe of `monet_small`. The speeds are measured first, in short runs of all methods by
+turns. A run that exists is not trained again. `--vgg` adds the methods of Gram matrices. The output folder gets
+`table.txt`, `results.json` with the scores, the time of each row, the versions and the machine, and `sheet.png` with
+the first photos.
 """
 
 import argparse
 import csv
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -47,12 +49,14 @@ class Method:
         rows: what `predict` is given for each row.
         pairs: whether the training takes pairs of both domains; otherwise photos alone, or none.
         vgg: whether it needs the weights of a VGG-16.
+        crop: side of the crops that are trained on, instead of `--crop`.
     """
 
     fit: str | None
     rows: dict[str, str] = field(default_factory=lambda: {"": LAST})
     pairs: bool = True
     vgg: bool = False
+    crop: int | None = None
 
 
 METHODS = {
@@ -63,6 +67,7 @@ METHODS = {
             "small_set": f"{LAST} --averaging=ema --model.comb_filter=true",  # has no influence on the training
         },
     ),
+    "monet_small": Method("--config=cyclegan --config=monet_small", {"": f"{LAST} --averaging=ema"}, crop=64),
     "CUT": Method("--config=cut {networks}"),
     "FastCUT": Method("--config=cut --config=fastcut {networks}"),
     "DCLGAN": Method("--config=dclgan {networks}"),
@@ -79,7 +84,8 @@ METHODS = {
         vgg=True,
     ),
     "Autoencoder": Method(
-        "--config=autoencoder --model.encoder=vgg16 --model.level=4 --model.weights={vgg} --data.batch_size=1",
+        "--config=autoencoder --model.encoder=vgg16 --model.level=4 --model.weights={vgg} --model.lr=0.0003 "
+        "--data.batch_size=1",
         {
             "WCT": f"{LAST} --style={{style}}",
             "AdaIN": f"{LAST} --style={{style}} --model.transfer=adain --model.strength=1.0",
@@ -140,13 +146,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--crop", type=int, default=96, help="side of the crops that are trained on")
     parser.add_argument("--width", type=int, default=16, help="filters of the first layers")
     parser.add_argument("--lr", type=float, default=0.0003, help="of CycleGAN")
-    parser.add_argument("--epochs", type=int, default=8, help="of CycleGAN; the others get the same time")
+    parser.add_argument("--epochs", type=int, default=8, help="of CycleGAN; the others get the same time, in 8 epochs")
     parser.add_argument("--minutes", type=float, help="training time of each method, instead of --epochs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each")
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--vgg", help="a file of VGG-16 weights, for the methods of Gram matrices")
     parser.add_argument("--extractor", default="statistics")
     parser.add_argument("--weights", help="a file for the extractor")
+    parser.add_argument("--config", nargs="+", default=[], help="overlays for every training, such as wandb_offline")
     parser.add_argument("--speed", default="auto", help="exact, fast or auto")
     parser.add_argument("--rounds", type=int, default=3, help="short runs that measure the speed of each method")
     options = parser.parse_args()
@@ -218,9 +225,12 @@ class Bench:
         photos, paintings = (len(find_images(self.data / f"train{domain}")) for domain in "AB")
         pairs = max(photos, paintings)
         wanted = options.minutes * 60 if options.minutes else options.epochs * speeds["CycleGAN"] * pairs
-        epochs = max(2, round(wanted / speeds[name] / (pairs if method.pairs else photos)))
+        steps = wanted / speeds[name]
+        length_of_epoch = min(pairs if method.pairs else photos, math.ceil(steps / options.epochs))
+        epochs = max(2, round(steps / length_of_epoch))
         if not last.exists():
             length = [f"--model.constant_epochs={epochs - epochs // 2}", f"--model.decay_epochs={epochs // 2}"]
+            length += [f"--trainer.limit_train_batches={length_of_epoch}", "--trainer.limit_val_batches=16"]
             length += ["--trainer.max_steps=-1", f"--trainer.max_epochs={epochs}"]
             self._fit(name, run, [*length, f"--trainer.check_val_every_n_epoch={epochs}", f"--seed_everything={seed}"])
         checkpoint = read_checkpoint(last)
@@ -230,11 +240,12 @@ class Bench:
     def _fit(self, name: str, run: Path, words: list[str]) -> None:
         method, options = METHODS[name], self.options
         assert method.fit is not None
-        data = ["--data.resize=crop", f"--data.crop_size={options.crop}", "--data.workers=0"]
+        data = ["--data.resize=crop", f"--data.crop_size={method.crop or options.crop}", "--data.workers=0"]
         folders = [f"--data.train=[{self.data}/trainA]", f"--data.test=[{self.data}/testA]"]
-        data += [f"--data.root={self.data}", "--ema.decay=0.998"] if method.pairs else folders
+        data += [f"--data.root={self.data}", "--ema.decay=0.99"] if method.pairs else folders
         place = [f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false", f"--speed={options.speed}"]
-        _cyclestyle("fit", *self._filled_in(method.fit), *data, *place, *words)
+        overlays = [f"--config={name}" for name in options.config]
+        _cyclestyle("fit", *self._filled_in(method.fit), *overlays, *data, *place, *words)
 
     def translate(self, run: Path, row: str, words: str) -> tuple[Path, float]:
         """Translate the test photos; return the folder, which is named after the row, and the seconds it took."""

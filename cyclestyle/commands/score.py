@@ -1,6 +1,7 @@
 """`score`: measure translations beside two baselines, with or without the true images."""
 
 import glob
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cyclestyle.metrics import (
     build_extractor,
     columns,
     finite,
+    kid_interval,
     measure_images,
     measure_sets,
     summarise,
@@ -76,7 +78,7 @@ def score(
     print(_table(rows, len(names)))
     print(
         f"KID, FID, content, structure and perceptual distance by the extractor {found.name}; "
-        f"KID and FID to {number_of(len(domain), 'image')} of {target}"
+        f"KID, with its 95 % bootstrap interval, and FID to {number_of(len(domain), 'image')} of {target}"
     )
     if json:
         write_json(written[0], {name: finite(row) for name, row in rows.items()})
@@ -143,8 +145,11 @@ def _score(
         results.append(result[0])
     if resized:
         print(f"resized {resized} of {number_of(len(names), 'image')} of {folder} to the sizes of those of {inputs}")
-    sets = measure_sets(domain, _embeddings(extractor, results), extractor.name)
-    return {"kid": sets["kid"], "kid_std": sets["kid_std"], "fid": sets["fid"], **summarise(each)}
+    embeddings = _embeddings(extractor, results)
+    sets = measure_sets(domain, embeddings, extractor.name)
+    low, high = kid_interval(domain, embeddings) if min(len(domain), len(results)) >= 2 else (math.nan, math.nan)
+    distances = {name: sets[name] for name in ("kid", "kid_std", "fid")}
+    return {**distances, "kid_low": low, "kid_high": high, **summarise(each)}
 
 
 def counterpart(folder: Path, name: Path, inputs: Path) -> Path:
@@ -192,9 +197,11 @@ def _sheet(names: Sequence[Path], methods: Sequence[tuple[Path, Method]]) -> Ten
 def _table(rows: Mapping[str, Scores], count: int) -> str:
     names = columns(next(iter(rows.values())))
     headings = {name: METRICS[name].heading for name in names}
-    widths = {name: max(14, len(heading) + 2) for name, heading in headings.items()}
+    widths = {name: 26 if name == "kid" else max(14, len(heading) + 2) for name, heading in headings.items()}
     lines = [f"{number_of(count, 'image'):30}" + "".join(f"{headings[name]:>{widths[name]}}" for name in names)]
     for row, scores in rows.items():
         texts = {name: METRICS[name].text(scores[name]) for name in names}
+        if math.isfinite(scores["kid"]):
+            texts["kid"] += f" ({scores['kid_low']:.3g} to {scores['kid_high']:.3g})"
         lines.append(f"{row:30}" + "".join(f"{texts[name]:>{widths[name]}}" for name in names))
     return "\n".join(lines)

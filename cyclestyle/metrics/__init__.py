@@ -4,6 +4,7 @@ from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum
 from cyclestyle.metrics.distances import (
     SetDistance,
     content_distance,
+    kid_interval,
     mean_gram,
     set_distance,
     structure_distance,
@@ -27,6 +28,7 @@ __all__ = [
     "content_distance",
     "finite",
     "flicker",
+    "kid_interval",
     "mean",
     "mean_gram",
     "measure_images",

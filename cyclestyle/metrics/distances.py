@@ -15,6 +15,7 @@ from cyclestyle.metrics.features import Extractor
 
 SUBSETS = 50  # random subsets over which the mean and standard deviation of KID are computed
 MAX_SUBSET = 1000  # maximum number of images in a subset
+RESAMPLES = 1000  # of both sets, for the interval of KID
 GRID = 16  # maximum height and width of the feature maps for self-similarity
 
 
@@ -59,6 +60,33 @@ def set_distance(reals: Tensor, fakes: Tensor, extractor: str) -> SetDistance:
     return SetDistance(
         mean.item(), deviation.item(), fid.compute().item(), extractor, len(reals), len(fakes), subset_size
     )
+
+
+def kid_interval(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the KID between embeddings `(N, C)`.
+
+    Both sets are drawn anew, with replacement, 1,000 times. An image and its own copy are not a pair of different
+    images, and do not count. The result is deterministic and does not depend on the order of the images.
+    """
+    sets = [_sorted(reals).cpu(), _sorted(fakes).cpu()]
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(len(one), (RESAMPLES, len(one)), generator=generator) for one in sets]
+    counts = [
+        torch.zeros(one.shape, dtype=torch.float64).scatter_add_(1, one, torch.ones(one.shape).double())
+        for one in drawn
+    ]
+
+    def mean_kernel(first: int, second: int) -> Tensor:
+        kernel = (sets[first] @ sets[second].T / reals.shape[1] + 1) ** 3
+        times = counts[first].sum(dim=1) * counts[second].sum(dim=1)
+        if first == second:
+            kernel.fill_diagonal_(0)
+            times = times - counts[first].square().sum(dim=1)
+        return (counts[first] @ kernel * counts[second]).sum(dim=1) / times
+
+    kids = mean_kernel(0, 0) + mean_kernel(1, 1) - 2 * mean_kernel(0, 1)
+    low, high = kids.quantile(kids.new_tensor([0.025, 0.975])).tolist()
+    return low, high
 
 
 def content_distance(extractor: Extractor, images: Tensor, translations: Tensor) -> Tensor:

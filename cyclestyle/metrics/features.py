@@ -5,6 +5,7 @@
 | `statistics` | statistics of colours and local texture | no file | 33 |
 | `squeezenet` | SqueezeNet 1.1, ImageNet (Iandola et al. 2016) | the weights of torchvision, or a file | 512 |
 | `vgg` | VGG-19, normalised activations, up to relu3_1 (Gatys et al. 2015) | a file | 256 |
+| `vgg16` | VGG-16, ImageNet, relu5_3 (Simonyan & Zisserman 2015) | the weights of torchvision, or a file | 512 |
 | `inception` | Inception v3, as in FID and KID (Heusel et al. 2017) | torch-fidelity and its weights | 2048 |
 """
 
@@ -21,8 +22,9 @@ from cyclestyle.errors import CheckpointError
 from cyclestyle.metrics.texture import texture_statistics
 from cyclestyle.networks.vgg import build_vgg
 from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.vgg import load_vgg
 
-ExtractorName = Literal["statistics", "squeezenet", "vgg", "inception"]
+ExtractorName = Literal["statistics", "squeezenet", "vgg", "vgg16", "inception"]
 
 
 class Extractor(nn.Module, ABC):
@@ -141,6 +143,22 @@ class NormalisedVGG(Extractor):
         return result
 
 
+class VGG16(Extractor):
+    """VGG-16 up to the last activation before its last pooling."""
+
+    name = "vgg16"
+    size = 224
+    scaled = True
+
+    def __init__(self, weights: Path | None) -> None:
+        super().__init__()
+        self.network = load_vgg(["relu5_3"], weights=None if weights is None else str(weights), name="vgg16")
+
+    def _maps(self, images: Tensor) -> Tensor:
+        result: Tensor = self.network(images)["relu5_3"]
+        return result
+
+
 class Inception(Extractor):
     """Inception v3 of torch-fidelity; `forward` returns the features used for FID and KID in the literature."""
 
@@ -184,6 +202,7 @@ def build_extractor(name: ExtractorName = "statistics", weights: str | Path | No
     kinds: dict[str, Callable[[Path | None], Extractor]] = {
         "squeezenet": SqueezeNet,
         "vgg": NormalisedVGG,
+        "vgg16": VGG16,
         "inception": Inception,
     }
     try:

@@ -20,7 +20,7 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     status, text, _ = cyclestyle("score", *(word for pair in words.items() for word in pair))
     assert status == 0
     assert text.startswith("3 images")
-    assert "by the extractor statistics; KID and FID to 7 images of" in text
+    assert "by the extractor statistics; KID, with its 95 % bootstrap interval, and FID to 7 images of" in text
     table = json.loads((tmp_path / "s.json").read_text())
     assert list(table) == ["untouched", "colour transfer, domain", "colour transfer, each image", "cyclestyle"]
     assert table["cyclestyle"]["texture_distance"] == 0

@@ -4,13 +4,14 @@ from conftest import SHARED
 from torch_fidelity import metric_fid, metric_kid
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.metrics import build_extractor, content_distance, set_distance, structure_distance
+from cyclestyle.metrics import build_extractor, content_distance, kid_interval, set_distance, structure_distance
 from cyclestyle.metrics.features import resized
 
 WEIGHTS = {
     "statistics": None,
     "squeezenet": SHARED / "weights" / "squeezenet_fp16.onnx",
     "vgg": SHARED / "weights" / "vgg_normalised_conv3_1.pth",
+    "vgg16": SHARED / "weights" / "vgg16_imagenet.pth",
 }
 
 
@@ -61,6 +62,18 @@ def test_order_and_the_callers_random_numbers_do_not_matter():
     assert (first.reals, first.fakes, first.subset_size) == (60, 41, 20)
 
 
+def test_the_interval_of_kid():
+    """It holds the estimate, does not depend on the order, narrows with the images, and 95 % of them hold the truth."""
+    reals, fakes = gaussian(80), gaussian(60, mean=0.5, seed=1)
+    low, high = kid_interval(reals, fakes)
+    assert low < set_distance(reals, fakes, "none").kid < high
+    assert kid_interval(reals.flip(0), fakes[torch.randperm(60)]) == pytest.approx((low, high))
+    narrow = kid_interval(gaussian(800), gaussian(600, mean=0.5, seed=1))
+    assert narrow[1] - narrow[0] < (high - low) / 2
+    found = [kid_interval(gaussian(50, seed=2 * n), gaussian(50, seed=2 * n + 1)) for n in range(40)]
+    assert sum(low < 0 < high for low, high in found) >= 34
+
+
 def test_another_package_agrees():
     reals, fakes = gaussian(300, size=8), gaussian(200, mean=0.4, deviation=1.3, size=8, seed=1)
     ours = set_distance(reals, fakes, "none")
@@ -89,7 +102,7 @@ def make_images(count=4, size=64):
 def test_embeddings_do_not_depend_on_the_batch(extractor):
     images = make_images()
     together = extractor(images)
-    assert together.shape == (4, {"statistics": 33, "squeezenet": 512, "vgg": 256}[extractor.name])
+    assert together.shape == (4, {"statistics": 33, "squeezenet": 512, "vgg": 256, "vgg16": 512}[extractor.name])
     assert torch.allclose(together, torch.cat([extractor(image[None]) for image in images]), rtol=1e-3, atol=1e-4)
 
 
@@ -136,6 +149,7 @@ def test_resizing_is_antialiased():
     [
         ("vgg", None, "the extractor vgg needs a file"),
         ("vgg", "nowhere.pth", "weights nowhere.pth do not exist"),
+        ("vgg16", "README.md", "README.md is not a checkpoint of plain tensors"),
         ("squeezenet", "README.md", "README.md is not a checkpoint of plain tensors"),
     ],
 )
@@ -145,5 +159,5 @@ def test_missing_and_odd_weights_are_named(name, weights, message):
 
 
 def test_unknown_extractors_are_refused():
-    with pytest.raises(ValueError, match="extractor must be one of statistics, squeezenet, vgg, inception, got 'clip'"):
+    with pytest.raises(ValueError, match="one of statistics, squeezenet, vgg, vgg16, inception, got 'clip'"):
         build_extractor("clip")
