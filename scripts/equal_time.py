@@ -2,7 +2,7 @@
 
     python scripts/equal_time.py --output runs/equal_time --seeds 0 1 2
     python scripts/equal_time.py --output runs/monet --data datasets/monet2photo --photos B --size 128 --width 32 \\
-        --minutes 60 --extractor squeezenet --vgg vgg16.pth
+        --minutes 60 --extractors squeezenet vgg16=vgg16.pth --vgg vgg16.pth
 
 The domains are the sample domains, or those of a folder with `trainA`, `trainB`, `testA` and `testB`; their images are
 scaled to squares of `--size`. With `--holdout 40`, the last 40 training images of each domain are the test images:
@@ -74,7 +74,7 @@ METHODS = {
     "Gatys": Method(
         None,
         {"": "--config=gatys --model.network=vgg16 --model.weights={vgg} --style={style} --model.sizes=[{size}] "
-             "--model.steps=[100]"},
+             "--model.steps=[{gatys_steps}]"},
         vgg=True,
     ),
     "Johnson": Method(
@@ -151,10 +151,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each")
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--vgg", help="a file of VGG-16 weights, for the methods of Gram matrices")
-    parser.add_argument("--extractor", default="statistics")
-    parser.add_argument("--weights", help="a file for the extractor")
+    parser.add_argument(
+        "--extractors",
+        nargs="+",
+        default=["statistics"],
+        metavar="NAME[=FILE]",
+        help="of the scores",
+    )
     parser.add_argument("--config", nargs="+", default=[], help="overlays for every training, such as wandb_offline")
     parser.add_argument("--speed", default="auto", help="exact, fast or auto")
+    parser.add_argument("--gatys_steps", type=int, default=100, help="evaluations of Gatys for each photo")
     parser.add_argument("--rounds", type=int, default=3, help="short runs that measure the speed of each method")
     options = parser.parse_args()
     options.methods = options.methods or [name for name, method in METHODS.items() if options.vgg or not method.vgg]
@@ -178,6 +184,7 @@ class Bench:
             "styles": "[" + ",".join(map(str, paintings[:20])) + "]",
             "size": options.size,
             "vgg": options.vgg,
+            "gatys_steps": options.gatys_steps,
         }
 
     def _prepare(self) -> None:
@@ -263,18 +270,22 @@ class Bench:
         """Split first, because paths may have spaces."""
         return [word.format(**self.words, **more) for word in words.replace("{networks}", NETWORKS).split()]
 
-    def score(self, folders: list[str]) -> tuple[str, Any]:
-        """Return the table, and what it was made of."""
-        data, root, options = self.data, self.options.output, self.options
+    def score(self, folders: list[str]) -> tuple[str, dict[str, Any]]:
+        """Return the tables of every extractor and both sets of paintings, and what they were made of."""
+        data, root = self.data, self.options.output
         truth = ("--truth", str(data / "truthB")) if (data / "truthB").is_dir() else ()
-        weights = ("--weights", options.weights) if options.weights else ()
-        table = _cyclestyle(
-            *("score", "--output", *folders, *truth, "--input", str(data / "testA")),
-            *("--source", str(data / "trainA"), "--target", str(data / "trainB")),
-            *("--extractor", options.extractor, *weights),
-            *("--json", str(root / "scores.json"), "--sheet", str(root / "sheet.png")),
-        )
-        return table, json.loads((root / "scores.json").read_text())
+        tables, scores = [], {}
+        for extractor, _, weights in (given.partition("=") for given in self.options.extractors):
+            for target in ("trainB", "testB"):
+                table = _cyclestyle(
+                    *("score", "--output", *folders, *truth, "--input", str(data / "testA")),
+                    *("--source", str(data / "trainA"), "--target", str(data / target)),
+                    *("--extractor", extractor, *(("--weights", weights) if weights else ())),
+                    *("--json", str(root / "scores.json"), "--sheet", str(root / "sheet.png")),
+                )
+                tables.append(table)
+                scores[f"{extractor}, {target}"] = json.loads((root / "scores.json").read_text())
+        return "\n".join(tables), scores
 
 
 def _cyclestyle(*words: str) -> str:

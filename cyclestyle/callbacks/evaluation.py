@@ -41,7 +41,7 @@ class Evaluation(pl.Callback):
     a loader repeats it. Tasks without directions are not measured.
 
     Args:
-        extractor: `statistics` (needs no file), `squeezenet`, `vgg`, `inception`, or `none` for no evaluation.
+        extractor: `statistics` (needs no file), `squeezenet`, `vgg`, `vgg16`, `inception`, or `none` for no evaluation.
         weights: a file for the extractor.
         max_reals: training images of each domain to compare with.
 

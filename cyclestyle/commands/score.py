@@ -132,7 +132,7 @@ def _score(
     domain: Tensor,
 ) -> Scores:
     """The figures of the results of a method, rounded to 8 bits as files are; means over the images."""
-    results, each, resized = [], [], 0
+    embeddings, each, resized = [], [], 0
     for name in names:
         original = to_tensor(read_image(inputs / name))[None]
         result = to_tensor(to_image(method(to_tensor(read_image(counterpart(folder, name, inputs))))))[None]
@@ -142,12 +142,12 @@ def _score(
         if truth is not None:
             images["truth"] = _read_truth(result, counterpart(truth, name, inputs))
         each += measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
-        results.append(result[0])
+        embeddings.append(extractor(result))
     if resized:
         print(f"resized {resized} of {number_of(len(names), 'image')} of {folder} to the sizes of those of {inputs}")
-    embeddings = _embeddings(extractor, results)
-    sets = measure_sets(domain, embeddings, extractor.name)
-    low, high = kid_interval(domain, embeddings) if min(len(domain), len(results)) >= 2 else (math.nan, math.nan)
+    found = torch.cat(embeddings)
+    sets = measure_sets(domain, found, extractor.name)
+    low, high = kid_interval(domain, found) if min(len(domain), len(found)) >= 2 else (math.nan, math.nan)
     distances = {name: sets[name] for name in ("kid", "kid_std", "fid")}
     return {**distances, "kid_low": low, "kid_high": high, **summarise(each)}
 

@@ -10,9 +10,11 @@
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
+from weakref import ReferenceType, ref
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,9 @@ from cyclestyle.metrics.texture import texture_statistics
 from cyclestyle.networks.vgg import build_vgg
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.vgg import load_vgg
+
+RECENT = 4
+"""Tensors whose feature maps an extractor keeps: input, translation, reconstruction and truth."""
 
 ExtractorName = Literal["statistics", "squeezenet", "vgg", "vgg16", "inception"]
 
@@ -43,11 +48,22 @@ class Extractor(nn.Module, ABC):
     size: int | None = None
     scaled = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._recent: deque[tuple[ReferenceType[Tensor], int, Tensor]] = deque(maxlen=RECENT)
+
     def maps(self, images: Tensor) -> Tensor:
-        """Return feature maps `(N, C, h, w)`."""
-        if self.size is not None:
-            images = resized(images, self.size)
-        return self._maps(images)
+        """Return feature maps `(N, C, h, w)`.
+
+        Those of the last few tensors are kept while the tensors exist, because several metrics ask for them.
+        """
+        changes = 0 if images.is_inference() else images._version  # inference tensors do not count them
+        for reference, version, known in self._recent:
+            if reference() is images and version == changes:
+                return known
+        found = self._maps(images if self.size is None else resized(images, self.size))
+        self._recent.append((ref(images), changes, found))
+        return found
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings `(N, C)`, the mean of each feature map."""

@@ -106,6 +106,18 @@ def test_embeddings_do_not_depend_on_the_batch(extractor):
     assert torch.allclose(together, torch.cat([extractor(image[None]) for image in images]), rtol=1e-3, atol=1e-4)
 
 
+def test_kept_maps_are_those_of_the_images():
+    extractor = build_extractor("statistics")
+    images = make_images()
+    first = extractor.maps(images)
+    assert extractor.maps(images) is first
+    images.mul_(0.5)
+    assert not torch.equal(extractor.maps(images), first)
+    assert torch.equal(extractor.maps(images), extractor.maps(images.clone()))
+    with torch.inference_mode():
+        assert torch.equal(extractor(images.clone()), extractor(images))
+
+
 def test_content_and_structure(extractor):
     images = make_images()
     for distance in (content_distance, structure_distance):
