@@ -91,6 +91,7 @@ METHODS = {
             "AdaIN": f"{LAST} --style={{style}} --model.transfer=adain --model.strength=1.0",
         },
         vgg=True,
+        crop=64,
     ),
 }  # fmt: skip
 NETWORKS = (

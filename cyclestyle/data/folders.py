@@ -52,10 +52,11 @@ def list_folder(folder: Path) -> Listing:
             subfolders.clear()
             continue
         seen.add(real)
-        listing.others += [Path(parent, name) for name in subfolders if name.startswith(".")]
+        here = Path(parent)  # parsed once, which takes longer than reading the folder
+        listing.others += [here / name for name in subfolders if name.startswith(".")]
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in files:
-            _add(listing, Path(parent, name))
+            _add(listing, here / name)
     listing.images.sort(key=Path.as_posix)
     listing.videos.sort(key=Path.as_posix)
     return listing
