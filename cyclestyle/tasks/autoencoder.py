@@ -129,7 +129,7 @@ class Autoencoder(Task):
         self.encoder = VGG(self.layers, name=self.network, padding="reflect", widths=widths)
         self.decoders = nn.ModuleList(Decoder(block, name=self.network, widths=widths) for block in range(1, level + 1))
         self.files = weights, tuple(decoders)
-        trained = set(range(1, level + 1)) if objective == "reconstruction" else {level}
+        self.trained = set(range(1, level + 1)) if objective == "reconstruction" else {level}
         self.loaded = False
         self.styles: list[Tensor] = []
         self.style_weights: list[float] = []
@@ -138,7 +138,7 @@ class Autoencoder(Task):
         self.encoder.requires_grad_(self.trains_encoder)
         for block, decoder in enumerate(self.decoders, 1):
             assert isinstance(decoder, Decoder)
-            decoder.requires_grad_(block in trained)
+            decoder.requires_grad_(block in self.trained)
             if not self.trains_encoder:
                 decoder.begin_grey()
 
@@ -224,9 +224,14 @@ class Autoencoder(Task):
     # Validation
 
     def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the sum of the loss terms, and the PSNR of the reconstructions in dB."""
-        errors = [F.mse_loss(sample[f"rec_{domain}"].clamp(-1, 1), batch[domain]) for domain in ("A", "B")]
-        return {"loss": total(self.losses(batch)), "psnr": psnr(torch.stack(errors).mean())}
+        """Return the sum of the loss terms, and the PSNR of the reconstructions of each trained level, in dB."""
+        images = {domain: batch[domain] for domain in ("A", "B")}
+        found = {"loss": total(self.losses(batch))}
+        for level in sorted(self.trained):
+            decoded = {domain: self.reconstruct(image, level) for domain, image in images.items()}
+            errors = [F.mse_loss(decoded[domain].clamp(-1, 1), image) for domain, image in images.items()]
+            found[f"psnr_{level}"] = psnr(torch.stack(errors).mean())
+        return {**found, "psnr": found[f"psnr_{self.level}"]}
 
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:

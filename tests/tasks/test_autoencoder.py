@@ -52,6 +52,19 @@ def test_from_scratch_it_learns_to_reconstruct_with_every_decoder():
     assert all(later > earlier + 3 for earlier, later in zip(before, after, strict=True))
 
 
+@torch.no_grad()
+def test_validation_has_the_psnr_of_every_trained_level(vgg_file):
+    for task in (Autoencoder(**TINY), Autoencoder(encoder="vgg19", weights=vgg_file, level=2, transfer="adain")):
+        found = task.figures(batch(), {})
+        for level in (1, 2):
+            errors = [(task.reconstruct(batch()[name], level).clamp(-1, 1) - batch()[name]).square() for name in "AB"]
+            expected = psnr(torch.stack(errors).mean()).item()
+            assert found[f"psnr_{level}"].item() == pytest.approx(expected, abs=1e-4)
+        assert found["psnr"] == found["psnr_2"]
+    alone = Autoencoder(encoder="vgg19", weights=vgg_file, level=2, transfer="adain", objective="adain")
+    assert {"psnr_2", "psnr"} == {name for name in alone.figures(batch(), {}) if "psnr" in name}
+
+
 @pytest.mark.parametrize("objective", ["reconstruction", "adain"])
 def test_a_vgg_encoder_stays_as_it_is(vgg_file, objective):
     task = Autoencoder(encoder="vgg19", weights=vgg_file, level=2, objective=objective, transfer="adain")
