@@ -20,6 +20,7 @@ AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
 JOHNSON = [CONFIGS / "johnson.yaml", CONFIGS / "johnson_relu3.yaml"]
 CONTRASTIVE = {CONFIGS / "cut.yaml": CUT, CONFIGS / "dclgan.yaml": DCLGAN}
 FASTCUT = CONFIGS / "fastcut.yaml"
+MONET_SMALL = CONFIGS / "monet_small.yaml"
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 
 
@@ -31,7 +32,7 @@ def parsed(capsys, *configs, words=()):
 
 def test_every_file_is_tested():
     tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
-    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *CONTRASTIVE, FASTCUT}
+    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *CONTRASTIVE, FASTCUT, MONET_SMALL}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -63,6 +64,15 @@ def test_fastcut_changes_the_losses_and_the_schedule_alone(capsys):
         "decay_epochs": 50,
     }  # fmt: skip
     assert CUT.scheduled_epochs(after) == 200
+
+
+def test_the_recipe_for_cpus_is_an_overlay_of_the_paper_recipe(capsys):
+    config = parsed(capsys, CONFIGS / "cyclegan.yaml", CONFIGS / "monet2photo.yaml", MONET_SMALL)
+    assert config["data"]["init_args"]["root"] == "datasets/monet2photo"
+    assert config["trainer"]["default_root_dir"] == "runs/monet_small"
+    settings = config["model"]["init_args"]
+    assert settings["residual"]
+    assert CycleGAN(**settings).schedule.constant_epochs == 4
 
 
 @pytest.mark.parametrize("path", DATA_SETS, ids=lambda path: path.stem)
