@@ -115,6 +115,7 @@ def test_another_checkpoint_beside_it_is_refused(cyclestyle, tiny_fit, checkpoin
     [
         (["--model.ngf=3"], "have model.ngf 2, but the config says 3; set both to the same"),
         (["--model.resample=resize"], "have model.resample transpose, but the config says resize"),
+        (["--model.residual=true"], "have model.residual False, but the config says True"),
         (["--init_from=nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["--init_from=configs"], "configs is a folder; expected a checkpoint file"),
     ],
@@ -125,6 +126,20 @@ def test_other_networks_and_other_files_are_refused(cyclestyle, tiny_fit, checkp
     assert status == 1
     assert message in one_line(error)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_depth_may_be_written_in_two_ways(checkpoint, tmp_path):
+    """Null is the number in the generator's name."""
+    source = CycleGAN(generator="resnet6", discriminator="pixel", ngf=1, ndf=1)
+    stored = {
+        **read_checkpoint(checkpoint),
+        "state_dict": source.state_dict(),
+        "hyper_parameters": dict(source.hparams),
+    }
+    torch.save({name: value for name, value in stored.items() if name != "ema"}, tmp_path / "source.ckpt")
+    same_depth = CycleGAN(generator="resnet6", discriminator="pixel", ngf=1, ndf=1, depth=6)
+    start_from(same_depth, tmp_path / "source.ckpt")
+    assert same(same_depth.state_dict(), source.state_dict())
 
 
 def test_another_method_and_single_files_of_the_original_are_refused(cyclestyle, tiny_fit, checkpoint, tmp_path):
