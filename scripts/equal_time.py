@@ -87,7 +87,7 @@ METHODS = {
         "--config=autoencoder --model.encoder=vgg16 --model.level=4 --model.weights={vgg} --model.lr=0.0003 "
         "--data.batch_size=1",
         {
-            "WCT": f"{LAST} --style={{style}}",
+            "WCT": f"{LAST} --style={{style}} --model.transfer_level=2 --model.strength=1.0",  # as in compare.sh
             "AdaIN": f"{LAST} --style={{style}} --model.transfer=adain --model.strength=1.0",
         },
         vgg=True,
