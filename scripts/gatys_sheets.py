@@ -5,7 +5,7 @@
 
 | file | columns |
 |---|---|
-| `weights_PHOTO_STYLE.png` | the photo, then style weights of 0.01 to 100 times the default; rows: the two starts |
+| `weights_PHOTO_STYLE.png` | the photo, then style weights of 0.0001 to 100 times the default; rows: the two starts |
 | `content_PHOTO.png` | the photo, then reconstructions from one layer each, from noise (paper, section 2.1) |
 | `textures_STYLE.png` | the style, then textures from one to five layers, from noise (paper, section 2.2) |
 
@@ -25,7 +25,7 @@ from cyclestyle.images import read_image, to_image, to_tensor, write_image
 from cyclestyle.tasks import Autoencoder, Gatys, Translator, load
 from cyclestyle.tasks.gatys import resized, working_size
 
-WEIGHTS = (0.01, 0.1, 1.0, 10.0, 100.0)
+WEIGHTS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 CONTENT = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_1")
 TEXTURE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
