@@ -55,7 +55,7 @@ class Extractor(nn.Module, ABC):
     def maps(self, images: Tensor) -> Tensor:
         """Return feature maps `(N, C, h, w)`.
 
-        Those of the last few tensors are kept while the tensors exist, because several metrics ask for them.
+        Those of the last few tensors are kept, because several metrics ask for the same.
         """
         changes = 0 if images.is_inference() else images._version  # inference tensors do not count them
         for reference, version, known in self._recent:

@@ -225,11 +225,9 @@ class Autoencoder(Task):
 
     def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sum of the loss terms, and the PSNR of the reconstructions of each trained level, in dB."""
-        images = {domain: batch[domain] for domain in ("A", "B")}
         found = {"loss": total(self.losses(batch))}
         for level in sorted(self.trained):
-            decoded = {domain: self.reconstruct(image, level) for domain, image in images.items()}
-            errors = [F.mse_loss(decoded[domain].clamp(-1, 1), image) for domain, image in images.items()]
+            errors = [F.mse_loss(self.reconstruct(one, level).clamp(-1, 1), one) for one in (batch["A"], batch["B"])]
             found[f"psnr_{level}"] = psnr(torch.stack(errors).mean())
         return {**found, "psnr": found[f"psnr_{self.level}"]}
 

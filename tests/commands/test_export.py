@@ -110,6 +110,17 @@ def test_mistakes_are_one_line_and_leave_nothing(cyclestyle, run, words, text):
     assert sorted(run.rglob("*")) == before
 
 
+def test_residual_generators_have_no_official_format(cyclestyle, run, tmp_path):
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["residual"] = True
+    torch.save(checkpoint, tmp_path / "residual.ckpt")
+    words = ("--ckpt_path", tmp_path / "residual.ckpt", "--format", "official", "--output", tmp_path / "files")
+    status, _, err = cyclestyle("export", *words)
+    assert status == 1
+    assert "has residual generators, which the original implementations lack" in err
+    assert not (tmp_path / "files").exists()
+
+
 def test_methods_of_many_passes_are_told(run):
     wct = Autoencoder(width=2, level=2)
     with pytest.raises(CycleStyleError, match="only AdaIN can be exported"):
