@@ -70,6 +70,9 @@ def score(
     written = [ensure_writable_file(path) for path in (json, sheet) if path]
     refuse_input_as_output(written, [Path(one) for one in (*output, input, source, target, truth) if one])
     names = [path.relative_to(folder) for path in find_images(folder)]
+    for results in [Path(one) for one in (*output, truth) if one]:  # before the work, which takes minutes
+        for name in names:
+            counterpart(results, name, folder)
     found = build_extractor(extractor, weights)
     targets = list(_tensors(Path(target)))
     domain = _embeddings(found, targets)
@@ -100,8 +103,10 @@ def _methods(
 ) -> dict[str, tuple[Path, Method]]:
     """The rows of the table: the folder of each, and what is done to its images."""
     transfer = ColourTransfer.fit(_tensors(source), targets)
-    single = outputs[0].name if len(outputs) > 1 else "cyclestyle"
-    named = {single if n == 0 else folder.name: folder for n, folder in enumerate(outputs)}
+    names = [folder.name for folder in outputs] if len(outputs) > 1 else ["cyclestyle"]
+    named = {
+        name if names.count(name) == 1 else str(folder): folder for name, folder in zip(names, outputs, strict=True)
+    }
     return {
         "untouched": (inputs, _unchanged),
         ON_SHEET: (inputs, transfer),

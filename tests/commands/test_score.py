@@ -54,6 +54,33 @@ def test_a_missing_counterpart_is_named(cyclestyle, folders, tmp_path):
     assert "0000.png does not exist, with any ending; every image of" in error
 
 
+def test_a_missing_counterpart_is_found_before_the_work(cyclestyle, folders, samples, tmp_path):
+    """The first folder, of a smaller size, would be measured and its resizing reported."""
+    (tmp_path / "small").mkdir()
+    for path in (samples / "testA").iterdir():
+        Image.open(path).resize((16, 16)).save(tmp_path / "small" / path.name)
+    (tmp_path / "empty").mkdir()
+    words = [word for pair in folders.items() if pair[0] not in ("--output", "--truth") for word in pair]
+    status, text, error = cyclestyle("score", "--output", tmp_path / "small", tmp_path / "empty", *words)
+    assert (status, text) == (1, "")
+    assert f"{tmp_path / 'empty'}" in error
+
+
+def test_folders_of_the_same_name_have_a_row_each(cyclestyle, folders, samples, tmp_path):
+    twins = [tmp_path / run / "photos" for run in ("a", "b")]
+    for twin, source in zip(twins, ("testA", "truthB"), strict=True):
+        twin.parent.mkdir()
+        twin.symlink_to(samples / source)
+    words = [word for pair in folders.items() if pair[0] not in ("--output", "--truth") for word in pair]
+    table = tmp_path / "s.json"
+    status, _, _ = cyclestyle("score", "--output", *twins, samples / "truthB", *words, "--json", table)
+    assert status == 0
+    rows = json.loads(table.read_text())
+    assert list(rows)[3:] == [str(twins[0]), str(twins[1]), "truthB"]
+    assert rows[str(twins[0])]["kid"] == rows["untouched"]["kid"]
+    assert rows[str(twins[1])]["kid"] == rows["truthB"]["kid"]
+
+
 def test_sample_data_from_the_command_line(cyclestyle, tmp_path):
     words = ["sample-data", tmp_path / "s", "--train", 1, "--test", 1, "--size", 32]
     assert cyclestyle(*words)[1] == f"5 images drawn into {tmp_path / 's'}\n"
