@@ -4,10 +4,11 @@
     python scripts/benchmark.py --rows generator_256 load --rounds 9
 
 The classic recipe is that of the original implementation: eager float32, a backward pass for each player, one call of
-a network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm. All ways of a
-row are measured by turns, after two rounds to warm up. The table has the median seconds, half of the range between the
-quartiles, the ratio to the classic recipe, and the share of the peak: the floating-point operations of the row, over
-those of the fastest convolution that this machine has been measured to compute in the same precision.
+a network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm. `float32` is
+`fast` with `--tune.precision float32`, where `fast` would take bfloat16. All ways of a row are measured by turns, after
+two rounds to warm up. The table has the median seconds, half of the range between the quartiles, the ratio to the
+classic recipe, and the share of the peak: the floating-point operations of the row, over those of the fastest
+convolution that this machine has been measured to compute in the same precision.
 """
 
 import argparse
@@ -167,6 +168,8 @@ def _step(size: int, network: str, width: int) -> Callable[..., Row]:
             "exact": _our_step(_task(network, width, device), EXACT, size, device),
             "fast": _our_step(_task(network, width, device), fast, size, device),
         }
+        if fast.precision == "bfloat16":
+            ways["float32"] = _our_step(_task(network, width, device), _in_float32(device, training=True), size, device)
         flop = _flop(_our_step(_task(network, width, device), EXACT, size, device))
         return Row(name, ways, flop, _precision(fast))
 
@@ -189,6 +192,10 @@ def _generator(size: int) -> Callable[..., Row]:
             "exact": translate(exact),
             "fast": translate(tuned),
         }
+        if translating.precision == "bfloat16":
+            plain = _task("resnet9", 64, device).eval()
+            plain.tune(_in_float32(device, training=False), training=False)
+            ways["float32"] = translate(plain)
         return Row(name, ways, _flop(ways["classic"]), _precision(translating))
 
     return build
@@ -374,6 +381,12 @@ def _with_plain_norms(task: nn.Module) -> None:
 
 def _official(generator: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in generator.state_dict().items()}
+
+
+def _in_float32(device: torch.device, *, training: bool) -> Tuning:
+    """What `fast` chooses where bfloat16 is not wanted."""
+    hardware = known_hardware(device.type)
+    return choose("fast", Tuning(precision="float32"), hardware, bfloat16=True, training=training).tuning
 
 
 def _precision(tuning: Tuning) -> dict[str, torch.dtype]:
