@@ -240,7 +240,7 @@ def _fastest(given: Tuning, hardware: Hardware, *, bfloat16: bool, training: boo
         channels_last=precision == "bfloat16" or cuda or (tiled and not training),
         winograd=tiled,
         compile=compiled,
-        fused=training and cuda,
+        fused=training and hardware.kind in ("cpu", "cuda"),
         tf32=cuda,
         cuda_graphs=compiled and cuda,
         keep_memory=True,

@@ -84,6 +84,29 @@ def test_what_does_not_exist_is_left_out_with_a_word(given, hardware):
     assert f"{name} left out" in choice.reason
 
 
+@pytest.mark.parametrize("hardware", [PLAIN, AMX, GPU])
+def test_adam_is_one_call_in_fast_trainings_alone(hardware):
+    assert chosen("fast", hardware).tuning.fused
+    assert not chosen("fast", hardware, training=False).tuning.fused
+
+
+def test_one_call_of_adam_takes_the_same_steps():
+    tasks = [CycleGAN(generator="resnet6", ngf=2, ndf=2).double() for _ in range(2)]
+    tasks[1].load_state_dict(tasks[0].state_dict())
+    before = tasks[0].G_AB.model[1].weight.clone()
+    for task, fused in zip(tasks, (False, True), strict=True):
+        task.tune(replace(EXACT, fused=fused), training=True)
+        optimizer = task.configure_optimizers()["optimizer"]
+        random = torch.Generator().manual_seed(0)
+        for _ in range(3):
+            for parameter in task.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=random, dtype=torch.float64)
+            optimizer.step()
+    for plain, fused in zip(tasks[0].parameters(), tasks[1].parameters(), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-12, atol=1e-15)
+    assert not torch.equal(tasks[0].G_AB.model[1].weight, before)
+
+
 def test_wrong_values():
     with pytest.raises(ValueError, match="speed must be exact, fast or auto, got 'turbo'"):
         chosen("turbo", PLAIN)
