@@ -55,8 +55,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, args: Sequence[str]) -> int:
+    from cyclestyle.commands.process import keep_compiled_code, quiet
+
+    keep_compiled_code()  # before torch is imported
     from cyclestyle.commands.errors import one_line_errors
-    from cyclestyle.commands.process import quiet
     from cyclestyle.commands.shipped_configs import resolve_config_arguments
 
     with one_line_errors():

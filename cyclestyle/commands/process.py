@@ -2,13 +2,15 @@
 
 import ctypes
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.files import remove_unfinished
+from cyclestyle.files import cache_folder, remove_unfinished
 
 _HINTS = (
     *("Tip", "available: False", "Seed set to", "Restor", "stopped: `max_", "Loaded model weights"),
@@ -24,6 +26,7 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "pytorch_lightning", "lightning_fabric"):
         for handler in logging.getLogger(name).handlers + logging.getLogger(f"{name}.utilities.rank_zero").handlers:
             handler.addFilter(lambda record: not any(hint in record.getMessage() for hint in _HINTS))
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU, on machines without one
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a file is in the error that follows
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.formatwarning = _one_line_warning
@@ -61,6 +64,18 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def keep_compiled_code() -> None:
+    """Let PyTorch keep compiled networks in the cache folder, between runs; its own default is a temporary folder.
+
+    It must be called before torch is imported, because torch asks for the folder then. Where the folder cannot be
+    made, and where the user has set the variable, nothing is changed.
+    """
+    folder = cache_folder() / "compiled"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def ensure_writable(folder: Path) -> None:

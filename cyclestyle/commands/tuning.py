@@ -1,17 +1,12 @@
 """The options `--speed` and `--tune.…` of commands: what they choose, and what that means for the process."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from cyclestyle.commands.process import keep_memory
-from cyclestyle.files import cache_folder
 from cyclestyle.tasks.speed import Choice, SpeedName, Tuning, choose, hardware_for
-
-COMPILED = "TORCHINDUCTOR_CACHE_DIR"
-"""Environment variable of PyTorch: where compiled networks are kept between runs."""
 
 
 def choose_tuning(
@@ -38,8 +33,6 @@ def choose_tuning(
         torch.set_num_threads(tuning.threads)
     if tuning.tf32:
         torch.set_float32_matmul_precision("high")
-    if tuning.compile:
-        os.environ.setdefault(COMPILED, str(cache_folder() / "compiled"))
     return choice
 
 

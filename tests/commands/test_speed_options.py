@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,12 +31,15 @@ def exact(tiny_fit, tmp_path_factory):
     return run
 
 
-def test_hardware_that_gains_by_nothing_changes_no_number(cyclestyle, tiny_fit, exact, tmp_path):
+def test_hardware_that_gains_by_nothing_else_fuses_adam_alone(cyclestyle, tiny_fit, exact, tmp_path):
     words = ["--speed=auto", "--data.decoder=pillow"]
     status, out, _ = cyclestyle(*tiny_fit, f"--trainer.default_root_dir={tmp_path}", *words)
     assert status == 0
     assert "speed auto: float32, because bfloat16 is not faster here; not compiled" in out
-    assert all(torch.equal(value, weights(tmp_path)[name]) for name, value in weights(exact).items())
+    assert losses(tmp_path) == pytest.approx(losses(exact), rel=1e-3)
+    plain = tmp_path / "plain"
+    assert cyclestyle(*tiny_fit, f"--trainer.default_root_dir={plain}", *words, "--tune.fused=false")[0] == 0
+    assert all(torch.equal(value, weights(plain)[name]) for name, value in weights(exact).items())
 
 
 def test_fit_in_bfloat16_and_by_winograd_follows_the_exact_run(cyclestyle, tiny_fit, exact, tmp_path):
@@ -56,6 +62,20 @@ def test_what_is_missing_falls_back_with_a_line(cyclestyle, tiny_fit, tmp_path):
     status, out, _ = cyclestyle(*tiny_fit, f"--trainer.default_root_dir={tmp_path}", *words)
     assert status == 0
     assert "compile left out, because there is no C++ compiler" in out
+
+
+@pytest.mark.parametrize(("cache", "kept"), [("folder", True), ("file", False)])
+def test_compiled_code_is_kept_in_the_cache_folder_where_there_can_be_one(tmp_path, cache, kept):
+    place = tmp_path / cache
+    if not kept:
+        place.touch()
+    code = (
+        "import os; from cyclestyle.cli import main; main(['models']); print(os.environ.get('TORCHINDUCTOR_CACHE_DIR'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(place)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+    assert (done.stdout.splitlines()[-1] == str(place / "cyclestyle" / "compiled")) is kept
 
 
 @pytest.fixture
