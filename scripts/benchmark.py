@@ -6,8 +6,8 @@
 The classic recipe is that of the original implementation: eager float32, a backward pass for each player, one call of
 a network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm. `float32` is
 `fast` with `--tune.precision float32`, where `fast` would take bfloat16. All ways of a row are measured by turns, after
-two rounds to warm up. The table has the median seconds, half of the range between the quartiles, the ratio to the
-classic recipe, and the share of the peak: the floating-point operations of the row, over those of the fastest
+one or two rounds to warm up. The table has the median seconds, half of the range between the quartiles, the ratio to
+the classic recipe, and the share of the peak: the floating-point operations of the row, over those of the fastest
 convolution that this machine has been measured to compute in the same precision.
 """
 
@@ -57,12 +57,14 @@ class Row:
         ways: what is called for each way.
         flop: floating-point operations of a call; 0 where they are not the point.
         precision: of each way that is not float32.
+        warm_up: rounds that are not counted, before the others.
     """
 
     name: str
     ways: dict[str, Call]
     flop: int = 0
     precision: dict[str, torch.dtype] | None = None
+    warm_up: int = 2
 
 
 def main() -> None:
@@ -109,7 +111,7 @@ def _options() -> argparse.Namespace:
 def _measure(row: Row, rounds: int, device: torch.device) -> dict[str, list[float]]:
     """The seconds of each way, measured by turns."""
     found: dict[str, list[float]] = {name: [] for name in row.ways}
-    for turn in range(-2, rounds):
+    for turn in range(-row.warm_up, rounds):
         for name, call in row.ways.items():
             start = time.perf_counter()
             returned = call()
@@ -224,8 +226,8 @@ def _load(name: str, device: torch.device, folder: Path, fast: Tuning, translati
 
 
 def _predict(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
-    """`cyclestyle predict` on 40 photos of 256² with its defaults, from the start of the process to its end."""
-    count, inputs = 40, folder / "inputs"
+    """`cyclestyle predict` on 200 photos of 256² with its defaults, from the start of the process to its end."""
+    count, inputs = 200, folder / "inputs"
     write_samples(folder / "many", train=count, test=1, size=256, workers=1)
     inputs.mkdir()
     for path in (folder / "many" / "trainA").iterdir():
@@ -239,7 +241,8 @@ def _predict(name: str, device: torch.device, folder: Path, fast: Tuning, transl
         words = ("--ckpt_path", str(file), "--input", str(inputs), "--output", str(folder / speed), "--overwrite")
         return lambda: _run("-m", "cyclestyle", "predict", *words, "--speed", speed)
 
-    return Row(name, {"classic": lambda: _run("-c", code), "exact": ours("exact"), "fast": ours("auto")})
+    ways = {"classic": lambda: _run("-c", code), "exact": ours("exact"), "fast": ours("auto")}
+    return Row(name, ways, warm_up=1)
 
 
 def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
@@ -254,7 +257,7 @@ def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translat
         "imports": lambda: _run("-c", "import cyclestyle.commands.predict"),
         "torch alone": lambda: _run("-c", "import torch"),
     }
-    return Row(name, ways)
+    return Row(name, ways, warm_up=1)
 
 
 def _fit(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
@@ -265,7 +268,7 @@ def _fit(name: str, device: torch.device, folder: Path, fast: Tuning, translatin
     def bare() -> float:
         return _seconds_of(step, 10, device)
 
-    return Row(name, {"bare step": bare, "fit": lambda: _fit_step(data, folder / "fit", device, 1)})
+    return Row(name, {"bare step": bare, "fit": lambda: _fit_step(data, folder / "fit", device, 1)}, warm_up=1)
 
 
 def _processes(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
@@ -275,7 +278,7 @@ def _processes(name: str, device: torch.device, folder: Path, fast: Tuning, tran
     def fit(count: int) -> Call:
         return lambda: _fit_step(data, folder / f"processes_{count}", device, count, threads=1)
 
-    return Row(name, {"one process": fit(1), "two": fit(2)})
+    return Row(name, {"one process": fit(1), "two": fit(2)}, warm_up=1)
 
 
 ROWS: dict[str, Callable[..., Row]] = {

@@ -138,7 +138,8 @@ def choose(
         tuning, reasons = _filled(given, EXACT), ["nothing that changes a number"]
     else:
         tuning, reasons = _fastest(given, hardware, bfloat16=bfloat16, training=training)
-        reasons += [_about_compiling(tuning, hardware, compiled_steps)] if training else []
+        if training and given.compile is None:
+            reasons.append(_about_compiling(tuning, hardware, compiled_steps))
     tuning, missing = _available(tuning, given, hardware)
     named = [field.name for field in fields(given) if getattr(given, field.name) is not None]
     if named:

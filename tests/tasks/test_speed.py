@@ -54,6 +54,7 @@ def test_auto_compiles_long_trainings_alone():
     assert chosen("auto", AMX, compile=True).compiled_steps == 0  # as given
     assert chosen("auto", AMX).tuning.compile
     assert not chosen("fast", AMX, training=False).tuning.compile
+    assert "compiled" not in chosen("fast", AMX, compile=False).reason  # the user knows why
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Tuning) if field.type in ("bool | None", bool | None)])
