@@ -138,6 +138,8 @@ class TrainingCLI(LightningCLI):
         if config.init_from and is_fit:
             check_start(path, run)
         config.weights_only = True
+        if is_fit:
+            _choose_decoder(config)  # before the settings are compared with those of a checkpoint
         if path is None:
             return
         if is_fit:
@@ -194,9 +196,6 @@ class TrainingCLI(LightningCLI):
             raise CycleStyleError(one_line(str(error))) from error
         if self.choice.tuning.precision == "bfloat16" and str(config.trainer.precision) in ("32-true", "32", "None"):
             config.trainer.precision = "bf16-mixed"
-        data = config.data.get("init_args", {})
-        if config.speed != "exact" and "decoder" in data and data["decoder"] is None:
-            data["decoder"] = "torchvision"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer without those of our callbacks that its options exclude."""
@@ -273,6 +272,13 @@ def _checkpoints(root: str) -> str:
 def _slurm_restarted() -> bool:
     """Return whether SLURM has requeued this job, so that the same command must resume."""
     return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
+def _choose_decoder(config: Any) -> None:
+    """Decode images the fast way, unless that is left to `exact` or has been decided."""
+    data = config.data.get("init_args", {})
+    if config.speed != "exact" and "decoder" in data and data["decoder"] is None:
+        data["decoder"] = "torchvision"
 
 
 def _warn_of_idle_epochs(task: Task, config: Mapping[str, Any]) -> None:

@@ -57,6 +57,14 @@ def test_the_overlay_is_the_same_switch(cyclestyle, tiny_fit, tmp_path):
     assert (status, "speed fast: " in out) == (0, True)
 
 
+def test_a_resumed_run_has_the_same_decoder(cyclestyle, tiny_fit, tmp_path):
+    words = [*tiny_fit, "--config=fast", f"--trainer.default_root_dir={tmp_path}", "--trainer.limit_val_batches=0"]
+    assert cyclestyle(*words, "--trainer.max_steps=1")[0] == 0
+    assert "decoder: torchvision" in (tmp_path / "config.yaml").read_text()
+    status, _, err = cyclestyle(*words, "--trainer.max_steps=2", "--ckpt_path=last")
+    assert (status, "decoder" in err) == (0, False)
+
+
 def test_what_is_missing_falls_back_with_a_line(cyclestyle, tiny_fit, tmp_path):
     words = ["--trainer.max_steps=1", "--trainer.limit_val_batches=0", "--speed=fast", "--tune.compile=true"]
     status, out, _ = cyclestyle(*tiny_fit, f"--trainer.default_root_dir={tmp_path}", *words)
