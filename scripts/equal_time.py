@@ -50,6 +50,7 @@ class Method:
         pairs: whether the training takes pairs of both domains; otherwise photos alone, or none.
         vgg: whether it needs the weights of a VGG-16.
         crop: side of the crops that are trained on, instead of `--crop`.
+        batch: images of a domain in a step.
     """
 
     fit: str | None
@@ -57,6 +58,7 @@ class Method:
     pairs: bool = True
     vgg: bool = False
     crop: int | None = None
+    batch: int = 1
 
 
 METHODS = {
@@ -67,7 +69,7 @@ METHODS = {
             "small_set": f"{LAST} --averaging=ema --model.comb_filter=true",  # has no influence on the training
         },
     ),
-    "monet_small": Method("--config=cyclegan --config=monet_small", {"": f"{LAST} --averaging=ema"}, crop=64),
+    "monet_small": Method("--config=cyclegan --config=monet_small", {"": f"{LAST} --averaging=ema"}, crop=64, batch=4),
     "CUT": Method("--config=cut {networks}"),
     "FastCUT": Method("--config=cut --config=fastcut {networks}"),
     "DCLGAN": Method("--config=dclgan {networks}"),
@@ -79,13 +81,12 @@ METHODS = {
     ),
     "Johnson": Method(
         "--config=johnson --model.network=vgg16 --model.weights={vgg} --model.style={styles} --model.width=16 "
-        "--model.style_size={size} --data.batch_size=1",
+        "--model.style_size={size}",
         pairs=False,
         vgg=True,
     ),
     "Autoencoder": Method(
-        "--config=autoencoder --model.encoder=vgg16 --model.level=4 --model.weights={vgg} --model.lr=0.0003 "
-        "--data.batch_size=1",
+        "--config=autoencoder --model.encoder=vgg16 --model.level=4 --model.weights={vgg} --model.lr=0.0003",
         {
             "WCT": f"{LAST} --style={{style}} --model.transfer_level=2 --model.strength=1.0",  # as in compare.sh
             "AdaIN": f"{LAST} --style={{style}} --model.transfer=adain --model.strength=1.0",
@@ -223,7 +224,7 @@ class Bench:
                 with (run / "metrics.csv").open() as csv_file:
                     rows = [row["train/images_per_second"] for row in csv.DictReader(csv_file)]
                 *_, speed = filter(None, rows)  # over 50 steps, without the first, which may compile
-                found[name].append(1 / float(speed))
+                found[name].append(METHODS[name].batch / float(speed))
         known |= {name: statistics.median(seconds) for name, seconds in found.items()}
         write_json(file, known)
         return known
@@ -235,7 +236,8 @@ class Bench:
         pairs = max(photos, paintings)
         wanted = options.minutes * 60 if options.minutes else options.epochs * speeds["CycleGAN"] * pairs
         steps = wanted / speeds[name]
-        length_of_epoch = min(pairs if method.pairs else photos, math.ceil(steps / options.epochs))
+        batches = (pairs if method.pairs else photos) // method.batch
+        length_of_epoch = min(batches, math.ceil(steps / options.epochs))
         epochs = max(2, round(steps / length_of_epoch))
         if not last.exists():
             length = [f"--model.constant_epochs={epochs - epochs // 2}", f"--model.decay_epochs={epochs // 2}"]
@@ -250,6 +252,7 @@ class Bench:
         method, options = METHODS[name], self.options
         assert method.fit is not None
         data = ["--data.resize=crop", f"--data.crop_size={method.crop or options.crop}", "--data.workers=0"]
+        data += [f"--data.batch_size={method.batch}", "--data.cache=memory", "--data.cache_size=2GB"]
         folders = [f"--data.train=[{self.data}/trainA]", f"--data.test=[{self.data}/testA]"]
         data += [f"--data.root={self.data}", "--ema.decay=0.99"] if method.pairs else folders
         place = [f"--trainer.default_root_dir={run}", "--trainer.enable_progress_bar=false", f"--speed={options.speed}"]

@@ -72,7 +72,7 @@ def test_the_recipe_for_cpus_is_an_overlay_of_the_paper_recipe(capsys):
     assert config["trainer"]["default_root_dir"] == "runs/monet_small"
     settings = config["model"]["init_args"]
     assert settings["residual"]
-    assert CycleGAN(**settings).schedule.constant_epochs == 1
+    assert CycleGAN(**settings).schedule.constant_epochs == 4
 
 
 @pytest.mark.parametrize("path", DATA_SETS, ids=lambda path: path.stem)

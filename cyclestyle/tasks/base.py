@@ -98,6 +98,7 @@ class Task(pl.LightningModule, ABC):
         memory_format: of weights and images. This and the following are what `tune` sets.
         compile_networks: whether training compiles the networks.
         compiled_steps: steps that a training must have for that.
+        compiled_channels_last: whether compiled networks get the memory format channels_last.
         compile_mode: mode of `torch.compile`; None for its default.
         fused: whether Adam updates all parameters in one call.
     """
@@ -148,6 +149,7 @@ class Task(pl.LightningModule, ABC):
         self.memory_format = torch.contiguous_format
         self.compile_networks = False
         self.compiled_steps = 0
+        self.compiled_channels_last = False
         self.compile_mode: str | None = None
         self.fused = False
         self._convolutions: AbstractContextManager[Any] = nullcontext()
@@ -431,13 +433,16 @@ class Task(pl.LightningModule, ABC):
 
     # Speed
 
-    def tune(self, tuning: Tuning, *, training: bool, compiled_steps: int = 0) -> None:
+    def tune(
+        self, tuning: Tuning, *, training: bool, compiled_steps: int = 0, compiled_channels_last: bool = False
+    ) -> None:
         """Run as `tuning` says, in which null leaves everything as it is.
 
         Args:
             tuning: what makes the task faster.
             training: whether it will be trained; in translating, weights get the type of `tuning.precision`.
             compiled_steps: steps that a training must have for its networks to be compiled.
+            compiled_channels_last: whether they then get the memory format channels_last.
         """
         if tuning.channels_last:
             self.memory_format = torch.channels_last
@@ -448,6 +453,7 @@ class Task(pl.LightningModule, ABC):
             self.to(torch.bfloat16)
         if training and tuning.compile:
             self.compile_networks, self.compiled_steps = True, compiled_steps
+            self.compiled_channels_last = compiled_channels_last
         if training:
             self.compile_mode = "reduce-overhead" if tuning.cuda_graphs else None
             self.fused = bool(tuning.fused)
@@ -456,6 +462,9 @@ class Task(pl.LightningModule, ABC):
         """Compile the networks, if that is wanted for a training of so many steps."""
         if self.compile_networks and steps >= self.compiled_steps:
             rank_zero_info("compiling the networks; the first step takes a minute or two, in later runs a few seconds")
+            if self.compiled_channels_last:
+                self.memory_format = torch.channels_last
+                self._arrange()
             for network in self._run_networks():
                 network.compile(mode=self.compile_mode)  # in place: the keys of the state_dict stay the same
 

@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16"]
 
 WORTHWHILE = 1.15
 """How much faster a way to compute must be than the plain one to be chosen."""
-COMPILED_STEPS = 5000
+COMPILED_STEPS = 2000
 """Steps of a training from which on `auto` compiles: it takes a minute or two, and saves 20 ms or more of each step."""
 
 
@@ -103,11 +103,13 @@ class Choice:
         tuning: the settings.
         reason: what was chosen and why, in words.
         compiled_steps: steps of a training from which on its networks are compiled, if `tuning` says so.
+        compiled_channels_last: whether they then also change to the memory format channels_last.
     """
 
     tuning: Tuning
     reason: str
     compiled_steps: int = 0
+    compiled_channels_last: bool = False
 
 
 def choose(
@@ -140,11 +142,19 @@ def choose(
         tuning, reasons = _fastest(given, hardware, bfloat16=bfloat16, training=training)
         if training and given.compile is None:
             reasons.append(_about_compiling(tuning, hardware, compiled_steps))
+    late = bool(compiled_steps and tuning.compile and given.channels_last is None and hardware.kind == "cpu")
+    if late:
+        tuning = replace(tuning, channels_last=False)
     tuning, missing = _available(tuning, given, hardware)
     named = [field.name for field in fields(given) if getattr(given, field.name) is not None]
     if named:
         reasons.append(f"{', '.join(named)} as given")
-    return Choice(tuning=tuning, reason="; ".join([*reasons, *missing]), compiled_steps=compiled_steps)
+    return Choice(
+        tuning=tuning,
+        reason="; ".join([*reasons, *missing]),
+        compiled_steps=compiled_steps,
+        compiled_channels_last=late,
+    )
 
 
 def hardware_for(speed: SpeedName, kind: str) -> Hardware:
@@ -234,11 +244,11 @@ def _fastest(given: Tuning, hardware: Hardware, *, bfloat16: bool, training: boo
     precision = given.precision or precision
     factor = hardware.winograd_training if training else hardware.winograd
     tiled = factor >= WORTHWHILE and precision == "float32"
-    compiled = training and precision == "bfloat16" and hardware.compiler
+    compiled = training and precision == "bfloat16" and hardware.compiler and given.compile is not False
     best = Tuning(
         precision=precision,
-        # Gradients in float32 are slower in it on some processors
-        channels_last=precision == "bfloat16" or cuda or (tiled and not training),
+        # On CPUs, gradients of eager networks are slower in it: in bfloat16 a step takes twice the time
+        channels_last=cuda or compiled or (not training and (precision == "bfloat16" or tiled)),
         winograd=tiled,
         compile=compiled,
         fused=training and hardware.kind in ("cpu", "cuda"),
