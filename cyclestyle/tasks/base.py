@@ -461,7 +461,7 @@ class Task(pl.LightningModule, ABC):
     def compile_for_training(self, *, steps: float) -> None:
         """Compile the networks, if that is wanted for a training of so many steps."""
         if self.compile_networks and steps >= self.compiled_steps:
-            rank_zero_info("compiling the networks; the first step takes a minute or two, in later runs a few seconds")
+            rank_zero_info("compiling the networks; the first step takes minutes, in later runs a few seconds")
             if self.compiled_channels_last:
                 self.memory_format = torch.channels_last
                 self._arrange()

@@ -24,7 +24,7 @@ Precision = Literal["float32", "bfloat16"]
 WORTHWHILE = 1.15
 """How much faster a way to compute must be than the plain one to be chosen."""
 COMPILED_STEPS = 2000
-"""Steps of a training from which on `auto` compiles: it takes a minute or two, and saves 20 ms or more of each step."""
+"""Steps of a training from which on `auto` compiles: it takes one to four minutes, and saves 20 ms or more of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
