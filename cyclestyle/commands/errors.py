@@ -48,6 +48,8 @@ def one_line(message: str) -> str:
     message = re.sub(r"Option '(\w+)' is not accepted", r"there is no option \1", message)
     if message == "the following arguments are required: fit.data, fit.model":
         message = "nothing to train: add --config cyclegan, or any other name that `cyclestyle configs` lists"
+    if "Not a valid subclass of Task" in message and "{'init_args'" in message:  # settings without a class
+        return "the config names no method: put it on top of one, as in --config cyclegan --config small_set"
     options = re.findall(r'Parser key "([^"]+)": ', message)
     if not options and "Errors: - " not in message:
         return message

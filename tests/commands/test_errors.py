@@ -64,3 +64,12 @@ def test_every_command_reports_a_mistake_in_one_line(cyclestyle, words, line):
 def test_a_full_disk_is_a_mistake_that_a_user_can_mend():
     with pytest.raises(CycleStyleError, match=r"cannot write last\.ckpt: No space left on device"), one_line_errors():
         raise OSError(errno.ENOSPC, "No space left on device", "last.ckpt")
+
+
+@pytest.mark.parametrize("overlay", ["small_set", "monet_small"])
+def test_an_overlay_alone_names_what_it_belongs_on(cyclestyle, overlay):
+    status, _, err = cyclestyle("fit", f"--config={overlay}")
+    assert status != 0
+    assert err == "cyclestyle: error: " + (
+        "the config names no method: put it on top of one, as in --config cyclegan --config small_set\n"
+    )
