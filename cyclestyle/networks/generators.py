@@ -37,7 +37,7 @@ def build_generator(
     dropout: bool = False,
     depth: int | None = None,
     resample: ResampleName = "transpose",
-    residual: bool = False,
+    residual: float = 0.0,
     comb_filter: bool = False,
     checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
@@ -51,23 +51,26 @@ def build_generator(
         dropout: add dropout with probability 0.5.
         depth: residual blocks or levels, instead of the number in `DEPTHS`.
         resample: see `ResNetGenerator`; a U-Net supports `transpose` only.
-        residual: learn the change of the image instead of the result: tanh(f(x) + atanh(0.99 x)) in place of
-            tanh(f(x)). A generator then begins near the identity. The global skip connection of DeblurGAN (Kupyn et
-            al. 2018, section 4) with a tanh, so that results stay in (-1, 1).
+        residual: 0: draw the result anew. Otherwise learn the change of the image: tanh(f(x) + atanh(r x)) in place
+            of tanh(f(x)), with r = `residual` below 1, so that an untrained generator returns nearly r x. The global
+            skip connection of DeblurGAN (Kupyn et al. 2018, section 4) with a tanh, so that results stay in (-1, 1).
+            Black and white change the less the nearer r is to 1, because the tanh is flat there.
         comb_filter: remove the checkerboard of upsampling from the results; not in training. See `comb_filter` in
             `cyclestyle.functional.comb`.
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: `name` or `resample` is unknown, `depth` is too small, the U-Net does not support `resample`, or
-            `residual` is asked for with different numbers of channels.
+        ValueError: `name` or `resample` is unknown, `depth` is too small, the U-Net does not support `resample`,
+            `residual` is out of its range, or it is asked for with different numbers of channels.
     """
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
+    if not 0 <= residual < 1:
+        raise ValueError(f"residual must be at least 0 and below 1, got {residual}")
     if residual and in_channels != out_channels:
         raise ValueError(
             "a residual generator changes its image and needs the same channels in both domains, got "
-            f"{in_channels} and {out_channels}; set residual to false"
+            f"{in_channels} and {out_channels}; set residual to 0"
         )
     depth = DEPTHS[name] if depth is None else depth
     build: partial[ResNetGenerator] | partial[UNetGenerator]
@@ -135,7 +138,7 @@ class ResNetGenerator(nn.Module):
         blocks: int = 9,
         dropout: bool = False,
         resample: ResampleName = "transpose",
-        residual: bool = False,
+        residual: float = 0.0,
         comb_filter: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
@@ -178,7 +181,7 @@ class ResNetGenerator(nn.Module):
         else:
             result = self.model(images)
         if self.residual:
-            result = changed(images, result)
+            result = changed(images, result, self.residual)
         return comb_filter(result) if self.comb_filter and not self.training else result
 
     def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
@@ -265,7 +268,7 @@ class UNetGenerator(nn.Module):
         ngf: int = 64,
         depth: int = 8,
         dropout: bool = False,
-        residual: bool = False,
+        residual: float = 0.0,
         comb_filter: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
@@ -295,7 +298,7 @@ class UNetGenerator(nn.Module):
         else:
             result = self.model(images)
         if self.residual:
-            result = changed(images, result)
+            result = changed(images, result, self.residual)
         return comb_filter(result) if self.comb_filter and not self.training else result
 
     def features(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
@@ -363,9 +366,9 @@ class UNetBlock(nn.Module):
         return torch.cat([activated, self.model[1:](activated)], dim=1)
 
 
-def changed(images: Tensor, change: Tensor) -> Tensor:
-    """Add a change to images in [-1, 1] before the tanh that bounds the result: tanh(change + atanh(0.99 x))."""
-    return torch.tanh(change + torch.atanh(0.99 * images))
+def changed(images: Tensor, change: Tensor, contrast: float) -> Tensor:
+    """Add a change to images x in [-1, 1] before the tanh that bounds the result: tanh(change + atanh(contrast x))."""
+    return torch.tanh(change + torch.atanh(contrast * images))
 
 
 def check_resample(resample: str) -> None:

@@ -183,9 +183,9 @@ def refuse_unofficial(changes: Mapping[str, Any]) -> None:
     Raises:
         ValueError: spectral norm or residual generators are asked for.
     """
-    for name, reason in {
-        "spectral_norm": "whose discriminators have none",
-        "residual": "whose generators are not",
-    }.items():
+    for name, value, reason in (
+        ("spectral_norm", "false", "whose discriminators have none"),
+        ("residual", "0", "whose generators are not"),
+    ):
         if changes.get(name):
-            raise ValueError(f"{name} must be false for files of the original implementation, {reason}")
+            raise ValueError(f"{name} must be {value} for files of the original implementation, {reason}")

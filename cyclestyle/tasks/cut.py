@@ -58,7 +58,7 @@ class CUT(AdversarialTask):
         n_layers: layers of the `n_layers` discriminator.
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
-        residual: the generators learn the change of an image instead of the result, see `build_generator`.
+        residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generator's blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
@@ -112,7 +112,7 @@ class CUT(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "blur",
-        residual: bool = False,
+        residual: float = 0.0,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "xavier",

@@ -57,7 +57,7 @@ class CycleGAN(AdversarialTask):
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `transpose` (the original's); for a ResNet also `resize` (no checkerboards) or `blur` (antialiased
             generators and discriminators, as in CUT).
-        residual: the generators learn the change of an image instead of the result, see `build_generator`.
+        residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
@@ -105,7 +105,7 @@ class CycleGAN(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "transpose",
-        residual: bool = False,
+        residual: float = 0.0,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "normal",

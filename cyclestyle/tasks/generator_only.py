@@ -23,7 +23,7 @@ class GeneratorOnly(Task):
         ngf: filters of the first layer.
         dropout: whether its blocks have dropout, which changes the names of the weights.
         resample: `transpose`, `resize` or `blur`.
-        residual: the generators learn the change of an image instead of the result, see `build_generator`.
+        residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations.
     """
 
@@ -39,7 +39,7 @@ class GeneratorOnly(Task):
         ngf: int = 64,
         dropout: bool = False,
         resample: ResampleName = "transpose",
-        residual: bool = False,
+        residual: float = 0.0,
         comb_filter: bool = False,
     ) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ def start_from(task: Task, path: str | Path) -> None:
     shapes = {key: value.shape for key, value in found.weights.items()}
     fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not found.translating_only}
     ours = stored_settings({"hyper_parameters": dict(task.hparams)})
-    theirs = {"residual": False, **found.settings}  # which files from before there was such a setting do not name
+    theirs = {"residual": 0.0, **found.settings}  # which files from before there was such a setting do not name
     for setting in type(task).architecture:
         if setting not in theirs or setting not in ours or theirs[setting] == ours[setting]:
             continue

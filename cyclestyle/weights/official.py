@@ -382,7 +382,7 @@ def _settings(shapes: Mapping[str, Shape], folder: Path) -> dict[str, Any]:
         "generator": G_AB.name,
         "depth": None if G_AB.depth == DEPTHS[G_AB.name] else G_AB.depth,
         "resample": G_AB.resample,
-        "residual": False,
+        "residual": 0.0,
         "dropout": G_AB.dropout,
         "ngf": G_AB.ngf,
         "channels_A": G_AB.in_channels,

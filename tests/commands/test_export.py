@@ -112,7 +112,7 @@ def test_mistakes_are_one_line_and_leave_nothing(cyclestyle, run, words, text):
 
 def test_residual_generators_have_no_official_format(cyclestyle, run, tmp_path):
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["hyper_parameters"]["residual"] = True
+    checkpoint["hyper_parameters"]["residual"] = 0.9
     torch.save(checkpoint, tmp_path / "residual.ckpt")
     words = ("--ckpt_path", tmp_path / "residual.ckpt", "--format", "official", "--output", tmp_path / "files")
     status, _, err = cyclestyle("export", *words)
@@ -139,7 +139,7 @@ def test_a_file_that_does_something_else_is_not_kept(tmp_path, monkeypatch):
 
 GENERATORS = {
     "unet": lambda: CycleGAN(generator="unet128", depth=5, ngf=2, ndf=2, discriminator="pixel"),
-    "resize": lambda: CycleGAN(**TINY_GAN, resample="resize", residual=True, comb_filter=True),
+    "resize": lambda: CycleGAN(**TINY_GAN, resample="resize", residual=0.9, comb_filter=True),
     "cut": lambda: CUT(**TINY_GAN),
     "johnson": lambda: Johnson(width=2),
     "adain": lambda: Autoencoder(width=2, level=3, transfer="adain"),

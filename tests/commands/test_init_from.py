@@ -115,7 +115,7 @@ def test_another_checkpoint_beside_it_is_refused(cyclestyle, tiny_fit, checkpoin
     [
         (["--model.ngf=3"], "have model.ngf 2, but the config says 3; set both to the same"),
         (["--model.resample=resize"], "have model.resample transpose, but the config says resize"),
-        (["--model.residual=true"], "have model.residual False, but the config says True"),
+        (["--model.residual=0.9"], "have model.residual 0.0, but the config says 0.9"),
         (["--init_from=nowhere.ckpt"], "checkpoint nowhere.ckpt does not exist"),
         (["--init_from=configs"], "configs is a folder; expected a checkpoint file"),
     ],

@@ -24,24 +24,30 @@ def test_shapes_and_range(name, resample, in_channels, out_channels):
 
 
 @pytest.mark.parametrize(("name", "side"), [("resnet6", 16), ("unet128", 128)])
-@pytest.mark.parametrize("recompute", [False, True])
-def test_a_residual_generator_adds_the_image_before_its_tanh(name, side, recompute):
+@pytest.mark.parametrize(("contrast", "recompute"), [(0.9, False), (0.99, True)])
+def test_a_residual_generator_adds_the_image_before_its_tanh(name, side, contrast, recompute):
     torch.manual_seed(0)
     plain = build_generator(name, ngf=2).eval()
-    residual = build_generator(name, ngf=2, residual=True, checkpoint_activations=recompute).eval()
+    residual = build_generator(name, ngf=2, residual=contrast, checkpoint_activations=recompute).eval()
     residual.load_state_dict(plain.state_dict())  # the same weights, of the same names
     images = torch.rand(2, 3, side, side) * 2 - 1
-    expected = torch.tanh(torch.atanh(plain(images)) + torch.atanh(0.99 * images))
+    expected = torch.tanh(torch.atanh(plain(images)) + torch.atanh(contrast * images))
     assert torch.allclose(residual(images), expected, atol=1e-4)
     for weight in residual.parameters():
         torch.nn.init.zeros_(weight)
-    assert torch.allclose(residual(images), 0.99 * images, atol=1e-6)
+    assert torch.allclose(residual(images), contrast * images, atol=1e-6)
     assert torch.isfinite(residual(images.sign())).all()
 
 
 def test_a_residual_generator_needs_the_same_channels():
-    with pytest.raises(ValueError, match="same channels in both domains, got 3 and 1; set residual to false"):
-        build_generator("resnet6", ngf=2, out_channels=1, residual=True)
+    with pytest.raises(ValueError, match="same channels in both domains, got 3 and 1; set residual to 0"):
+        build_generator("resnet6", ngf=2, out_channels=1, residual=0.9)
+
+
+@pytest.mark.parametrize("contrast", [-0.1, 1.0, float("nan")])
+def test_the_contrast_of_a_residual_generator_is_below_1(contrast):
+    with pytest.raises(ValueError, match="residual must be at least 0 and below 1, got "):
+        build_generator("resnet6", ngf=2, residual=contrast)
 
 
 def test_resnet_has_the_keys_of_the_official_checkpoints():

@@ -327,10 +327,10 @@ def test_official_files_are_written_with_the_normalised_weights_and_not_read_wit
         task.load_official(tmp_path, spectral_norm=True, **changes)
     with pytest.raises(CheckpointError, match=r"have model.spectral_norm False, but the config says True"):
         start_from(built, tmp_path)
-    with pytest.raises(ValueError, match="residual must be false for files of the original implementation"):
-        task.load_official(tmp_path, residual=True, **changes)
-    with pytest.raises(CheckpointError, match=r"have model.residual False, but the config says True"):
-        start_from(task(**settings, residual=True), tmp_path)
+    with pytest.raises(ValueError, match="residual must be 0 for files of the original implementation"):
+        task.load_official(tmp_path, residual=0.9, **changes)
+    with pytest.raises(CheckpointError, match=r"have model.residual 0.0, but the config says 0.9"):
+        start_from(task(**settings, residual=0.9), tmp_path)
 
 
 def test_plain_weights_are_kept_as_they_are():

@@ -41,7 +41,7 @@ def autoencoder(**settings):
 
 
 METHODS = {
-    "cyclegan": lambda: CycleGAN(**GAN, resample="resize", residual=True, comb_filter=True),
+    "cyclegan": lambda: CycleGAN(**GAN, resample="resize", residual=0.9, comb_filter=True),
     "cyclegan unet": lambda: CycleGAN(**{**GAN, "generator": "unet128"}),
     "cut": lambda: CUT(**GAN, resample="blur"),
     "dclgan": lambda: DCLGAN(**GAN, resample="transpose"),
