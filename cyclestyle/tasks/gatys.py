@@ -208,13 +208,13 @@ class Gatys(Task):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
         if photo.dtype not in (torch.float32, torch.float64):
             raise CycleStyleError("images are not painted in half precision; set trainer.precision to 32-true")
-        if self.half_features:  # not earlier, because the scale of the weights is set by the first style
-            self.features.convolutions.to(torch.bfloat16)
         painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
         image: Tensor | None = None
         # The gradients of Gram matrices underflow in half precision, and there is no gradient scaler here.
         full_precision = torch.autocast(photo.device.type, enabled=False)
         with torch.inference_mode(False), torch.enable_grad(), full_precision:
+            if self.half_features:  # not earlier, because the scale of the weights is set by the first style
+                self.features.convolutions.to(torch.bfloat16)
             photo, styles = photo.clone(), [style.to(photo)[None] for style in self.styles]
             for size, steps in self.scales:
                 shape = working_size(photo.shape, size, self.features.min_size)

@@ -37,8 +37,10 @@ def gatys(cyclestyle, photos):
     return call
 
 
-def test_every_photo_comes_back_under_its_name_and_in_its_size(gatys, photos):
-    status, out, _ = gatys("--style", photos / "one.png", "--stats", photos / "stats.json")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_photo_comes_back_under_its_name_and_in_its_size(gatys, photos, precision):
+    words = ["--style", photos / "one.png", "--stats", photos / "stats.json"]
+    status, out, _ = gatys(*words, f"--model.features_precision={precision}")
     assert status == 0
     assert "3 images written" in out
     sizes = {name: Image.open(photos / "out" / name).size for name in ("a.png", "b/c.jpg", "d.png")}
