@@ -37,7 +37,7 @@ def build_generator(
     dropout: bool = False,
     depth: int | None = None,
     resample: ResampleName = "transpose",
-    residual: float = 0.0,
+    residual: float | bool = 0.0,
     comb_filter: bool = False,
     checkpoint_activations: bool = False,
 ) -> "ResNetGenerator | UNetGenerator":
@@ -54,7 +54,8 @@ def build_generator(
         residual: 0: draw the result anew. Otherwise learn the change of the image: tanh(f(x) + atanh(r x)) in place
             of tanh(f(x)), with r = `residual` below 1, so that an untrained generator returns nearly r x. The global
             skip connection of DeblurGAN (Kupyn et al. 2018, section 4) with a tanh, so that results stay in (-1, 1).
-            Black and white change the less the nearer r is to 1, because the tanh is flat there.
+            Black and white change the less the nearer r is to 1, because the tanh is flat there. True, in
+            configs and checkpoints from before r was a setting, is 0.99.
         comb_filter: remove the checkerboard of upsampling from the results; not in training. See `comb_filter` in
             `cyclestyle.functional.comb`.
         checkpoint_activations: recompute activations in the backward pass to save memory.
@@ -65,6 +66,7 @@ def build_generator(
     """
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
+    residual = 0.99 if residual is True else float(residual)
     if not 0 <= residual < 1:
         raise ValueError(f"residual must be at least 0 and below 1, got {residual}")
     if residual and in_channels != out_channels:

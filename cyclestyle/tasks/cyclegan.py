@@ -105,7 +105,7 @@ class CycleGAN(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "transpose",
-        residual: float = 0.0,
+        residual: float | bool = 0.0,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "normal",

@@ -107,7 +107,7 @@ class DCLGAN(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "blur",
-        residual: float = 0.0,
+        residual: float | bool = 0.0,
         comb_filter: bool = False,
         dropout: bool = False,
         init: InitName = "xavier",

@@ -39,7 +39,7 @@ class GeneratorOnly(Task):
         ngf: int = 64,
         dropout: bool = False,
         resample: ResampleName = "transpose",
-        residual: float = 0.0,
+        residual: float | bool = 0.0,
         comb_filter: bool = False,
     ) -> None:
         super().__init__()

@@ -50,6 +50,11 @@ def test_the_contrast_of_a_residual_generator_is_below_1(contrast):
         build_generator("resnet6", ngf=2, residual=contrast)
 
 
+def test_residual_true_is_that_of_files_from_before_it_was_a_number():
+    assert build_generator("resnet6", ngf=2, residual=True).residual == 0.99
+    assert build_generator("resnet6", ngf=2, residual=False).residual == 0
+
+
 def test_resnet_has_the_keys_of_the_official_checkpoints():
     layers = {1, 4, 7, 19, 22, 26}
     blocks = range(10, 19)

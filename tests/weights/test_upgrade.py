@@ -105,3 +105,15 @@ def test_old_names_of_arguments_in_checkpoints(tmp_path):
     content = {"cyclestyle_task": "Johnson", "hyper_parameters": old, "state_dict": Johnson(**old).state_dict()}
     torch.save(content, tmp_path / "johnson.ckpt")
     assert load(tmp_path / "johnson.ckpt").hparams["upsample"] == "transpose"
+
+
+@pytest.mark.parametrize(("old", "contrast"), [(False, 0), (True, 0.99)])
+def test_residual_was_true_or_false(cyclestyle, checkpoint, samples, tmp_path, old, contrast):
+    content = torch.load(checkpoint, weights_only=True)
+    for value, name in ((old, "old"), (contrast, "new")):
+        content["hyper_parameters"]["residual"] = value
+        torch.save(content, tmp_path / f"{name}.ckpt")
+        words = ["--ckpt_path", tmp_path / f"{name}.ckpt", "--input", samples / "testA", "--output", tmp_path / name]
+        assert cyclestyle("predict", *words)[0] == 0
+    for image in (tmp_path / "new").iterdir():
+        assert (tmp_path / "old" / image.name).read_bytes() == image.read_bytes()
