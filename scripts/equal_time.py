@@ -76,7 +76,7 @@ METHODS = {
     "Gatys": Method(
         None,
         {"": "--config=gatys --model.network=vgg16 --model.weights={vgg} --style={style} --model.sizes=[{size}] "
-             "--model.steps=[{gatys_steps}]"},
+             "--model.steps=[{gatys_steps}] --model.features_precision={gatys_precision}"},
         vgg=True,
     ),
     "Johnson": Method(
@@ -163,6 +163,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--config", nargs="+", default=[], help="overlays for every training, such as wandb_offline")
     parser.add_argument("--speed", default="fast", help="exact, fast or auto")
     parser.add_argument("--gatys_steps", type=int, default=100, help="evaluations of Gatys for each photo")
+    parser.add_argument("--gatys_precision", choices=["fp32", "bf16"], default="fp32", help="of the features of Gatys")
     parser.add_argument("--rounds", type=int, default=3, help="short runs that measure the speed of each method")
     options = parser.parse_args()
     options.methods = options.methods or [name for name, method in METHODS.items() if options.vgg or not method.vgg]
@@ -187,6 +188,7 @@ class Bench:
             "size": options.size,
             "vgg": options.vgg,
             "gatys_steps": options.gatys_steps,
+            "gatys_precision": options.gatys_precision,
         }
 
     def _prepare(self) -> None:
