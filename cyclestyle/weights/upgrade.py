@@ -29,6 +29,8 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if checkpoint.get("cyclestyle_task") == "Johnson" and settings and "output" not in settings:
         # Earlier versions had other loss weights, and one kind of output
         checkpoint = {**checkpoint, "hyper_parameters": {**settings, "preset": "reference", "output": "levels"}}
+    if settings.get("residual") is True:  # the only contrast of earlier versions
+        checkpoint = {**checkpoint, "hyper_parameters": {**settings, "residual": 0.99}}
     if "image_pools" in checkpoint:
         pools = [{f"pool_{domain}": pool for domain, pool in rank.items()} for rank in checkpoint["image_pools"]]
         checkpoint = {key: value for key, value in checkpoint.items() if key != "image_pools"} | {"rank_states": pools}

@@ -115,5 +115,6 @@ def test_residual_was_true_or_false(cyclestyle, checkpoint, samples, tmp_path, o
         torch.save(content, tmp_path / f"{name}.ckpt")
         words = ["--ckpt_path", tmp_path / f"{name}.ckpt", "--input", samples / "testA", "--output", tmp_path / name]
         assert cyclestyle("predict", *words)[0] == 0
+    assert load(tmp_path / "old.ckpt").hparams["residual"] == contrast  # so that `init_from` finds the same networks
     for image in (tmp_path / "new").iterdir():
         assert (tmp_path / "old" / image.name).read_bytes() == image.read_bytes()
