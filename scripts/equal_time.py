@@ -10,9 +10,9 @@ choose on them what is then measured on the real ones.
 
 Every method gets as many steps as take `--minutes`, or the time of `--epochs` epochs of CycleGAN, and networks of the
 same width, except for the recipe of `monet_small`. The speeds are measured first, in short runs of all methods by
-turns. A run that exists is not trained again. `--vgg` adds the methods of Gram matrices. The output folder gets
-`table.txt`, `results.json` with the scores, the time of each row, the versions and the machine, and `sheet.png` with
-the first photos.
+turns. With `--steps`, every method gets this number instead. A run that exists is not trained again. `--vgg` adds the
+methods of Gram matrices. The output folder gets `table.txt`, `results.json` with the scores, the time of each row, the
+versions and the machine, and `sheet.png` with the first photos.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def main() -> None:
     options = _options()
     bench = Bench(options)
     rows: dict[str, dict[str, Any]] = {}
-    speeds = bench.step_seconds()
+    speeds = {} if options.steps else bench.step_seconds()
     for name in options.methods:
         method = METHODS[name]
         for seed in options.seeds if method.fit else options.seeds[:1]:
@@ -150,6 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=0.0003, help="of CycleGAN")
     parser.add_argument("--epochs", type=int, default=8, help="of CycleGAN; the others get the same time, in 8 epochs")
     parser.add_argument("--minutes", type=float, help="training time of each method, instead of --epochs")
+    parser.add_argument("--steps", type=int, help="the same number of steps for each method, instead of the same time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each")
     parser.add_argument("--methods", nargs="+", choices=METHODS, metavar="NAME", help=", ".join(METHODS))
     parser.add_argument("--vgg", help="a file of VGG-16 weights, for the methods of Gram matrices")
@@ -236,8 +237,7 @@ class Bench:
         last, options, method = run / "checkpoints" / "last.ckpt", self.options, METHODS[name]
         photos, paintings = (len(find_images(self.data / f"train{domain}")) for domain in "AB")
         pairs = max(photos, paintings)
-        wanted = options.minutes * 60 if options.minutes else options.epochs * speeds["CycleGAN"] * pairs
-        steps = wanted / speeds[name]
+        steps = options.steps or self._seconds(speeds, pairs) / speeds[name]
         batches = (pairs if method.pairs else photos) // method.batch
         length_of_epoch = min(batches, math.ceil(steps / options.epochs))
         epochs = max(2, round(steps / length_of_epoch))
@@ -249,6 +249,12 @@ class Bench:
         checkpoint = read_checkpoint(last)
         seconds = checkpoint["callbacks"]["Speed"]["seconds"]
         return {"epochs": epochs, "steps": checkpoint["global_step"], "seconds": seconds}
+
+    def _seconds(self, speeds: dict[str, float], pairs: int) -> float:
+        """The time that every method gets."""
+        minutes: float | None = self.options.minutes
+        epochs: int = self.options.epochs
+        return minutes * 60 if minutes else epochs * speeds["CycleGAN"] * pairs
 
     def _fit(self, name: str, run: Path, words: list[str]) -> None:
         method, options = METHODS[name], self.options

@@ -39,7 +39,7 @@ class Tuning:
         fused: let Adam update all parameters in one call, in training.
         tf32: compute products of float32 with mantissas of 10 bits on a GPU.
         cuda_graphs: record compiled networks on a GPU, and replay them.
-        keep_memory: keep the memory of activations in the process; only Linux gives it back otherwise.
+        keep_memory: keep the memory of activations in the process, in huge pages; for Linux only.
         threads: threads of a process on the CPU; null: PyTorch's number.
 
     Raises:
