@@ -46,6 +46,7 @@ def gradients(task, batch, context=None):
     task = copy.deepcopy(task)
     task.log = lambda *args, **kwargs: None
     task.setup("fit")
+    task.compile_for_training(steps=1)
     with context or nullcontext():
         loss = task.training_step(batch, 0)["loss"]
     loss.backward()
@@ -107,6 +108,13 @@ def test_half_precision(generator, batch_size, way, dtype, bound):
     batch = make_images(batch_size)
     ours = gradients(new_task(generator, way), batch, torch.autocast("cpu", dtype=dtype))
     assert error(ours, exact(generator, batch)) < bound
+
+
+@pytest.mark.slow
+def test_what_is_fast_with_bfloat16():
+    batch = make_images(1)
+    ours = gradients(new_task("resnet", "compiled, channels_last"), batch, torch.autocast("cpu", dtype=torch.bfloat16))
+    assert error(ours, exact("resnet", batch)) < 0.6
 
 
 @pytest.mark.parametrize("way", ["eager", "channels_last"])
