@@ -6,9 +6,9 @@
 The classic recipe is that of the original implementation: eager float32, a backward pass for each player, one call of
 a network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm; they are in a
 process of their own, with the memory allocator as it is. `float32` is `fast` with `--tune.precision float32`, where
-`fast` would take bfloat16. All ways of a row are measured by turns, after one or two rounds to warm up. The table has
-the median seconds, half of the range between the quartiles, the ratio to the classic recipe, and the share of the peak:
-the floating-point operations of the row, over those of the fastest convolution that this machine has been measured to
+`fast` would take bfloat16. All ways of a row are measured by turns, after a round to warm up. The table has the median
+seconds, half of the range between the quartiles, the ratio to the classic recipe, and the share of the peak: the
+floating-point operations of the row, over those of the fastest convolution that this machine has been measured to
 compute in the same precision.
 """
 
@@ -63,13 +63,16 @@ class Row:
         flop: floating-point operations of a call; 0 where they are not the point.
         precision: of each way that is not float32.
         warm_up: rounds that are not counted, before the others.
+        repeated: each way is called twice in its turn, and the second call is counted, as in a loop: the first finds
+            the caches of the processor filled by another way.
     """
 
     name: str
     ways: dict[str, Call]
     flop: int = 0
     precision: dict[str, torch.dtype] | None = None
-    warm_up: int = 2
+    warm_up: int = 1
+    repeated: bool = True
 
 
 def main() -> None:
@@ -118,6 +121,8 @@ def _measure(row: Row, rounds: int, device: torch.device) -> dict[str, list[floa
     found: dict[str, list[float]] = {name: [] for name in row.ways}
     for turn in range(-row.warm_up, rounds):
         for name, call in row.ways.items():
+            if row.repeated:
+                _seconds_of(call, 1, device)
             start = time.perf_counter()
             returned = call()
             if device.type == "cuda":
@@ -246,7 +251,7 @@ def _predict(name: str, device: torch.device, folder: Path, fast: Tuning, transl
         return lambda: _run("-m", "cyclestyle", "predict", *words, "--speed", speed)
 
     ways = {"classic": lambda: _run("-c", code), "exact": ours("exact"), "fast": ours("auto")}
-    return Row(name, ways, warm_up=1)
+    return Row(name, ways, repeated=False)
 
 
 def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
@@ -261,7 +266,7 @@ def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translat
         "imports": lambda: _run("-c", "import cyclestyle.commands.predict"),
         "torch alone": lambda: _run("-c", "import torch"),
     }
-    return Row(name, ways, warm_up=1)
+    return Row(name, ways, repeated=False)
 
 
 def _fit(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
@@ -272,7 +277,7 @@ def _fit(name: str, device: torch.device, folder: Path, fast: Tuning, translatin
     def bare() -> float:
         return _seconds_of(step, 10, device)
 
-    return Row(name, {"bare step": bare, "fit": lambda: _fit_step(data, folder / "fit", device, 1)}, warm_up=1)
+    return Row(name, {"bare step": bare, "fit": lambda: _fit_step(data, folder / "fit", device, 1)}, repeated=False)
 
 
 def _processes(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
@@ -282,7 +287,7 @@ def _processes(name: str, device: torch.device, folder: Path, fast: Tuning, tran
     def fit(count: int) -> Call:
         return lambda: _fit_step(data, folder / f"processes_{count}", device, count, threads=1)
 
-    return Row(name, {"one process": fit(1), "two": fit(2)}, warm_up=1)
+    return Row(name, {"one process": fit(1), "two": fit(2)}, repeated=False)
 
 
 ROWS: dict[str, Callable[..., Row]] = {
