@@ -175,6 +175,7 @@ def _line(result: dict[str, Any]) -> str:
 
 def _step(size: int, network: str, width: int) -> Callable[..., Row]:
     def build(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+        torch.compiler.reset()  # else it would compile for any size, after the size of another row
         ways = {
             "classic": _elsewhere(partial(_classic_step, network, width, size, device), device),
             "exact": _our_step(_task(network, width, device), EXACT, size, device),
