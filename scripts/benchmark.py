@@ -3,11 +3,11 @@
     python scripts/benchmark.py --json speed.json
     python scripts/benchmark.py --rows generator_256 load --rounds 9
 
-The classic recipe is that of the original implementation: eager float32, a backward pass for each player, one call of
-a network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm; they are in a
-process of their own, with the memory allocator as it is. `float32` is `fast` with `--tune.precision float32`, where
-`fast` would take bfloat16. All ways of a row are measured by turns, after a round to warm up. The table has the median
-seconds, half of the range between the quartiles, the ratio to the classic recipe, and the share of the peak: the
+The classic recipe is that of the original implementation: eager float32, a backward pass for each player, one call of a
+network for each image, Pillow. Its networks are those of this package with PyTorch's own instance norm; they run in a
+process of their own, because `keep_memory` belongs to the others. `float32` is `fast` with `--tune.precision float32`,
+where `fast` would take bfloat16. All ways of a row are measured by turns, after a round to warm up. The table has the
+median seconds, half of the range between the quartiles, the ratio to the classic recipe, and the share of the peak: the
 floating-point operations of the row, over those of the fastest convolution that this machine has been measured to
 compute in the same precision.
 """
@@ -393,10 +393,11 @@ def _classic_translation(size: int, device: torch.device) -> Call:
 
 
 def _elsewhere(build: Callable[[], Call], device: torch.device) -> Call:
-    """A call in another process, which returns its seconds. The process ends with this one."""
+    """A call in another process, which returns its seconds. The process ends when the call is dropped."""
     context = get_context("spawn")
     here, there = context.Pipe()
     context.Process(target=_serve, args=(build, device, there), daemon=True).start()
+    there.close()  # the other process has its own; if it fails, `recv` raises EOFError instead of waiting
 
     def call() -> float:
         here.send(None)

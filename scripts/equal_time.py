@@ -168,6 +168,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="short runs that measure the speed of each method")
     options = parser.parse_args()
     options.methods = options.methods or [name for name, method in METHODS.items() if options.vgg or not method.vgg]
+    if options.steps is not None and options.steps < 1:
+        parser.error("--steps must be at least 1")
     if not options.vgg and (missing := [name for name in options.methods if METHODS[name].vgg]):
         parser.error(f"{missing[0]} needs --vgg")
     return options
