@@ -47,6 +47,7 @@ class TransformNetwork(nn.Module):
     multiple = 4
     min_size = 8
     in_channels = 3
+    mean: Tensor
 
     def __init__(self, *, upsample: UpsampleName = "resize", output: OutputName = "levels", width: int = 32) -> None:
         super().__init__()
@@ -64,6 +65,8 @@ class TransformNetwork(nn.Module):
         self.up1 = NormedConvolution(self._up_convolution(4 * width, 2 * width))
         self.up2 = NormedConvolution(self._up_convolution(2 * width, width))
         self.last = _convolution(width, 3, 9)
+        # A constant of the device: one made in each call would wait for a GPU. State dicts stay without it.
+        self.register_buffer("mean", torch.tensor(LEVELS)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Stylise images."""
@@ -76,8 +79,7 @@ class TransformNetwork(nn.Module):
         result: Tensor = self.last(features)  # (N, 3, H, W)
         if self.output == "levels":
             return result / OUTPUT_SCALE
-        mean = result.new_tensor(LEVELS)[:, None, None]
-        return (mean + TANH_SCALE * torch.tanh(result)) / OUTPUT_SCALE - 1
+        return (self.mean.to(result.dtype) + TANH_SCALE * torch.tanh(result)) / OUTPUT_SCALE - 1
 
     def _up_convolution(self, in_channels: int, out_channels: int) -> nn.Conv2d | nn.ConvTranspose2d:
         if self.upsample == "transpose":

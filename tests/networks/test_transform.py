@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from waits import Waits
 
 from cyclestyle.networks.normalisation import InstanceNorm2d
 from cyclestyle.networks.transform import TransformNetwork
@@ -67,6 +68,16 @@ def test_the_affine_norm_equals_the_one_of_pytorch():
     expected = F.instance_norm(features, weight=norm.weight, bias=norm.bias)
     assert torch.allclose(norm(features), expected, atol=1e-12)
     assert not list(InstanceNorm2d(5).parameters())
+
+
+def test_the_mean_level_is_a_constant_of_the_device():
+    """One that is made in each call makes the processor wait for a GPU. A saved network does not hold it."""
+    network = TransformNetwork(output="tanh", width=2)
+    assert "mean" not in network.state_dict()
+    with torch.no_grad(), Waits() as waits:
+        network(torch.zeros(1, 3, 8, 8))
+        assert network.half()(torch.zeros(1, 3, 8, 8).half()).dtype == torch.float16
+    assert waits.found == []
 
 
 @pytest.mark.parametrize(
