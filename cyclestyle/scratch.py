@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError
 
+CPU = torch.device("cpu")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _UNLIMITED = 2**60  # what version 1 of cgroups reports where there is no limit is above this
 
@@ -25,16 +26,23 @@ class RowStore:
     Args:
         shape: `(1, C, H, W)`.
         dtype: type of the numbers.
-        folder: None to hold the array in memory. Else it is a file in this folder, without a name: the system frees
-            its room when the process ends, in whichever way.
+        folder: None to hold the array in the memory of `device`. Else it is a file in this folder, without a name: the
+            system frees its room when the process ends, in whichever way.
+        device: where rows are read to.
     """
 
-    def __init__(self, shape: torch.Size, dtype: torch.dtype, folder: Path | None = None) -> None:
+    def __init__(
+        self, shape: torch.Size, dtype: torch.dtype, folder: Path | None = None, device: torch.device = CPU
+    ) -> None:
         _, channels, height, width = shape
-        self.shape, self.dtype = shape, dtype
+        self.shape, self.dtype, self.device = shape, dtype, device
         self._row = width, channels
         self._row_bytes = width * channels * dtype.itemsize
-        self._memory = _mapped(height, width, channels, dtype) if folder is None else None
+        self._memory: Tensor | None = None
+        if folder is None and device.type == "cpu":
+            self._memory = _mapped(height, width, channels, dtype)
+        elif folder is None:
+            self._memory = torch.empty(height, width, channels, dtype=dtype, device=device)
         self._file = None if folder is None else _unnamed_file(folder)
 
     def write(self, start: int, rows: Tensor) -> None:
@@ -58,6 +66,7 @@ class RowStore:
             assert self._file is not None
             block = torch.empty(stop - start, *self._row, dtype=self.dtype)
             _transfer(os.preadv, self._file.fileno(), block, start * self._row_bytes)
+            block = block.to(self.device)
         return block.permute(2, 0, 1)[None]
 
 

@@ -106,7 +106,7 @@ class Studio:
                 pixels, source = file.read(0, translator.in_channels, levels=True)
             finally:
                 file.close()
-            result = translator.translate(pixels[None].to(translator.task.device))[0].cpu()
+            result = translator.translate(pixels[None])[0]
         form, target = target_format(path)
         written = self._new_folder() / f"{Path(target).stem[:60]}-translated{Path(target).suffix or '.png'}"
         write_frames([finish(result, source, form)], written, form)

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cyclestyle.functional.float64 import to_float64
+
 ColourMatch = Literal["transport", "pca", "cholesky"]
 
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -42,11 +44,12 @@ class ColourTransfer:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Map an image `(3, H, W)` in [-1, 1]; the result is clamped to that range."""
+        pixels = to_float64(image.flatten(1))  # (3, H·W)
         matrix, mean_source, mean_target = (
-            part.to(image.device) for part in (self.matrix, self.mean_source, self.mean_target)
+            part.to(pixels.device) for part in (self.matrix, self.mean_source, self.mean_target)
         )
-        mapped = matrix @ (image.flatten(1).double() - mean_source[:, None]) + mean_target[:, None]
-        return mapped.reshape(image.shape).clamp(-1, 1).to(image.dtype)
+        mapped = matrix @ (pixels - mean_source[:, None]) + mean_target[:, None]
+        return mapped.reshape(image.shape).clamp(-1, 1).to(image)
 
 
 def to_grey(images: Tensor) -> Tensor:
@@ -80,7 +83,7 @@ def _moments(images: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the mean `(3,)` and covariance `(3, 3)` over the pixels of all images."""
     count, total, products = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
     for image in images:
-        pixels = image.flatten(1).double()  # (3, H·W)
+        pixels = to_float64(image.flatten(1))  # (3, H·W)
         count += pixels.shape[1]
         total += pixels.sum(dim=1).cpu()
         products += (pixels @ pixels.T).cpu()

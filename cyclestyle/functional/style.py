@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cyclestyle.functional.float64 import to_float64
+
 GramNormalisation = Literal["none", "pixels", "elements"]
 Reduction = Literal["half_sum", "mean"]
 
@@ -125,11 +127,12 @@ def whiten_and_colour(content: Tensor, style: Tensor, min_variance: float = 1e-5
 
     Shape: `(N, C, H, W)` and `(N, C, H', W')` → `(N, C, H, W)`.
     """
-    mean, covariance = mean_and_covariance(content.double())
-    mean_style, covariance_style = mean_and_covariance(style.double())
-    whitened = _power(covariance, -0.5, min_variance) @ (content.flatten(2).double() - mean)
+    wide = to_float64(content)
+    mean, covariance = mean_and_covariance(wide)
+    mean_style, covariance_style = mean_and_covariance(to_float64(style))
+    whitened = _power(covariance, -0.5, min_variance) @ (wide.flatten(2) - mean)
     coloured = _power(covariance_style, 0.5, min_variance) @ whitened + mean_style
-    return coloured.to(content.dtype).reshape(content.shape)
+    return coloured.to(content).reshape(content.shape)
 
 
 def _power(matrix: Tensor, exponent: float, min_value: float) -> Tensor:

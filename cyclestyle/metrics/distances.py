@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from cyclestyle.functional.float64 import to_float64
 from cyclestyle.functional.style import gram_matrix
 from cyclestyle.metrics.features import Extractor
 
@@ -147,6 +148,6 @@ class _Precomputed(nn.Module):
 
 def _sorted(features: Tensor) -> Tensor:
     """Return the features in a canonical order, so that random subsets do not depend on the order of the images."""
-    features = features.double()
+    features = to_float64(features)
     weights = torch.linspace(1, 2, features.shape[1], dtype=features.dtype, device=features.device).sqrt()
     return features[(features @ weights).argsort()]

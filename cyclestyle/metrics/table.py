@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from cyclestyle.functional.float64 import to_float64
 from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum
 from cyclestyle.metrics.distances import content_distance, set_distance, structure_distance, style_distance
 from cyclestyle.metrics.features import Extractor
@@ -71,7 +72,7 @@ class Metric:
 
 def _psnr(extractor: Extractor, first: Tensor, second: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of images in [-1, 1]; 120 dB for equal images."""
-    errors = (first - second).double().square().mean(dim=(1, 2, 3))
+    errors = to_float64(first - second).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(4 / errors.clamp(min=4e-12))
 
 

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from cyclestyle.networks.strips import Rows
-from cyclestyle.scratch import RowStore
 
 STRIP_BYTES = 2**26
 """Memory of the activations of a strip, where the budget allows it."""
 PART = 2**16
-"""Numbers whose sums are computed at a time: their float64 copy fits into the cache of a processor."""
+"""Numbers whose sums a processor computes at a time: their float64 copy fits into its cache. A GPU takes a strip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class Room:
     Attributes:
         memory: bytes for activations, strips included. What does not fit is kept in a scratch file.
         folder: folder of the scratch file.
-        device: that of the parameters, on which strips are computed.
+        device: that of the parameters, on which strips are computed, and in whose memory activations are kept.
         dtype: type of the image, that of the parameters.
     """
 
@@ -91,18 +90,6 @@ class Node:
         return self.bytes + sum(parent.pending_bytes for parent in self.parents)
 
 
-class DeviceStore(RowStore):
-    """A store whose rows are read to the device of the parameters."""
-
-    def __init__(self, shape: torch.Size, dtype: torch.dtype, folder: Path | None, device: torch.device) -> None:
-        super().__init__(shape, dtype, folder)
-        self.device = device
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """Return rows on the device."""
-        return super().read(start, stop).to(self.device)
-
-
 class PlannedStore:
     """Stands for a store while streaming is only planned."""
 
@@ -151,13 +138,14 @@ class Moments:
     """Mean and variance of each channel over all rows that are added, in float64 (Chan et al. 1979)."""
 
     def __init__(self, channels: int, device: torch.device) -> None:
-        self.count = 0
+        device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+        self.count, self.part = 0, PART if device.type == "cpu" else STRIP_BYTES
         self.mean, self.squares = torch.zeros(2, channels, dtype=torch.float64, device=device)
 
     def add(self, rows: Tensor) -> None:
         """Add rows `(1, C, h, W)`."""
-        pixels = rows[0].permute(1, 2, 0).reshape(-1, rows.shape[1])
-        for part in torch.split(pixels, max(1, PART // rows.shape[1])):
+        pixels = rows.squeeze(0).permute(1, 2, 0).reshape(-1, rows.shape[1]).to(self.mean.device)
+        for part in torch.split(pixels, max(1, self.part // rows.shape[1])):
             wide = part - self.mean  # in float64; near 0 from the second part on, so that its squares lose no digits
             ones = wide.new_ones(1, len(wide))
             offset = (ones @ wide)[0] / len(wide)

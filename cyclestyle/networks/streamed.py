@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from cyclestyle.networks import strips
-from cyclestyle.networks.activations import DeviceStore, Moments, Node, PlannedStore, Room, Window
+from cyclestyle.networks.activations import Moments, Node, PlannedStore, Room, Window
 from cyclestyle.networks.strips import Rows
+from cyclestyle.scratch import RowStore
 
 MAX_SOURCES = 2
 """Kept activations that an operation reads together. One more, and their combination is kept instead."""
@@ -65,7 +66,7 @@ class Stream:
         self.device, self.folder, self.planned = room.device, room.folder, planned
         self.strip_bytes = room.strip_bytes
         self.memory = room.memory - 4 * room.strip_bytes  # of what is kept
-        self.live = self.in_memory = self.peak = self.largest_row = 0
+        self.live = self.in_memory = self.peak = self.largest_row = self.largest = 0
         self.work = 0.0
         self.sweep = 0
         self.on_work: Callable[[float], None] | None = None
@@ -107,6 +108,7 @@ class Stream:
         meta = tree_map_only(Tensor, _without_numbers, (args, {k: v for k, v in kwargs.items() if k != "device"}))
         expected = func(*meta[0], **meta[1])
         expected = expected[0] if isinstance(expected, tuple) else expected
+        self.largest = max(self.largest, expected.numel())
         nodes = [one.node for one in tree_leaves((args, kwargs)) if isinstance(one, StreamedTensor)]
         if expected.ndim != 4 or len(expected) != 1:
             raise NotStreamableError(f"{func} changes the axes of an image")
@@ -138,11 +140,11 @@ class Stream:
             self.advance(node, stop - start)
         node.keep(store)
 
-    def _store(self, node: Node) -> DeviceStore | PlannedStore:
+    def _store(self, node: Node) -> RowStore | PlannedStore:
         in_memory = self.in_memory + node.bytes <= self.memory
-        store: DeviceStore | PlannedStore = PlannedStore()
+        store: RowStore | PlannedStore = PlannedStore()
         if not self.planned:
-            store = DeviceStore(node.shape, node.dtype, None if in_memory else self.folder, self.device)
+            store = RowStore(node.shape, node.dtype, None if in_memory else self.folder, self.device)
         self._count(node.bytes, in_memory)
         weakref.finalize(store, self._count, -node.bytes, in_memory)
         return store
@@ -199,7 +201,7 @@ class Stream:
             raise NotStreamableError("a group norm with fewer groups than channels needs the whole image")
         node = features.node
         mean, variance = self._statistics(node)
-        rows = strips.normalised(node, mean, variance, weight, bias, eps)
+        rows = strips.normalised(node, mean, variance, weight, bias, eps, self.device)
         result = StreamedTensor(Node(node.shape, node.dtype, rows, [node]), self)
         return result, mean[None], variance[None]
 
@@ -208,7 +210,9 @@ class Stream:
     ) -> tuple[Tensor, Tensor]:
         if sorted(axis % 4 for axis in dim) != [2, 3] or not keepdim:
             raise NotStreamableError("statistics of other axes than height and width need the whole image")
-        mean, variance = (value[None, :, None, None].to(features.dtype) for value in self._statistics(features.node))
+        mean, variance = (
+            value[None, :, None, None].to(self.device, features.dtype) for value in self._statistics(features.node)
+        )
         pixels = features.shape[2] * features.shape[3]
         return variance * (pixels / max(pixels - (1 if correction is None else correction), 1)), mean
 

@@ -32,18 +32,20 @@ OnProgress = Callable[[float], None]
 """Called with the share that is done, in (0, 1]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What streaming takes, known before any row is computed.
 
     Attributes:
         kept_bytes: largest sum of the activations that are kept at a time.
         largest_row_bytes: memory of the activations that one row takes where it takes most.
+        largest: numbers of the largest activation.
         work: floating-point operations, the unit of progress.
     """
 
     kept_bytes: int
     largest_row_bytes: int
+    largest: int
     work: float
 
 
@@ -60,7 +62,12 @@ def plan(function: Function, shape: Sequence[int], room: Room) -> Plan:
     """
     planner = Stream(room, planned=True)
     _call(function, Node(torch.Size(shape), room.dtype, _no_rows), planner)
-    return Plan(planner.peak, planner.largest_row, planner.work)
+    return Plan(
+        kept_bytes=planner.peak,
+        largest_row_bytes=planner.largest_row,
+        largest=planner.largest,
+        work=planner.work,
+    )
 
 
 def stream(

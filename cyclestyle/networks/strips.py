@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cyclestyle.functional.float64 import to_float64
+
 Rows = Callable[[int, int], Tensor]
 """Computes rows `start` to `stop`."""
 
@@ -169,12 +171,18 @@ def elementwise(operation: Callable[..., Tensor], operands: Sequence[Any], optio
 
 
 def normalised(
-    x: Input, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Input,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    device: torch.device,
 ) -> Rows:
-    """Instance normalisation with the given statistics of each channel, `(C,)` in float64."""
-    scale = (variance + eps).rsqrt() * (1.0 if weight is None else weight.double())
-    shift = (0.0 if bias is None else bias.double()) - mean * scale
-    scale, shift = (value.float()[:, None, None] for value in (scale, shift))
+    """Instance normalisation on `device` with the given statistics of each channel, `(C,)` in float64."""
+    scale = (variance + eps).rsqrt() * (1.0 if weight is None else to_float64(weight))
+    shift = (0.0 if bias is None else to_float64(bias)) - mean * scale
+    scale, shift = (value.float()[:, None, None].to(device) for value in (scale, shift))
 
     def rows(start: int, stop: int) -> Tensor:
         strip = x.rows(start, stop)

@@ -17,7 +17,7 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks.convolutions import FastConvolutions
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.streaming import OnProgress, Room
-from cyclestyle.tasks.large import LargeImages, check_fits, translate_batch, translate_within
+from cyclestyle.tasks.large import LargeImages, Plans, check_fits, translate_batch, translate_within
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
 from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
 from cyclestyle.tasks.speed import Tuning
@@ -144,6 +144,7 @@ class Task(pl.LightningModule, ABC):
         self.on_evaluation: OnEvaluation | None = None
         self.large_images = LargeImages()
         self.on_progress: OnProgress | None = None
+        self._plans: dict[Direction, Plans] = {direction: {} for direction in DOMAINS}
         self.steady: Steady | None = None
         self.networks: tuple[nn.Module, ...] = ()  # a tuple does not register its modules a second time
         self.memory_format = torch.contiguous_format
@@ -155,6 +156,11 @@ class Task(pl.LightningModule, ABC):
         self._convolutions: AbstractContextManager[Any] = nullcontext()
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
         self._discriminator_gradients: list[Tensor] | None = None  # accumulated since the last update
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are. Lightning's own does not see that a module around the task was moved."""
+        return next((parameter.device for parameter in self.parameters()), super().device)
 
     # What a method gives
 
@@ -390,7 +396,14 @@ class Task(pl.LightningModule, ABC):
         """
         with self._convolutions:
             return translate_within(
-                self._translate, images, self.large_images, self._room(), self.one_pass, self.on_progress, self.steady
+                self._translate,
+                images,
+                self.large_images,
+                self._room(),
+                self._plans[self.direction],
+                self.one_pass,
+                self.on_progress,
+                self.steady,
             )
 
     def check_fits(self, width: int, height: int) -> None:
@@ -401,7 +414,7 @@ class Task(pl.LightningModule, ABC):
         """
         if self.one_pass:
             shape = torch.Size((1, self.in_channels(self.direction), height, width))
-            check_fits(self._translate, shape, self.large_images, self._room())
+            check_fits(self._translate, shape, self.large_images, self._room(), self._plans[self.direction])
 
     def _translate(self, images: Tensor) -> Tensor:
         return self.translate(images, self.direction)

@@ -4,7 +4,7 @@ import errno
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,8 +39,12 @@ SMALL = 512 * 512
 """Pixels of a batch that is translated as a whole without planning, unless `memory` is set."""
 REDUCED_SIDE = 1024
 """Longest side of the image that the statistics `reduced` are taken from."""
+INDEXABLE = 2**31 - 1
+"""Numbers of the largest activation that GPUs compute: many of their kernels count with 32 bits."""
 
 Translate = Callable[[Tensor], Tensor]
+Plans = dict[tuple[torch.Size, Room], Plan]
+"""Plans that were made for a function, by the shape of an image: making one takes a tenth of a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,8 @@ class LargeImages:
         if self.memory is not None:
             return parse_bytes(self.memory)
         if device.type == "cuda":
-            return torch.cuda.mem_get_info(device)[0] // 2
+            unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch keeps this
+            return (torch.cuda.mem_get_info(device)[0] + unused) // 2
         return min(default, available_memory() // 2)
 
 
@@ -90,6 +95,7 @@ def translate_within(
     images: Tensor,
     settings: LargeImages,
     room: Room,
+    plans: Plans,
     one_pass: bool = True,
     on_progress: OnProgress | None = None,
     steady: Steady | None = None,
@@ -101,26 +107,27 @@ def translate_within(
         images: `(N, C, H, W)` in [-1, 1], or in levels of 0 to 255 in uint8.
         settings: how much memory there is.
         room: device and type of the parameters.
+        plans: those that were made for `function`; new ones are added.
         one_pass: whether `function` may be streamed.
         on_progress: called with the share of an image that is done, while it is streamed.
         steady: averages the statistics of norms over the images, which are consecutive frames.
 
     Returns:
-        The translations, `(N, C', H, W)`, of the type of `images`.
+        The translations, `(N, C', H, W)`, of the type and on the device of `images`.
 
     Raises:
         ImageError: the image does not fit; see `check_fits`.
         ValueError: the result contains NaN.
     """
     fits = settings.memory is None and images.shape[0] * images.shape[2] * images.shape[3] <= SMALL
-    found = check_fits(function, images.shape, settings, room) if one_pass and not fits else None
+    found = check_fits(function, images.shape, settings, room, plans) if one_pass and not fits else None
     if found is None:
         with nullcontext() if steady is None else steady.frames(images, streamed=False):
             translated = _whole(function, images, room)
         return translated if steady is None else steady.mixed(images, translated)
     if len(images) > 1:
         each = (
-            translate_within(function, one, settings, room, one_pass, on_progress, steady)
+            translate_within(function, one, settings, room, plans, one_pass, on_progress, steady)
             for one in torch.split(images, 1)
         )
         return torch.cat(list(each))
@@ -129,7 +136,8 @@ def translate_within(
     def write(start: int, rows: Tensor) -> None:
         if not result:
             channels, (height, width) = rows.shape[1], images.shape[2:]
-            result.append(torch.empty(height, width, channels, dtype=images.dtype).permute(2, 0, 1)[None])
+            empty = torch.empty(height, width, channels, dtype=images.dtype, device=images.device)
+            result.append(empty.permute(2, 0, 1)[None])
         result[0][:, :, start : start + rows.shape[2]] = nearest_levels(rows) if images.dtype == torch.uint8 else rows
 
     room = _room(settings, room)
@@ -138,7 +146,8 @@ def translate_within(
     if settings.statistics == "reduced":
         side = max(images.shape[2:])
         size = [max(1, round(length * min(1.0, REDUCED_SIDE / side))) for length in images.shape[2:]]
-        small = F.interpolate(images, size, mode="bilinear", antialias=True)
+        # On the CPU: GPUs have no interpolation of uint8 with antialiasing, and another one would change the result
+        small = F.interpolate(images.cpu(), size, mode="bilinear", antialias=True)
         with nullcontext() if steady is None else steady.frames(images, streamed=True):
             statistics = collect_statistics(function, small.shape, _reader(small, room), room, average)
     exact = steady is not None and statistics is None
@@ -157,7 +166,7 @@ def translate_within(
     return result[0] if steady is None else steady.mixed(images, result[0])
 
 
-def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, room: Room) -> Plan | None:
+def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, room: Room, plans: Plans) -> Plan | None:
     """Check, before the work starts, that images can be translated, and say how.
 
     Returns:
@@ -166,11 +175,13 @@ def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, ro
     Raises:
         ImageError: memory or scratch disk are too small.
     """
+    key = torch.Size((1, *shape[1:])), room
     try:
-        found = plan(function, (1, *shape[1:]), room)
+        found = plans[key] = plans.get(key) or plan(function, *key)
     except Exception:  # such as NotStreamableError; if the error has another reason, the whole image raises it again
         return None
-    if WHOLE * found.kept_bytes * shape[0] <= settings.bytes(room.device, WHOLE_MEMORY):
+    indexable = room.device.type == "cpu" or shape[0] * found.largest <= INDEXABLE
+    if indexable and WHOLE * found.kept_bytes * shape[0] <= settings.bytes(room.device, WHOLE_MEMORY):
         return None
     memory = settings.bytes(room.device)
     size = f"an image of {shape[3]}×{shape[2]}"
@@ -234,10 +245,10 @@ def _no_room(error: BaseException) -> str | None:
 
 
 def _whole(function: Translate, images: Tensor, room: Room) -> Tensor:
-    images = images.to(room.device)
+    there = images.to(room.device)
     if images.dtype != torch.uint8:
-        return function(images.to(room.dtype)).to(images.dtype)
-    return nearest_levels(function(from_levels(images).to(room.dtype)))
+        return function(there.to(room.dtype)).to(images)
+    return nearest_levels(function(from_levels(there).to(room.dtype))).to(images.device)
 
 
 def _reader(images: Tensor, room: Room) -> Callable[[int, int], Tensor]:
@@ -249,7 +260,4 @@ def _reader(images: Tensor, room: Room) -> Callable[[int, int], Tensor]:
 
 
 def _room(settings: LargeImages, room: Room) -> Room:
-    memory = settings.bytes(room.device)
-    if room.device.type == "cuda":  # strips are on the device, but activations are kept in the memory of the processor
-        memory = min(memory, settings.bytes(torch.device("cpu")))
-    return Room(memory=memory, folder=settings.folder, device=room.device, dtype=room.dtype)
+    return replace(room, memory=settings.bytes(room.device), folder=settings.folder)

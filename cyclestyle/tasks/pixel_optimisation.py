@@ -327,9 +327,10 @@ class _Search:
         image = (self.variable.detach() * self.unit).requires_grad_()
         losses = self.objective(image)
         self.done += 1
-        total = float(torch.stack(list(losses.values())).sum())
         assert image.grad is not None
-        if not (total < float("inf") and torch.isfinite(image.grad).all()):
+        loss, finite = torch.stack(list(losses.values())).sum(), torch.isfinite(image.grad).all()
+        total = float(torch.where(finite, loss, torch.inf))  # read once, because it waits for a GPU
+        if not total < float("inf"):
             raise FloatingPointError
         self.variable.grad = image.grad * self.unit
         if total < self.lowest:

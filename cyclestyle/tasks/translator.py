@@ -50,7 +50,7 @@ class Translator(nn.Module):
         self.task.direction = direction
         self.checkpoint: Path | None = None
         if device is not None:
-            self.to(device)
+            task.to(device)
 
     @classmethod
     def load(
@@ -212,7 +212,8 @@ class Translator(nn.Module):
     def translate(self, batch: Tensor) -> Tensor:
         """Translate `(N, in_channels, H, W)` to `(N, out_channels, H, W)`, for any H and W.
 
-        Both are in [-1, 1], or both in levels of 0 to 255 in uint8.
+        Both are in [-1, 1], or both in levels of 0 to 255 in uint8, and both on the same device, which need not be
+        that of the task.
 
         Raises:
             ImageError: memory or scratch disk are too small.
@@ -243,9 +244,8 @@ class Translator(nn.Module):
         return images.to_pil(self._translate_one(pixels), source)
 
     def _translate_one(self, pixels: Tensor) -> Tensor:
-        """Translate `(C, H, W)` on the device of the task; the result is on that of `pixels`."""
-        device = next((one.device for one in self.task.parameters()), self.task.device)
-        return self.translate(pixels[None].to(device))[0].to(pixels.device)
+        """Translate `(C, H, W)`."""
+        return self.translate(pixels[None])[0]
 
     def _translate_array(self, array: Array) -> Array:
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in images.MODES):

@@ -9,6 +9,7 @@ from torch import nn
 from cyclestyle.data.prediction import Job, Origins, Piece
 from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.images import PNG, Source, from_levels, nearest_levels
+from cyclestyle.networks.streaming import Room, plan
 from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, GeneratorOnly, Johnson, Task, Translator
 from cyclestyle.tasks.large import LargeImages, translate_batch
 
@@ -96,6 +97,53 @@ def test_images_of_a_batch_that_fit_alone_are_translated_one_by_one(photo):
     one_by_one, shares = translated(task, batch, "300KB")
     assert shares
     assert (one_by_one - whole).abs().max() < 1e-5
+
+
+@pytest.fixture
+def elsewhere(photo):
+    """A task and a photo on a device that is not the CPU, and a memory in which the photo is streamed there."""
+    task = made("cyclegan").to("meta")
+    found = plan(lambda images: task.translate(images, "AtoB"), photo.shape, Room(device=task.device))
+    return task, photo.to("meta"), 3 * found.kept_bytes
+
+
+def test_results_and_kept_activations_are_on_the_device_of_the_images(elsewhere):
+    """A batch may hold images that are streamed and others, and rows that are kept do not leave a GPU."""
+    task, images, memory = elsewhere
+    whole, none = translated(task, images, WIDE)
+    streamed, shares = translated(task, images, memory)
+    assert none == []
+    assert shares
+    assert whole.device == streamed.device == images.device
+    assert torch.cat([whole, streamed]).shape == (2, *images.shape[1:])
+
+
+def test_an_activation_that_a_gpu_cannot_index_is_streamed(elsewhere, photo, monkeypatch):
+    task, images, _ = elsewhere
+    monkeypatch.setattr("cyclestyle.tasks.large.INDEXABLE", 3 * 103 * 67 - 1)  # the first padding makes 103×67
+    assert translated(task, images, WIDE)[1]
+    assert translated(made("cyclegan"), photo, WIDE)[1] == []
+
+
+def test_a_plan_is_made_once_for_each_size_and_direction(photo, monkeypatch):
+    """Making one takes a tenth of a second, in which a GPU translates several batches."""
+    shapes = []
+    monkeypatch.setattr("cyclestyle.tasks.large.plan", lambda *args: shapes.append(args[1]) or plan(*args))
+    task = made("cyclegan")
+    for batch in (photo, photo + 1, torch.cat([photo, photo])):
+        translated(task, batch, WIDE)
+    assert shapes == [photo.shape]
+    translated(task, photo.mT, WIDE)
+    task.direction = "BtoA"
+    translated(task, photo, WIDE)
+    assert shapes == [photo.shape, photo.mT.shape, photo.shape]
+
+
+def test_memory_that_pytorch_keeps_on_a_gpu_counts_as_free(monkeypatch):
+    """Else the first large photo is translated whole, and every later one is streamed."""
+    for name, amount in (("mem_get_info", (3_000, 24_000)), ("memory_reserved", 20_000), ("memory_allocated", 1_000)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, amount=amount: amount)
+    assert LargeImages().bytes(torch.device("cuda")) == (3_000 + 19_000) // 2
 
 
 def test_wct_takes_the_whole_image(photo):

@@ -55,6 +55,17 @@ def test_a_photo_is_turned_upright_and_saved_with_what_its_file_has(invert, tmp_
             assert saved.getpixel((5, 2))[3] == 0
 
 
+@pytest.mark.parametrize(
+    "move", [lambda task: Translator(task, device="meta"), lambda task: Translator(task).to("meta")]
+)
+def test_a_translator_translates_where_it_was_moved_to(move):
+    """`meta` is the other device that every machine has."""
+    translate = move(GeneratorOnly(ngf=2, depth=1))
+    assert translate.task.device == torch.device("meta")
+    result = translate.translate(torch.zeros(1, 3, 16, 20, device="meta"))
+    assert (result.device.type, result.shape) == ("meta", (1, 3, 16, 20))
+
+
 def test_the_given_image_is_left_as_it_is(invert):
     image = Image.new("RGB", (4, 2), (1, 2, 3))
     image.getexif()[0x0112] = 6
