@@ -46,12 +46,21 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[IO[Any]]:
             yield file
             if sync:
                 file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # temporary files are created with mode 0600
+                _sync(file)
+        with suppress(OSError):  # file systems without modes, such as drives of Windows, may refuse
+            os.chmod(temporary, 0o666 & ~_umask())  # temporary files are created with mode 0600
         temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _sync(file: IO[Any]) -> None:
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:  # some network folders do not have it
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 def write_file(path: Path, content: str | bytes) -> None:

@@ -1,5 +1,6 @@
 """Temporary files and locks of processes that are alive, dead, and on other machines."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.files import UNFINISHED, append_line, locked, remove_unfinished, unfinished_name
+from cyclestyle.files import UNFINISHED, append_line, atomic_write, locked, remove_unfinished, unfinished_name
 
 
 def test_only_what_dead_processes_left_is_removed(tmp_path):
@@ -30,6 +31,25 @@ def test_only_what_dead_processes_left_is_removed(tmp_path):
     os.utime(tmp_path / f"{UNFINISHED}elsewhere-1-old.png", (old, old))
     remove_unfinished(tmp_path)
     assert {name: (tmp_path / name).exists() for name in files} == files
+
+
+def test_files_are_written_where_there_are_neither_modes_nor_syncing(tmp_path, monkeypatch):
+    def refuse(number):
+        def call(*_):
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    monkeypatch.setattr(os, "chmod", refuse(errno.EPERM))
+    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
+    with atomic_write(tmp_path / "a.txt", sync=True) as file:
+        file.write(b"content")
+    assert (tmp_path / "a.txt").read_bytes() == b"content"
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))  # the disk is broken
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), atomic_write(tmp_path / "a.txt", sync=True) as file:
+        file.write(b"other")
+    assert (tmp_path / "a.txt").read_bytes() == b"content"
 
 
 HOLD = "import sys, pathlib\nfrom cyclestyle.files import locked\nwith locked(pathlib.Path(sys.argv[1])):\n"

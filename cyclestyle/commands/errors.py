@@ -31,6 +31,11 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise CycleStyleError(_missing_package(error)) from error
     except RuntimeError as error:
+        if str(error).startswith("DataLoader worker (pid"):
+            raise CycleStyleError(
+                "a process that loads images was killed; if the memory was full, use fewer workers. The same command "
+                "goes on, a training with --ckpt_path last"
+            ) from error
         if not str(error).startswith("Early stopping conditioned on metric"):
             raise
         raise CycleStyleError(_missing_figure(str(error))) from error

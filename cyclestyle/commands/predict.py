@@ -144,6 +144,8 @@ def run(name: str, args: Sequence[str]) -> int:
         settings.ckpt_path = str(located(settings.ckpt_path))
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
+    if settings.workers < 0:
+        raise CycleStyleError(f"workers must be at least 0, got {settings.workers}")
     chosen, shard = _format(settings), _shard(settings.shard)
     styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer

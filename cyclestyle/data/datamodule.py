@@ -17,7 +17,7 @@ from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
-from cyclestyle.data.worker_signals import WorkerSignals
+from cyclestyle.data.workers import worker_options
 from cyclestyle.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class ImageFolders(pl.LightningDataModule, ABC):
         max_images: number of training images of each domain that are used, the first by name; None for all.
 
     Raises:
-        ValueError: `batch_size` or `max_images` is less than 1.
+        ValueError: `batch_size` or `max_images` is less than 1, or `workers` is less than 0.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class ImageFolders(pl.LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if workers is not None and workers < 0:
+            raise ValueError(f"workers must be at least 0, got {workers}")
         if max_images is not None and max_images < 1:
             raise ValueError(f"max_images must be at least 1, or null for all images, got {max_images}")
         self.batch_size = batch_size
@@ -162,14 +164,14 @@ class ImageFolders(pl.LightningDataModule, ABC):
             self._check_position()
         if sampler is not None and self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             data, sampler = Drawn(data, list(sampler)), None  # the same crops and flips in every epoch
+        workers = worker_options(self.workers)
         return DataLoader(
             data,
             batch_size=self.batch_size,
             sampler=sampler,
-            num_workers=self.workers,
             collate_fn=collate_fn,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=WorkerSignals() if self.workers else None,
+            persistent_workers=workers["num_workers"] > 0,
+            **workers,
             generator=torch.Generator(),  # else worker seeds are drawn from the global generator, which the task uses
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )

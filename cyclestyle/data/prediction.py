@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.folders import list_folder, name_some
-from cyclestyle.data.worker_signals import WorkerSignals
+from cyclestyle.data.workers import worker_options
 from cyclestyle.errors import DataError, ImageError
 from cyclestyle.images import (
     EXTENSIONS,
@@ -227,9 +227,8 @@ class PredictionImages(pl.LightningDataModule):
                 self.plan.jobs[rank::processes], self.batch_size, self.encoding, WARM_UP if self.steady else 0
             ),
             batch_size=None,
-            num_workers=self.workers,
             collate_fn=_identity,
-            worker_init_fn=WorkerSignals() if self.workers else None,
+            **worker_options(self.workers),
         )
 
 
