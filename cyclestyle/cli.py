@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from cyclestyle import __version__
+from cyclestyle.commands.output import keep_output_going, lost_output
 from cyclestyle.errors import CycleStyleError, StoppedError
 
 # Command: its module below cyclestyle.commands, and what it is for. Imported when called, because torch takes seconds.
@@ -47,9 +48,6 @@ def main(args: Sequence[str] | None = None) -> int:
         return stop.status
     except CycleStyleError as error:
         return _fail(str(error), status=error.status)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
 
@@ -75,7 +73,11 @@ def _expand_home(word: str) -> str:
 
 def console() -> NoReturn:
     """Entry point of the `cyclestyle` program."""
-    sys.exit(main())
+    keep_output_going()
+    status = main()
+    if (reason := lost_output()) and status == 0:
+        status = _fail(f"the output could not be written: {reason}", status=1)
+    sys.exit(status)
 
 
 def _help() -> str:

@@ -1,4 +1,4 @@
-"""Handling of the signals that stop a run: SIGINT (Ctrl-C), SIGTERM, and SIGUSR1 from SLURM."""
+"""Handling of the signals that stop a run: SIGINT (Ctrl-C), SIGTERM, SIGHUP, and SIGUSR1 from SLURM."""
 
 import os
 import shutil
@@ -17,7 +17,8 @@ class StopSignals:
     """Stores a stop signal until all processes can stop at the same step.
 
     A second signal is not caught and stops the process immediately. SIGUSR1 from SLURM (`#SBATCH --signal=USR1@60`)
-    also requeues the job.
+    also requeues the job. SIGHUP tells that the terminal was closed; shells and the system may both send it, so a
+    second one is ignored, and `nohup` keeps the first one away.
 
     Attributes:
         received: the signal that this process received, or None.
@@ -35,6 +36,8 @@ class StopSignals:
         signals = [signal.SIGINT, signal.SIGTERM]
         if "SLURM_JOB_ID" in os.environ:
             signals.append(signal.SIGUSR1)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+            signals.append(signal.SIGHUP)
         self._previous_handlers = {number: signal.signal(number, self._store) for number in signals}
 
     @staticmethod
@@ -76,4 +79,5 @@ class StopSignals:
 
     def _store(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        next_time: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_IGN}
+        signal.signal(number, next_time.get(self.received.name, signal.SIG_DFL))

@@ -1,0 +1,70 @@
+"""Output that nobody reads, or that cannot be written, and processes without standard streams."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cyclestyle.callbacks.signals import StopSignals
+from cyclestyle.commands.output import tolerant
+
+
+def test_output_without_a_reader_is_dropped_and_the_work_goes_on():
+    read, write = os.pipe()
+    os.close(read)
+    stream = tolerant(None, write)
+    for _ in range(2):  # the second one goes to the null device
+        print("a line", file=stream, flush=True)
+    assert os.path.samestat(os.fstat(write), os.stat(os.devnull))
+    assert stream.buffer.raw.lost == ""
+    os.close(write)
+
+
+def test_what_the_encoding_of_the_output_lacks_is_escaped():
+    read, write = os.pipe()
+    stream = tolerant(io.TextIOWrapper(io.BytesIO(), encoding="ascii"), write)
+    print("256×256", file=stream, flush=True)
+    assert os.read(read, 100) == b"256\\xd7256\n"
+    os.close(read)
+    os.close(write)
+
+
+START = "import sys; from cyclestyle.cli import console; sys.argv = ['cyclestyle', '--version']; console()"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_output_that_does_not_fit_on_the_disk_is_a_failure():
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", START], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 1
+    assert process.stderr == "cyclestyle: error: the output could not be written: No space left on device\n"
+
+
+def test_a_process_without_standard_streams_runs_and_gives_their_numbers_to_no_other_file():
+    closed = "import os\nfor number in (0, 1, 2): os.close(number)\n"
+    code = "import os, sys; from cyclestyle.commands.output import keep_output_going; keep_output_going(); "
+    code += "print(1, file=sys.stderr); print(sys.stdout.isatty()); sys.exit(os.open(os.devnull, os.O_RDONLY))"
+    code = f"{closed}os.execv({sys.executable!r}, [{sys.executable!r}, '-c', {code!r}])"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 3
+
+
+def test_a_closed_terminal_stops_a_run_and_nohup_does_not():
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signals = StopSignals()
+        signals.install()
+        for _ in range(2):  # the system sends one, and the shell another
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is signal.SIGHUP
+        signals.restore()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals = StopSignals()
+        signals.install()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is None
+        signals.restore()
+    finally:
+        signal.signal(signal.SIGHUP, before)
