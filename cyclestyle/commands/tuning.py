@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from cyclestyle.commands.process import keep_memory
-from cyclestyle.tasks.speed import Choice, SpeedName, Tuning, choose, hardware_for
+from cyclestyle.tasks.speed import Choice, SpeedName, Tuning, choose, hardware_for, set_tf32
 
 
 def choose_tuning(
@@ -27,12 +27,11 @@ def choose_tuning(
     given = Tuning(**tune)
     if given.keep_memory is not False:
         keep_memory()
-    choice = choose(speed, given, hardware_for(speed, device_kind(trainer)), bfloat16=bfloat16, training=training)
-    tuning = choice.tuning
-    if tuning.threads is not None:
-        torch.set_num_threads(tuning.threads)
-    if tuning.tf32:
-        torch.set_float32_matmul_precision("high")
+    kind = device_kind(trainer)
+    choice = choose(speed, given, hardware_for(speed, kind), bfloat16=bfloat16, training=training)
+    if choice.tuning.threads is not None:
+        torch.set_num_threads(choice.tuning.threads)
+    set_tf32(choice.tuning, kind)
     return choice
 
 

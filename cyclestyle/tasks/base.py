@@ -99,7 +99,6 @@ class Task(pl.LightningModule, ABC):
         compile_networks: whether training compiles the networks.
         compiled_steps: steps that a training must have for that.
         compiled_channels_last: whether compiled networks get the memory format channels_last.
-        compile_mode: mode of `torch.compile`; None for its default.
         fused: whether Adam updates all parameters in one call.
     """
 
@@ -151,7 +150,6 @@ class Task(pl.LightningModule, ABC):
         self.compile_networks = False
         self.compiled_steps = 0
         self.compiled_channels_last = False
-        self.compile_mode: str | None = None
         self.fused = False
         self._convolutions: AbstractContextManager[Any] = nullcontext()
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
@@ -468,7 +466,6 @@ class Task(pl.LightningModule, ABC):
             self.compile_networks, self.compiled_steps = True, compiled_steps
             self.compiled_channels_last = compiled_channels_last
         if training:
-            self.compile_mode = "reduce-overhead" if tuning.cuda_graphs else None
             self.fused = bool(tuning.fused)
 
     def compile_for_training(self, *, steps: float) -> None:
@@ -479,7 +476,10 @@ class Task(pl.LightningModule, ABC):
                 self.memory_format = torch.channels_last
                 self._arrange()
             for network in self._run_networks():
-                network.compile(mode=self.compile_mode)  # in place: the keys of the state_dict stay the same
+                # In place: the keys of the state_dict stay the same. Without CUDA graphs (mode="reduce-overhead"): the
+                # next call of a network overwrites what its graph returned, such as the fakes of a grid, and the step
+                # of a discriminator inside the batch does so while the generator's loss still needs them.
+                network.compile()
 
     def _arrange(self) -> None:
         """Bring the weights into the memory format."""

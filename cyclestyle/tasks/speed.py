@@ -1,8 +1,10 @@
 """How fast a task runs: what `--speed` chooses for the hardware at hand."""
 
 import json
+import os
 import platform
 import shutil
+import sysconfig
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,6 +28,8 @@ WORTHWHILE = 1.15
 COMPILED_STEPS = 2000
 """Steps of a training from which on `auto` compiles: it takes one to four minutes, and saves 20 ms or more of each."""
 
+NO_COMPILER = "there is no C or C++ compiler, or Python.h is missing (install gcc, g++ and python3-dev)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
@@ -38,7 +42,6 @@ class Tuning:
         compile: compile the networks with `torch.compile`, in training.
         fused: let Adam update all parameters in one call, in training.
         tf32: compute products of float32 with mantissas of 10 bits on a GPU.
-        cuda_graphs: record compiled networks on a GPU, and replay them.
         keep_memory: keep the memory of activations in the process, in huge pages; for Linux only.
         threads: threads of a process on the CPU; null: PyTorch's number.
 
@@ -52,7 +55,6 @@ class Tuning:
     compile: bool | None = None
     fused: bool | None = None
     tf32: bool | None = None
-    cuda_graphs: bool | None = None
     keep_memory: bool | None = None
     threads: int | None = None
 
@@ -70,7 +72,6 @@ EXACT = Tuning(
     compile=False,
     fused=False,
     tf32=False,
-    cuda_graphs=False,
     keep_memory=True,
 )
 """What changes no number."""
@@ -85,7 +86,7 @@ class Hardware:
         bfloat16: how many times as fast as in float32 a convolution is in bfloat16.
         winograd: how many times as fast as the direct convolution Winograd's algorithm is, with fixed weights.
         winograd_training: the same for a convolution with its gradients.
-        compiler: whether there is what `torch.compile` needs.
+        compiler: whether there is what `torch.compile` needs: a compiler, and the headers of Python.
     """
 
     kind: str
@@ -166,17 +167,32 @@ def hardware_for(speed: SpeedName, kind: str) -> Hardware:
     """
     if speed != "exact":
         return known_hardware(kind)
-    return Hardware(kind=kind, bfloat16=0.0, winograd=0.0, winograd_training=0.0, compiler=_has_compiler())
+    return Hardware(kind=kind, bfloat16=0.0, winograd=0.0, winograd_training=0.0, compiler=_has_compiler(kind))
+
+
+def set_tf32(tuning: Tuning, kind: str) -> None:
+    """Compute products of float32 on a GPU as `tuning.tf32` says; PyTorch by itself shortens those of convolutions.
+
+    Args:
+        tuning: settings, all of them decided.
+        kind: the type of the device that computes. The settings of PyTorch that this changes are those of the process.
+    """
+    if kind == "cuda":
+        torch.set_float32_matmul_precision("high" if tuning.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = bool(tuning.tf32)
 
 
 def known_hardware(kind: str) -> Hardware:
     """Return what the machine can do, measured once for each processor, version of PyTorch and number of threads.
 
-    The figures are kept in `hardware.json` in the cache folder, so that all runs on a machine choose the same.
+    The figures of processors are kept in `hardware.json` in the cache folder, so that all runs on a machine choose the
+    same.
 
     Args:
         kind: the type of the device that computes.
     """
+    if kind != "cpu":
+        return measure_hardware(kind)  # which takes no time
     path, name = cache_folder() / "hardware.json", hardware_name(kind)
     known: dict[str, Any] = {}
     with suppress(OSError, ValueError):
@@ -203,7 +219,7 @@ def measure_hardware(kind: str) -> Hardware:
     Args:
         kind: the type of the device that computes.
     """
-    compiler = _has_compiler()
+    compiler = _has_compiler(kind)
     if kind == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return Hardware(
@@ -253,7 +269,6 @@ def _fastest(given: Tuning, hardware: Hardware, *, bfloat16: bool, training: boo
         compile=compiled,
         fused=training and hardware.kind in ("cpu", "cuda"),
         tf32=cuda,
-        cuda_graphs=compiled and cuda,
         keep_memory=True,
     )
     reasons = [_about_precision(precision, hardware, bfloat16=bfloat16)]
@@ -275,7 +290,7 @@ def _about_compiling(tuning: Tuning, hardware: Hardware, compiled_steps: int) ->
     if tuning.compile:
         return f"compiled networks{f' from {compiled_steps} steps on' if compiled_steps else ''}"
     if not hardware.compiler:
-        return "not compiled, because there is no C++ compiler"
+        return f"not compiled, because {NO_COMPILER}"
     return "not compiled, which gains little in float32"
 
 
@@ -284,16 +299,13 @@ def _available(tuning: Tuning, given: Tuning, hardware: Hardware) -> tuple[Tunin
     missing: list[str] = []
     if given.compile and not hardware.compiler:
         tuning = replace(tuning, compile=False)
-        missing.append("compile left out, because there is no C++ compiler")
+        missing.append(f"compile left out, because {NO_COMPILER}")
     if given.winograd and (hardware.kind != "cpu" or tuning.precision != "float32"):
         tuning = replace(tuning, winograd=False)
         missing.append("winograd left out, which is for float32 on the CPU")
-    for name in ("tf32", "cuda_graphs"):
-        if getattr(given, name) and hardware.kind != "cuda":
-            tuning = replace(tuning, **{name: False})  # type: ignore[arg-type]
-            missing.append(f"{name} left out, because there is no CUDA device")
-    if tuning.cuda_graphs and not tuning.compile:
-        tuning = replace(tuning, cuda_graphs=False)
+    if given.tf32 and hardware.kind != "cuda":
+        tuning = replace(tuning, tf32=False)
+        missing.append("tf32 left out, because there is no CUDA device")
     return tuning, missing
 
 
@@ -303,14 +315,13 @@ def _filled(given: Tuning, rest: Tuning) -> Tuning:
     return Tuning(**{name: getattr(rest if getattr(given, name) is None else given, name) for name in names})
 
 
-def _has_compiler() -> bool:
-    return any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+def _has_compiler(kind: str) -> bool:
+    """Whether `torch.compile` can build its code: in C++ on processors; by Triton on GPUs, which calls a C compiler."""
+    named = ("c++", "g++", "clang++", "cl") if kind == "cpu" else (os.environ.get("CC", "gcc"), "gcc", "clang")
+    return any(map(shutil.which, named)) and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def _processor() -> str:
-    """The name of the processor, or of the GPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -16,7 +16,7 @@ from cyclestyle.tasks import hub
 from cyclestyle.tasks.base import Direction, Task
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
-from cyclestyle.tasks.speed import SpeedName, Tuning, choose, hardware_for
+from cyclestyle.tasks.speed import SpeedName, Tuning, choose, hardware_for, set_tf32
 
 Style = str | Path | Image.Image
 """A style image, or the path of one."""
@@ -110,6 +110,7 @@ class Translator(nn.Module):
         fast = "translating" in self.task.in_bfloat16
         choice = choose(speed, Tuning(), hardware, bfloat16=fast, training=False)
         self.task.tune(choice.tuning, training=False)
+        set_tf32(choice.tuning, hardware.kind)
 
     @classmethod
     def from_pretrained(

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from cyclestyle.tasks import CycleGAN, Translator
+from cyclestyle.commands.tuning import choose_tuning
+from cyclestyle.tasks import CycleGAN, GeneratorOnly, Translator
 from cyclestyle.tasks.speed import (
     COMPILED_STEPS,
     EXACT,
@@ -61,10 +62,9 @@ def test_auto_compiles_long_trainings_alone():
 @pytest.mark.parametrize("name", [field.name for field in fields(Tuning) if field.type in ("bool | None", bool | None)])
 @pytest.mark.parametrize("speed", ["exact", "fast"])
 def test_what_is_given_is_taken(name, speed):
-    hardware = GPU if name in ("tf32", "cuda_graphs", "fused") else PLAIN
-    extra = {"compile": True} if name == "cuda_graphs" else {}
+    hardware = GPU if name in ("tf32", "fused") else PLAIN
     for value in (True, False):
-        choice = chosen(speed, hardware, **{name: value}, **extra)
+        choice = chosen(speed, hardware, **{name: value})
         assert getattr(choice.tuning, name) is value
         assert f"{name}" in choice.reason
 
@@ -74,7 +74,6 @@ def test_what_is_given_is_taken(name, speed):
     [
         ({"compile": True}, replace(AMX, compiler=False)),
         ({"tf32": True}, PLAIN),
-        ({"cuda_graphs": True}, AMX),
         ({"winograd": True}, GPU),
         ({"winograd": True, "precision": "bfloat16"}, PLAIN),
     ],
@@ -98,7 +97,7 @@ def test_eager_trainings_in_bfloat16_keep_the_memory_format():
 
 @pytest.mark.parametrize(("steps", "format"), [(1999, torch.contiguous_format), (2000, torch.channels_last)])
 def test_long_trainings_change_the_memory_format_when_they_compile(monkeypatch, steps, format):
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)  # and no mode: CUDA graphs overwrite results
     task, choice = CycleGAN(generator="resnet6", ngf=2, ndf=2), chosen("auto", AMX)
     late = choice.compiled_channels_last
     task.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps, compiled_channels_last=late)
@@ -153,6 +152,52 @@ def test_hardware_is_measured_once(tmp_path, monkeypatch):
     assert known_hardware("cpu").winograd == 123.0
     path.write_text("{broken")
     assert known_hardware("cpu").winograd != 123.0
+
+
+def test_a_run_on_the_processor_leaves_a_gpu_alone(monkeypatch):
+    """To ask for the name of a GPU takes memory on it, and figures of the processor do not belong under that name."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: pytest.fail("CUDA is initialised"))
+    known_hardware("cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "compilers", "found"),
+    [("cpu", {"c++"}, True), ("cuda", {"c++"}, False), ("cuda", {"gcc"}, True), ("cpu", {"gcc"}, False)],
+)
+def test_what_compiling_needs(monkeypatch, tmp_path, kind, compilers, found):
+    """C++ on processors; on GPUs Triton, which looks for a C compiler; and the headers of Python on both."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: name if name in compilers else None)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert not hardware_for("exact", kind).compiler
+    (tmp_path / "Python.h").touch()
+    assert hardware_for("exact", kind).compiler is found
+
+
+def by_command(speed):
+    choose_tuning(speed, {}, {"accelerator": "gpu"}, bfloat16=True, training=True)
+
+
+def by_translator(speed):
+    Translator(GeneratorOnly(ngf=2, depth=1)).choose_speed(speed)
+
+
+@pytest.mark.parametrize("choose_speed", [by_command, by_translator])
+@pytest.mark.parametrize(("speed", "short"), [("exact", False), ("fast", True)])
+def test_exact_is_float32_on_a_gpu_too(monkeypatch, choose_speed, speed, short):
+    """PyTorch shortens the mantissas of convolutions unless it is told not to."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(GeneratorOnly, "device", torch.device("cuda"))
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not short)
+    try:
+        choose_speed(speed)
+        assert torch.backends.cudnn.allow_tf32 is short
+        assert torch.get_float32_matmul_precision() == ("high" if short else "highest")
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_exact_measures_nothing(tmp_path, monkeypatch):
