@@ -56,6 +56,8 @@ def _run(name: str, args: Sequence[str]) -> int:
     from cyclestyle.commands.process import keep_compiled_code, quiet
 
     keep_compiled_code()  # before torch is imported
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)  # for methods of the user, as `--model colourise.Colourise`; last, to shadow nothing
     from cyclestyle.commands.errors import one_line_errors
     from cyclestyle.commands.shipped_configs import resolve_config_arguments
 

@@ -1,5 +1,6 @@
 """A translation as one module, in the form that other programs run it in."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,20 @@ class OnePass:
         smallest = max(generator.min_size, COMB_FILTERED if getattr(generator, "comb_filter", False) else 0)
         min_size = -(-smallest // generator.multiple) * generator.multiple
         return cls(network=generator, in_channels=in_channels, multiple=generator.multiple, min_size=min_size)
+
+    @classmethod
+    def around(cls, network: nn.Module, in_channels: int) -> "OnePass":
+        """Describe a module that calls generators: it takes the sizes that all of these take.
+
+        Args:
+            network: the module; generators in it have the attributes `multiple` and `min_size`.
+            in_channels: channels of its input.
+        """
+        parts = [cls.of(one, in_channels) for one in network.modules() if hasattr(one, "multiple")]
+        multiple = math.lcm(*(one.multiple for one in parts))
+        least = max((one.min_size for one in parts), default=1)
+        min_size = -(-least // multiple) * multiple
+        return cls(network=network, in_channels=in_channels, multiple=multiple, min_size=min_size)
 
 
 COMB_FILTERED = 28

@@ -210,12 +210,15 @@ class Task(pl.LightningModule, ABC):
     def exported(self, direction: Direction) -> OnePass:
         """Return the translation as one module that other programs can run; by default `translate` itself.
 
+        It is given images of the sizes that its networks require (`multiple` and `min_size`), as `call_at_any_size`
+        gives them to these.
+
         Raises:
             CycleStyleError: the method, with these settings, is no single pass of networks.
         """
         if not self.one_pass:
             raise CycleStyleError(f"{type(self).__name__} computes each image in many passes, and cannot be exported")
-        return OnePass(network=_Translation(self, direction), in_channels=self.in_channels(direction))
+        return OnePass.around(_Translation(self, direction), self.in_channels(direction))
 
     def learning_rate_factor(self, epoch: int) -> float:
         """Return the factor of the learning rate in `epoch`, counted from 0, without warm-up.

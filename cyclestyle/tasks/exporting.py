@@ -99,7 +99,8 @@ def export_task(task: Task, path: Path, wanted: Exporting) -> Exported:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         _write(task, draft, wanted)
-        loaded = load(draft)
+        # Weights are loaded into the class, which need not be part of this package; the other files know no class.
+        loaded = load(draft, task=type(task) if wanted.format == "safetensors" else None)
         for one in (task, loaded):
             if one.takes_styles and wanted.style is not None:
                 one.use_styles([wanted.style])

@@ -431,11 +431,12 @@ def test_two_processes_train_the_same_discriminator(tmp_path, monkeypatch):
 
 
 def test_the_page_that_explains_the_contract_runs(samples, tmp_path, monkeypatch, cyclestyle):
-    """The code of docs/write_a_method.md, saved as the page says, trained and used as the page says."""
+    """The code of docs/write_a_method.md, saved as the page says, trained, used and exported as the page says."""
     page = Path(__file__).parents[2] / "docs" / "write_a_method.md"
     code = page.read_text().split("```python\n")[1].split("```")[0]
     (tmp_path / "colourise.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])  # that of the installed program
     run = tmp_path / "run"
     common = words(samples, run, "--trainer.max_epochs=1")
     assert cyclestyle("fit", "--model=colourise.Colourise", *common[1:])[0] == 0
@@ -444,4 +445,10 @@ def test_the_page_that_explains_the_contract_runs(samples, tmp_path, monkeypatch
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert cyclestyle("predict", "--model=colourise.Colourise", "--ckpt_path", checkpoint, *more)[0] == 0
     assert len(list((tmp_path / "out").iterdir())) == 3
+    for name, options in {"pt2": [], "safetensors": ["--model=colourise.Colourise"]}.items():
+        export = ["export", "--model=colourise.Colourise", "--ckpt_path", checkpoint, "--format", name]
+        assert cyclestyle(*export, "--output", tmp_path / f"file.{name}")[0] == 0
+        more[-1] = tmp_path / name
+        assert cyclestyle("predict", *options, "--ckpt_path", tmp_path / f"file.{name}", *more)[0] == 0
+        assert len(list((tmp_path / name).iterdir())) == 3
     sys.modules.pop("colourise", None)

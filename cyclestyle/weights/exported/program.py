@@ -81,6 +81,8 @@ def trace(one_pass: OnePass, precision: str) -> "ExportedProgram":
             program = export(_Call(network).eval(), tuple(example), dynamic_shapes=(tuple(shapes),))
     except Exception as error:  # of many kinds
         reason = " ".join(str(error).split())[:200]
+        if reason.startswith("Constraints violated"):
+            reason = "it takes only some sizes; if these are multiples, its attribute `multiple` says of what"
         raise CheckpointError(f"PyTorch cannot export this network: {reason}") from error
     program.example_inputs = None  # files would hold them
     for node in program.graph.nodes:
