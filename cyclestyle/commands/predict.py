@@ -22,7 +22,7 @@ from cyclestyle.callbacks import ImageProgress, ImageWriter, Manifest, Predictio
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, number_of
-from cyclestyle.commands.trainer_options import check_processes
+from cyclestyle.commands.trainer_options import check_processes, name_devices
 from cyclestyle.commands.tuning import choose_tuning
 from cyclestyle.data.folders import find_images, name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
@@ -139,6 +139,7 @@ def run(name: str, args: Sequence[str]) -> int:
     parser = _parser(args)
     config = parser.parse_args(list(args))
     check_processes(config.trainer, oversubscribe=config.oversubscribe)
+    name_devices(config.trainer)
     settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
     if settings.ckpt_path is not None:
         settings.ckpt_path = str(located(settings.ckpt_path))
@@ -341,7 +342,7 @@ def _parser(args: Sequence[str]) -> Parser:
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     others = set(inspect.signature(pl.Trainer).parameters) - set(TRAINER)
     parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=others)
-    parser.set_defaults(stored_model(args))
+    parser.set_defaults({"trainer.devices": 1, **stored_model(args)})
     return parser
 
 

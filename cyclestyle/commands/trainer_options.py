@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.utilities import rank_zero_only
 
 from cyclestyle.commands.parser import ALIASES, import_class
+from cyclestyle.commands.tuning import device_kind
 from cyclestyle.errors import CycleStyleError
 
 UNSUPPORTED = {
@@ -41,6 +43,17 @@ def check_processes(trainer: Mapping[str, Any], *, oversubscribe: bool) -> None:
             f"trainer.devices is {devices}, but there are {cores} cores, and on a CPU every device is a process; "
             f"use at most {cores}, or add --oversubscribe true"
         )
+
+
+@rank_zero_only
+def name_devices(trainer: Mapping[str, Any]) -> None:
+    """Say how to use more GPUs where there are some and one is used, which is the default.
+
+    All of them by default would change the batch and the number of steps of a config from machine to machine.
+    """
+    count = torch.cuda.device_count() if device_kind(trainer) == "cuda" else 0
+    if count > 1 and str(trainer.get("devices")) == "1":
+        print(f"using 1 of {count} GPUs; --trainer.devices {count} uses all of them, each with its own batches")
 
 
 def check_training(trainer: Mapping[str, Any]) -> None:

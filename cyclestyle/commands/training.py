@@ -38,6 +38,7 @@ from cyclestyle.commands.trainer_options import (
     check_processes,
     check_training,
     fill_in_loggers,
+    name_devices,
     unwanted_callbacks,
     with_own_logger,
 )
@@ -111,6 +112,7 @@ class TrainingCLI(LightningCLI):
         )
         parser.set_defaults(
             {
+                "trainer.devices": 1,
                 "trainer.enable_model_summary": False,
                 "trainer.default_root_dir": "runs/cyclestyle",
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
@@ -166,6 +168,7 @@ class TrainingCLI(LightningCLI):
         """Set the defaults that depend on other settings, and check settings that must agree."""
         config = self.config[self.config.subcommand]
         check_processes(config.trainer, oversubscribe=config.oversubscribe)
+        name_devices(config.trainer)
         if self.subcommand == "fit":
             check_training(config.trainer)
         fill_in_loggers(config.trainer, str(self.subcommand))

@@ -4,6 +4,10 @@ import csv
 import re
 
 import pytest
+import torch
+import yaml
+
+from cyclestyle.commands.trainer_options import name_devices
 
 
 @pytest.fixture
@@ -91,6 +95,32 @@ def test_an_option_that_is_refused(fit, tmp_path, words, message):
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_one_device_is_the_default(cyclestyle, command, capsys):
+    """All GPUs of a machine would change the batch and the number of steps of a config without a word."""
+    words = ["--model=CycleGAN", "--data=UnpairedImages", "--data.root=photos"]
+    words = ["--input=a", "--output=b"] if command == "predict" else words
+    with pytest.raises(SystemExit):
+        cyclestyle(command, *words, "--print_config")
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == 1
+
+
+@pytest.mark.parametrize(
+    ("trainer", "line"),
+    [
+        ({"devices": 1}, "using 1 of 4 GPUs; --trainer.devices 4 uses all of them, each with its own batches\n"),
+        ({"devices": 4}, ""),
+        ({"devices": "auto"}, ""),
+        ({"devices": 1, "accelerator": "cpu"}, ""),
+    ],
+)
+def test_a_line_says_how_to_use_more_gpus(monkeypatch, capsys, trainer, line):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    name_devices(trainer)
+    assert capsys.readouterr().out == line
 
 
 def test_overfitting_repeats_the_same_crops(fit, tmp_path):
