@@ -282,14 +282,22 @@ class Task(pl.LightningModule, ABC):
         parameters, gradients = self._discriminator_parameters(), self._discriminator_gradients
         assert gradients is not None
         self._discriminator_gradients = None
+        if self.trainer.world_size > 1:  # in one call: Lightning's `reduce` makes all processes wait at a barrier
+            mean = torch.cat([gradient.flatten() for gradient in gradients])
+            torch.distributed.all_reduce(mean)
+            mean /= self.trainer.world_size
+            parts = mean.split([gradient.numel() for gradient in gradients])
+            gradients = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
         optimizer = self.trainer.optimizers[0]
-        reduce = self.trainer.strategy.reduce
-        with without_gradients(optimizer):
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scaled = scaler is not None and self.trainer.accumulate_grad_batches > 1
+        before = scaler.get_scale() if scaled else 1.0
+        with without_gradients(optimizer) as others:
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                reduced = reduce(gradient, reduce_op="mean")
-                assert isinstance(reduced, Tensor)
-                parameter.grad = reduced
+                parameter.grad = gradient
             self.trainer.strategy.optimizer_step(optimizer, lambda: True)
+        if scaled:  # the step may have changed the scale, which those of the earlier batches were multiplied by
+            torch._foreach_mul_(others, scaler.get_scale() / before)
 
     def _discriminator_parameters(self) -> list[nn.Parameter]:
         return [parameter for name in self.discriminators for parameter in self.get_submodule(name).parameters()]
@@ -320,8 +328,14 @@ class Task(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return one Adam over all parameter groups. `on_train_batch_start` sets its rate."""
-        fused = self.fused or None  # None: PyTorch decides between its other ways
+        fused = self._fused() or None  # None: PyTorch decides between its other ways
         return {"optimizer": torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas, fused=fused)}
+
+    def _fused(self) -> bool:
+        """Whether Adam is fused; not where gradients are clipped in `16-mixed`, because they would still be scaled."""
+        if self._trainer is None or not self.trainer.gradient_clip_val:
+            return self.fused
+        return self.fused and getattr(self.trainer.precision_plugin, "scaler", None) is None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate, a function of the epoch and the step, and the betas.
@@ -550,8 +564,12 @@ class Task(pl.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the schedule, and the random state of this rank, unless the checkpoint does not have this rank.
 
-        A rank that it does not have takes only states that all ranks share.
+        A rank that it does not have takes only states that all ranks share. Whether Adam is fused is not restored.
         """
+        if type(self).configure_optimizers is Task.configure_optimizers:
+            for optimizer in checkpoint.get("optimizer_states", []):
+                for group in optimizer["param_groups"]:
+                    group["fused"] = self._fused() or None
         if "plateau" in checkpoint:
             self._plateau.load_state_dict(checkpoint["plateau"])
         states, random = checkpoint.get("rank_states", []), checkpoint.get("random", [])
@@ -611,14 +629,14 @@ def batch_size(batch: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def without_gradients(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Remove the gradients of an optimiser's parameters, and put them back at the end."""
+def without_gradients(optimizer: torch.optim.Optimizer) -> Iterator[list[Tensor]]:
+    """Remove the gradients of an optimiser's parameters, yield them, and put them back at the end."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
     try:
-        yield
+        yield [gradient for gradient in gradients if gradient is not None]
     finally:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient

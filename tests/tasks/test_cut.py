@@ -489,8 +489,24 @@ torch.manual_seed(0)
 task = CUT(**TINY, init_gain=1.0)
 whole = with_ids(batches(4, images=2))
 data = [{{k: v[rank:rank + 1] if k in "AB" else v for k, v in batch.items()}} for batch in whole]
-trainer = quiet_trainer(max_epochs=1, devices=2, strategy="ddp", precision="64-true", use_distributed_sampler=False)
+calls, in_step = [], False
+for name in ("all_reduce", "barrier"):
+    real = getattr(torch.distributed, name)
+    counted = lambda *args, name=name, real=real, **options: in_step and calls.append(name) or real(*args, **options)
+    setattr(torch.distributed, name, counted)
+
+class Steps(pl.Callback):
+    def on_train_batch_start(self, *_):
+        global in_step
+        in_step = True
+    def on_train_batch_end(self, *_):
+        global in_step
+        in_step = False
+
+settings = dict(strategy="ddp", precision="64-true", use_distributed_sampler=False, callbacks=[Steps()])
+trainer = quiet_trainer(max_epochs=1, devices=2, **settings)
 trainer.fit(task, loader(data))
+assert calls == ["all_reduce"] * 4, calls  # one for all discriminators of a batch, and nobody waits at a barrier
 torch.save(task.state_dict(), os.path.join({folder!r}, f"rank{{rank}}.pth"))
 """
 
