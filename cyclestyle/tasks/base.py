@@ -286,17 +286,19 @@ class Task(pl.LightningModule, ABC):
             mean = torch.cat([gradient.flatten() for gradient in gradients])
             torch.distributed.all_reduce(mean)
             mean /= self.trainer.world_size
-            parts = mean.split([gradient.numel() for gradient in gradients])
+            parts = torch.split(mean, [gradient.numel() for gradient in gradients])
             gradients = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
         optimizer = self.trainer.optimizers[0]
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        scaled = scaler is not None and self.trainer.accumulate_grad_batches > 1
-        before = scaler.get_scale() if scaled else 1.0
+        accumulates = self.trainer.accumulate_grad_batches > 1
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None) if accumulates else None
+        before = 1.0 if scaler is None else scaler.get_scale()
         with without_gradients(optimizer) as others:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             self.trainer.strategy.optimizer_step(optimizer, lambda: True)
-        if scaled:  # the step may have changed the scale, which those of the earlier batches were multiplied by
+        if (
+            scaler is not None
+        ):  # the step may have changed the scale, which those of the earlier batches were multiplied by
             torch._foreach_mul_(others, scaler.get_scale() / before)
 
     def _discriminator_parameters(self) -> list[nn.Parameter]:

@@ -11,12 +11,13 @@ from PIL import Image
 from torch import nn
 
 from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.functional.comb import comb_filter
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.tasks import CUT, Autoencoder, CycleGAN, Johnson, Translator, load
 from cyclestyle.tasks.exporting import Exporting, export_task
 from cyclestyle.weights.checkpoints import write_checkpoint
 from cyclestyle.weights.exported import RUNTIMES, Description, open_exported
-from cyclestyle.weights.exported.program import trace
+from cyclestyle.weights.exported.program import ProgramRuntime, trace
 
 TINY_GAN = {"generator": "resnet6", "depth": 1, "ngf": 2, "ndf": 2, "discriminator": "pixel"}
 
@@ -200,6 +201,24 @@ def test_a_program_that_could_run_code_is_refused(tmp_path):
     ):
         with pytest.raises(CheckpointError, match="could run code"):
             open_exported(changed(name, change))
+
+
+def test_a_program_runs_where_its_images_are():
+    """Constants that a network makes for itself are part of the program, and have to move with its weights."""
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Conv2d(3, 3, 1)
+
+        def forward(self, images):
+            return self.last(comb_filter(images)) + torch.arange(3)[:, None, None]
+
+    runtime = ProgramRuntime(trace(OnePass(network=Network(), min_size=32), "float32"), Description(method="Own"))
+    images = torch.rand(1, 3, 40, 33)
+    before = runtime(images)
+    assert runtime(images.to("meta")).device.type == "meta"
+    assert before.device.type == "cpu"
 
 
 def test_an_own_task_is_exported_by_its_translate():

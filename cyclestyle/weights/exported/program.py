@@ -114,11 +114,16 @@ class ProgramRuntime:
 
     def __init__(self, program: "ExportedProgram", description: Description) -> None:
         self.description = description
+        self._program, self._device = program, torch.device("cpu")
         self._network: nn.Module = program.module(check_guards=False)  # guards are Python code in the file
 
     def __call__(self, images: Tensor, style: Tensor | None = None) -> Tensor:
         """Translate; see `Runtime`."""
-        self._network.to(images.device)
+        if images.device != self._device:  # constants are part of the graph, and `.to` of the module leaves them
+            from torch.export.passes import move_to_device_pass
+
+            self._program, self._device = move_to_device_pass(self._program, images.device), images.device
+            self._network = self._program.module(check_guards=False)
         result: Tensor = self._network(*([images] if style is None else [images, style]))
         return result
 
