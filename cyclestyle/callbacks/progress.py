@@ -48,8 +48,11 @@ class ProgressBar(TQDMProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 10, line_every_n_steps: int = 500) -> None:
-        if line_every_n_steps < 1:
-            raise ValueError(f"line_every_n_steps must be at least 1, got {line_every_n_steps}")
+        if refresh_rate < 0 or line_every_n_steps < 1:
+            raise ValueError(
+                "refresh_rate must be at least 0 and line_every_n_steps at least 1, "
+                f"got {refresh_rate} and {line_every_n_steps}"
+            )
         plain = not sys.stdout.isatty()
         super().__init__(refresh_rate=0 if plain else refresh_rate)
         self._line_every = line_every_n_steps if plain and refresh_rate else 0

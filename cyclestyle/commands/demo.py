@@ -1,7 +1,9 @@
 """`demo`: a page in the browser on which images are translated."""
 
+import errno
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Sequence
@@ -43,6 +45,7 @@ def demo(
     """
     if not max_megapixels > 0 or max_waiting < 1 or max_frames < 1:
         raise CycleStyleError("max_megapixels, max_frames and max_waiting must be above 0")
+    check_address(host, port)
     try:
         upload = parse_bytes(max_upload)
     except ValueError as error:
@@ -59,6 +62,27 @@ def demo(
         _wait()
         page.close(verbose=False)
     return 0
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Check, before networks are loaded, that the page can be served at an address.
+
+    Raises:
+        CycleStyleError: the host is none of this machine, or the port is out of range or in use.
+    """
+    if port is not None and not 1 <= port <= 65535:
+        raise CycleStyleError(f"port must be from 1 to 65535, got {port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that has just been left is free
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES):
+            raise CycleStyleError(f"cannot listen at {host}:{port}: choose another --port") from error
+        raise CycleStyleError(
+            f"cannot listen at {host}, which is no address of this machine; --host 0.0.0.0 stands for all of them"
+        ) from error
 
 
 def load_studio(paths: Sequence[str], folder: Path, megapixels: float, frames: int) -> Studio:

@@ -207,14 +207,17 @@ def _predict(
     total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
     manifest = None if settings.manifest is None else Manifest(Path(settings.manifest), identity)
     writer = ImageWriter(total, quality=settings.quality, encoding=encoding, manifest=manifest, unit=_unit(plan))
-    trainer = pl.Trainer(
-        **trainer_settings,
-        callbacks=[writer, PredictionProgress(total, show), ImageProgress(show)],
-        enable_progress_bar=False,  # it would count batches, whose number is not known
-        enable_model_summary=False,
-        logger=False,
-        use_distributed_sampler=False,  # each process has its own images already
-    )
+    try:
+        trainer = pl.Trainer(
+            **trainer_settings,
+            callbacks=[writer, PredictionProgress(total, show), ImageProgress(show)],
+            enable_progress_bar=False,  # it would count batches, whose number is not known
+            enable_model_summary=False,
+            logger=False,
+            use_distributed_sampler=False,  # each process has its own images already
+        )
+    except (TypeError, ValueError) as error:  # of devices and accelerators
+        raise CycleStyleError(one_line(str(error))) from error
     if plan.jobs:
         # Methods that take styles translate one image at a time, so that each is written as soon as it is done.
         batch_size = 1 if task.takes_styles else settings.batch_size

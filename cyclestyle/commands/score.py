@@ -12,7 +12,7 @@ from torch.nn import functional
 from cyclestyle.commands.parser import call
 from cyclestyle.commands.process import ensure_writable_file, number_of, refuse_input_as_output
 from cyclestyle.data.folders import find_images
-from cyclestyle.errors import DataError
+from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.files import write_json
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.images import EXTENSIONS, read_image, to_image, to_tensor, write_image
@@ -66,6 +66,8 @@ def score(
         sheet: write a PNG with one row each: input, domain colour transfer, each output, truth.
         columns: images on the sheet.
     """
+    if columns < 1:
+        raise CycleStyleError(f"columns must be at least 1, got {columns}")
     folder, true = Path(input), None if truth is None else Path(truth)
     written = [ensure_writable_file(path) for path in (json, sheet) if path]
     refuse_input_as_output(written, [Path(one) for one in (*output, input, source, target, truth) if one])

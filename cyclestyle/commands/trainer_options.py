@@ -24,6 +24,15 @@ UNSUPPORTED = {
 _NOTHING = ("max_epochs", "max_steps", "limit_train_batches")
 """Options of the Trainer with which nothing is trained when they are 0."""
 
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "gradient_clip_val": 0,
+    "num_sanity_val_steps": -1,  # all
+}
+"""Smallest values of options that Lightning does not check, or only after the work has begun."""
+
 
 def check_processes(trainer: Mapping[str, Any], *, oversubscribe: bool) -> None:
     """Refuse more processes than cores, which would only wait for each other and may exhaust the memory.
@@ -56,6 +65,16 @@ def name_devices(trainer: Mapping[str, Any]) -> None:
         print(f"using 1 of {count} GPUs; --trainer.devices {count} uses all of them, each with its own batches")
 
 
+def check_seed(seed: int | bool) -> None:
+    """Refuse a seed that NumPy cannot have.
+
+    Raises:
+        CycleStyleError: it is negative or too large.
+    """
+    if not 0 <= int(seed) < 2**32:
+        raise CycleStyleError(f"seed_everything must be from 0 to {2**32 - 1}, got {seed}")
+
+
 def check_training(trainer: Mapping[str, Any]) -> None:
     """Refuse options with which nothing would be trained, or that a run cannot have.
 
@@ -65,6 +84,11 @@ def check_training(trainer: Mapping[str, Any]) -> None:
     for name in _NOTHING:
         if trainer.get(name) == 0:
             raise CycleStyleError(f"trainer.{name} is 0, so that nothing would be trained; raise it or leave it out")
+    for name, least in _LEAST.items():
+        if (value := trainer.get(name)) is not None and value < least:
+            raise CycleStyleError(f"trainer.{name} must be at least {least}, got {value}")
+    if trainer.get("val_check_interval") == 0:
+        raise CycleStyleError("trainer.val_check_interval is 0; trainer.limit_val_batches 0 trains without validation")
     if trainer.get("barebones"):
         raise CycleStyleError(
             "trainer.barebones leaves out logs and checkpoints, which a run consists of; "

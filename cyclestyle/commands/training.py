@@ -36,6 +36,7 @@ from cyclestyle.commands.resuming import check_checkpoint, check_start, find_che
 from cyclestyle.commands.short_help import short_help
 from cyclestyle.commands.trainer_options import (
     check_processes,
+    check_seed,
     check_training,
     fill_in_loggers,
     name_devices,
@@ -130,6 +131,7 @@ class TrainingCLI(LightningCLI):
         if {"-h", "--help"} & set(args):
             self._print_help(args)
         super().parse_arguments(parser, args)
+        check_seed(self.config[self.config.subcommand].seed_everything)
         config = self.config[self.config.subcommand]
         is_fit = self.config.subcommand == "fit"
         named = config.get("ckpt_path")
@@ -205,7 +207,10 @@ class TrainingCLI(LightningCLI):
         trainer = self.config[self.subcommand].trainer
         keys = self._parser(self.subcommand).callback_keys
         keys[:] = [key for key in keys if key not in unwanted_callbacks(trainer)]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except TypeError as error:  # of devices
+            raise CycleStyleError(one_line(str(error))) from error
 
     def instantiate_classes(self) -> None:
         """Build the task, the datamodule and the trainer. A ValueError is reported as a mistake in the config."""

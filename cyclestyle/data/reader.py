@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import io
 
-from cyclestyle.data.transforms import Preparation, resize
+from cyclestyle.data.transforms import Preparation, enlarged_too_far, resize
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import atomic_write, cache_folder
 from cyclestyle.images import from_levels, read_image, to_tensor
@@ -114,9 +114,10 @@ class ImageReader:
         Raises:
             ImageError: the file does not exist or is not an image.
         """
-        if self.decoder == "pillow" and self.cache is None:
+        plain = self.decoder == "pillow" and self.cache is None
+        levels = None if plain else self._resized(path, channels, training=True)
+        if levels is None:
             return to_tensor(self.prepare.for_training(read_image(path, channels), rng))
-        levels = self._resized(path, channels, training=True)
         (left, top, right, bottom), mirrored = self.prepare.training_crop((levels.shape[2], levels.shape[1]), rng)
         crop = levels[:, top:bottom, left:right]
         return from_levels(crop.flip(2) if mirrored else crop.contiguous())
@@ -128,24 +129,29 @@ class ImageReader:
             ImageError: the file does not exist or is not an image.
         """
         levels = self._resized(path, channels, training=False)
+        if levels is None:
+            return to_tensor(self.prepare.for_evaluation(read_image(path, channels)))
         left, top, right, bottom = self.prepare.evaluation_crop((levels.shape[2], levels.shape[1]))
         return from_levels(levels[:, top:bottom, left:right].contiguous())
 
-    def _resized(self, path: Path, channels: int, *, training: bool) -> Tensor:
-        """The whole image before the crop, `(C, H, W)` in uint8."""
+    def _resized(self, path: Path, channels: int, *, training: bool) -> Tensor | None:
+        """The whole image before the crop, `(C, H, W)` in uint8; None if it would be too large."""
         key = "" if self.cache is None else self._key(path, channels, training=training)
         known = self.cache.get(key) if self.cache is not None and key else None
         if known is not None:
             return known
         native = self._native(path, training=training) if self.decoder == "torchvision" and channels == 3 else None
         levels = self._by_pillow(path, channels, training=training) if native is None else native
-        if self.cache is not None and key:
+        if self.cache is not None and key and levels is not None:
             self.cache.put(key, levels)
         return levels
 
-    def _by_pillow(self, path: Path, channels: int, *, training: bool) -> Tensor:
+    def _by_pillow(self, path: Path, channels: int, *, training: bool) -> Tensor | None:
         image = read_image(path, channels)
-        pixels = np.array(resize(image, self.prepare.scaled_size(image.size, training=training)))
+        size = self.prepare.scaled_size(image.size, training=training)
+        if enlarged_too_far(image.size, size):
+            return None
+        pixels = np.array(resize(image, size))
         return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
 
     def _native(self, path: Path, *, training: bool) -> Tensor | None:
@@ -161,6 +167,8 @@ class ImageReader:
         if levels.shape[0] not in (1, 3):
             return None
         width, height = self.prepare.scaled_size((levels.shape[2], levels.shape[1]), training=training)
+        if enlarged_too_far((levels.shape[2], levels.shape[1]), (width, height)):
+            return None
         if levels.shape[1:] != (height, width):
             levels = F.interpolate(levels[None], (height, width), mode="bicubic", antialias=True)[0]
         return levels.expand(3, -1, -1)

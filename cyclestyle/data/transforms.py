@@ -11,6 +11,7 @@ Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a crop, pixels."""
 Resize = Literal["resize_and_crop", "scale_width", "scale_width_and_crop", "crop", "none"]
 
+LARGEST = 2**24  # pixels of an enlarged image; of a larger one, such as that of a strip, only the crop is computed
 MULTIPLE = 4  # a ResNet generator requires sizes that are multiples of this
 
 
@@ -51,13 +52,13 @@ class Preparation:
         """Return the image with a random crop and a random flip drawn from `rng`."""
         size = self.scaled_size(image.size, training=True)
         box, mirrored = self.training_crop(size, rng)
-        image = resize(image, size).crop(box)
+        image = resized_crop(image, size, box)
         return ImageOps.mirror(image) if mirrored else image
 
     def for_evaluation(self, image: Image.Image) -> Image.Image:
         """Return the image without randomness: resized to the target size, or its centre crop."""
         size = self.scaled_size(image.size, training=False)
-        return resize(image, size).crop(self.evaluation_crop(size))
+        return resized_crop(image, size, self.evaluation_crop(size))
 
     def training_crop(self, size: tuple[int, int], rng: random.Random) -> tuple[Box, bool]:
         """Draw the crop from a resized image, and whether it is flipped.
@@ -102,6 +103,21 @@ class Preparation:
 
 def _round_to_multiple(pixels: float) -> int:
     return max(MULTIPLE, MULTIPLE * round(pixels / MULTIPLE))
+
+
+def enlarged_too_far(source: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Return whether an image would become so large that only its crop is computed; both are widths and heights."""
+    return size[0] > source[0] and size[0] * size[1] > LARGEST
+
+
+def resized_crop(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    """Resize an image to a width and height, and crop it."""
+    if not enlarged_too_far(image.size, size):
+        return resize(image, size).crop(box)
+    left, top, right, bottom = box
+    across, down = image.width / size[0], image.height / size[1]
+    part = (left * across, top * down, right * across, bottom * down)
+    return image.resize((right - left, bottom - top), Resampling.BICUBIC, box=part)
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -145,6 +145,8 @@ def test_shards_do_each_image_once(predict, mixed, tmp_path):
         (["--format", "psd"], "images cannot be written as psd; choose one of png, jpeg"),
         (["--quality", "101"], "quality must be from 1 to 100, got 101"),
         (["--format", "png", "--quality", "90"], "png is lossless and has no quality; leave --quality out"),
+        (["--trainer.devices", "-3", "--trainer.accelerator", "cpu"], "should be an int > 0"),
+        (["--trainer.accelerator", "x"], "You selected an invalid accelerator name"),
         (["--shard", "0/3"], "shard must be a part and the number of parts, 1/8 to 8/8 for instance, got 0/3"),
         (["--shard", "third"], "got third"),
         (["--manifest", "tests"], "tests is a folder; name a file"),

@@ -86,6 +86,13 @@ def test_an_option_that_works(fit, tmp_path, words, count):
         ([f"{CALLBACK}LearningRateFinder"], "LearningRateFinder cannot be used here"),
         ([f"{CALLBACK}StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"], "--ema.decay"),
         (["--trainer.profiler=fast"], "profiler"),
+        (["--trainer.devices=-3", "--trainer.accelerator=cpu"], "should be an int > 0"),
+        (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches must be at least 1, got 0"),
+        (["--trainer.check_val_every_n_epoch=0"], "trainer.check_val_every_n_epoch must be at least 1, got 0"),
+        (["--trainer.val_check_interval=0"], "trainer.val_check_interval is 0"),
+        (["--trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps must be at least 0, got -1"),
+        (["--trainer.enable_progress_bar=null", "--progress.refresh_rate=-1"], "refresh_rate must be at least 0"),
+        (["--seed_everything=-1"], "seed_everything must be from 0 to 4294967295, got -1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -166,3 +166,12 @@ def test_many_files_are_not_all_opened(tmp_path, monkeypatch):
     monkeypatch.setattr("cyclestyle.data.folders.read_size", lambda path: opened.append(path) or (8, 8))
     assert len(UnpairedImages(str(tmp_path)).paths("train_A")) == 40
     assert 1 <= len(opened) <= 10
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "torchvision"])
+def test_an_image_that_would_become_huge_is_not_kept(tmp_path, decoder):
+    """A strip of 3000×1 pixels becomes 196 million pixels when its height is enlarged to 256."""
+    path, cache = draw(tmp_path / "strip.jpg", size=(3000, 1)), build_cache("memory", "4GB", 1)
+    ours = reader(decoder, cache, resize="crop", crop_size=256)
+    assert ours.for_training(path, 3, random.Random(0)).shape == ours.for_evaluation(path, 3).shape == (3, 256, 256)
+    assert cache._bytes == 0

@@ -1,5 +1,6 @@
 import random
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -24,6 +25,18 @@ def test_sizes(size, resize, expected):
     image = Image.new("RGB", size)
     for view in (prepare.for_training(image, random.Random(0)), prepare.for_evaluation(image)):
         assert view.size == expected(*size)
+
+
+def test_only_the_crop_of_an_image_is_computed_that_would_become_huge(monkeypatch):
+    """A strip of 3000×1 pixels becomes 196 million pixels when its height is enlarged to 256."""
+    image = Image.radial_gradient("L").resize((17, 11))
+    prepare = Preparation(resize="crop", crop_size=64)
+    whole = prepare.for_training(image, random.Random(0)), prepare.for_evaluation(image)
+    monkeypatch.setattr(Image.Image, "crop", None)
+    monkeypatch.setattr("cyclestyle.data.transforms.LARGEST", 64 * 64)
+    parts = prepare.for_training(image, random.Random(0)), prepare.for_evaluation(image)
+    for one, other in zip(whole, parts, strict=True):
+        assert np.abs(np.asarray(one, dtype=int) - np.asarray(other)).max() <= 1
 
 
 def test_crops_and_flips_depend_only_on_the_seed():
