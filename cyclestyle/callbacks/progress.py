@@ -12,6 +12,9 @@ from tqdm import tqdm
 
 from cyclestyle.tasks.base import as_task
 
+SHOWN = ("loss", "loss_G", "loss_D")
+"""The sums of losses that a bar shows, of those that tasks log."""
+
 
 class RemainingTime:
     """Estimates the time that a run still needs, from the mean duration of its steps, validations included."""
@@ -64,12 +67,11 @@ class ProgressBar(TQDMProgressBar):
         self._time.start(trainer)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return the losses and the remaining time of the run, without the version of the logger."""
-        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        renamed = {str(name).removeprefix("train/"): value for name, value in metrics.items()}
+        """Return the losses, which are copied from the device, and the remaining time of the run."""
+        metrics = trainer.callback_metrics
+        shown: dict[str, Any] = {name: float(metrics[f"train/{name}"]) for name in SHOWN if f"train/{name}" in metrics}
         seconds = self._time.seconds(trainer) if trainer.training else None
-        return renamed if seconds is None else {**renamed, "left": format_time(seconds)}
+        return shown if seconds is None else {**shown, "left": format_time(seconds)}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

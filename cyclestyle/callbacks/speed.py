@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from cyclestyle.tasks.base import batch_size
 
@@ -52,13 +53,15 @@ class Speed(pl.Callback):
         """Update the duration and the speed."""
         now = time.perf_counter()
         self.seconds += now - (self._batch_start if self._previous_end is None else self._previous_end)
+        figures = {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         if self._previous_end is not None:
             self._steps.append((batch_size(batch) * trainer.world_size, now - self._previous_end))
             speed = self.images_per_second
             assert speed is not None
-            pl_module.log("train/images_per_second", speed, batch_size=1)
+            figures["train/images_per_second"] = speed
         self._previous_end = now
-        pl_module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
+        for name, value in figures.items():  # as tensors: Lightning would make one on the device, and wait for it
+            pl_module.log(name, torch.tensor(value), batch_size=1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exclude the pause before the next step."""

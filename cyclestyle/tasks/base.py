@@ -239,7 +239,7 @@ class Task(pl.LightningModule, ABC):
         """Return the sum of the losses, and log every term and the sums."""
         losses = self.training_losses(batch)
         sums = self._sums(losses)
-        self._log("train", {**losses, **sums}, batch, prog_bar=tuple(sums))
+        self._log("train", {**losses, **sums}, batch)
         return {
             "loss": torch.stack(list(sums.values())).sum(),
             "losses": {name: value.detach() for name, value in {**losses, **sums}.items()},
@@ -453,13 +453,12 @@ class Task(pl.LightningModule, ABC):
         values: Mapping[str, Tensor],
         batch: Batch,
         *,
-        prog_bar: Sequence[str] = (),
         sync_dist: bool = False,
     ) -> None:
+        # Without `prog_bar`, for which Lightning would wait for the device after every batch
         size = batch_size(batch)
         for name, value in values.items():
-            bar = name in prog_bar
-            self.log(f"{stage}/{name}", value.detach(), batch_size=size, prog_bar=bar, sync_dist=sync_dist)
+            self.log(f"{stage}/{name}", value.detach(), batch_size=size, sync_dist=sync_dist)
 
     # Speed
 

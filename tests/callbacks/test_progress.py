@@ -11,12 +11,11 @@ from cyclestyle.callbacks.speed import Speed
 def test_time_left_is_that_of_the_whole_run(monkeypatch):
     clock = iter([100.0, 160.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    trainer = SimpleNamespace(global_step=50, training=True, estimated_stepping_batches=1000, progress_bar_metrics={})
-    trainer.loggers = []
+    trainer = SimpleNamespace(global_step=50, training=True, estimated_stepping_batches=1000)
+    trainer.callback_metrics = {"train/loss_G": torch.tensor(1.5), "train/cycle_A": torch.tensor(1.0)}
     bar = ProgressBar()
     bar._time._start = progress.time.monotonic(), 50
     trainer.global_step = 80  # 30 steps in 60 seconds, 920 to go
-    monkeypatch.setattr(progress.TQDMProgressBar, "get_metrics", lambda *_: {"v_num": 3, "train/loss_G": 1.5})
     assert bar.get_metrics(trainer, None) == {"loss_G": 1.5, "left": "0:30:40"}
 
 
