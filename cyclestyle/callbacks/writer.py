@@ -5,13 +5,14 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from cyclestyle.callbacks.signals import AGREE_EVERY, StopSignals
+from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.callbacks.video_frames import VideoFrames
 from cyclestyle.data.prediction import Job, Piece
 from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DiskError, ImageError, StoppedError
@@ -105,10 +106,14 @@ class ImageWriter(pl.Callback):
         self._pending: list[tuple[Job, int, Future[None]]] = []  # with the number of pixels
         self._disk_error = ""
         self._signals = StopSignals()
-        self._calls = 0
+        self._group: Any = None  # of all processes
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Start the threads. Image encoders release the GIL."""
+        """Start the threads, whose image encoders release the GIL, and connect the processes."""
+        if trainer.world_size > 1:
+            # By gloo also on GPUs: over NCCL each agreement would wait for the device, and a process that is done
+            # would be ended for waiting half an hour for the others.
+            self._group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=30))
         self._pool = ThreadPoolExecutor(self._threads)
         self._signals.take_over(trainer)
         self._signals.install()
@@ -233,17 +238,14 @@ class ImageWriter(pl.Callback):
     def _agreed(self, trainer: pl.Trainer, *, done: bool) -> tuple[bool, bool]:
         """Return whether any process has to stop, and whether all are done.
 
-        The processes have different numbers of batches. One that is done goes on calling this until all are. On GPUs
-        the others call it in every `AGREE_EVERY`th batch only, because it synchronises the device.
+        The processes have different numbers of batches. One that is done goes on calling this until all are.
         """
         stop = self._signals.received is not None or bool(self._disk_error)
         if trainer.world_size == 1:
             return stop, done
-        self._calls += 1
-        if not done and trainer.strategy.root_device.type != "cpu" and self._calls % AGREE_EVERY:
-            return False, False
-        agree = trainer.strategy.reduce_boolean_decision
-        return agree(stop, all=False), agree(done, all=True)
+        votes = torch.tensor([stop, not done], dtype=torch.uint8)
+        torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX, self._group)
+        return bool(votes[0]), not votes[1]
 
     def _stop(self, trainer: pl.Trainer) -> None:
         """Write what is translated, and stop all processes, unless nothing is left to translate."""
@@ -283,5 +285,5 @@ class ImageWriter(pl.Callback):
         if trainer.world_size == 1:
             return [own]
         reports: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(reports, own)
+        torch.distributed.all_gather_object(reports, own, self._group)
         return reports

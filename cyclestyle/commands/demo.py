@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyclestyle.commands.demo_studio import Limits, Studio
+from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import call
 from cyclestyle.commands.process import keep_memory
+from cyclestyle.commands.tuning import device_kind
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.scratch import parse_bytes
 from cyclestyle.tasks import Translator, load
@@ -26,6 +28,7 @@ def demo(
     host: str = "127.0.0.1",
     port: int | None = None,
     password: str | None = None,
+    device: str | None = None,
     max_upload: str = "20MB",
     max_megapixels: float = 24.0,
     max_frames: int = 600,
@@ -38,6 +41,7 @@ def demo(
         host: address to listen at; 0.0.0.0 lets other machines in.
         port: port to listen at; default the first free one from 7860.
         password: what visitors have to enter, with any name.
+        device: where images are translated, such as cpu or cuda:1; default the GPU if there is one.
         max_upload: largest file of a visitor.
         max_megapixels: largest image of a visitor.
         max_frames: frames of the longest video of a visitor.
@@ -52,7 +56,7 @@ def demo(
         raise CycleStyleError(f"max_upload: {error}") from error
     keep_memory()
     with tempfile.TemporaryDirectory(prefix="cyclestyle-demo-") as folder:
-        studio = load_studio(ckpt_path or [str(SHIPPED)], Path(folder), max_megapixels, max_frames)
+        studio = load_studio(ckpt_path or [str(SHIPPED)], Path(folder), max_megapixels, max_frames, device)
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
         from cyclestyle.commands.demo_page import build_page, launch  # imports Gradio, which takes seconds
 
@@ -85,17 +89,23 @@ def check_address(host: str, port: int | None) -> None:
         ) from error
 
 
-def load_studio(paths: Sequence[str], folder: Path, megapixels: float, frames: int) -> Studio:
+def load_studio(
+    paths: Sequence[str], folder: Path, megapixels: float, frames: int, device: str | None = None
+) -> Studio:
     """Load checkpoints, each under the shortest name that tells it from the others.
 
     Raises:
         CheckpointError: one cannot be loaded.
-        CycleStyleError: the same is named twice.
+        CycleStyleError: the same is named twice; or the device does not exist.
     """
     if len(set(paths)) < len(paths):
         raise CycleStyleError("a checkpoint is named twice in --ckpt_path")
     names = _names(paths)
-    translators = {name: Translator(load(path)) for name, path in zip(names, paths, strict=True)}
+    place = device_kind({}) if device is None else device
+    try:
+        translators = {name: Translator(load(path), device=place) for name, path in zip(names, paths, strict=True)}
+    except (RuntimeError, AssertionError) as error:  # of PyTorch
+        raise CycleStyleError(f"cannot use the device {place}: {one_line(str(error))}") from error
     for translator in translators.values():
         translator.choose_speed()
     checkpoints = dict(zip(names, paths, strict=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+import torch
 from PIL import Image
 
 from cyclestyle.errors import CycleStyleError, ImageError
@@ -106,7 +107,11 @@ class Studio:
                 pixels, source = file.read(0, translator.in_channels, levels=True)
             finally:
                 file.close()
-            result = translator.translate(pixels[None])[0]
+            try:
+                result = translator.translate(pixels[None])[0]
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                text = "The image does not fit into the memory of this server. Make it smaller first."
+                raise CycleStyleError(text) from error
         form, target = target_format(path)
         written = self._new_folder() / f"{Path(target).stem[:60]}-translated{Path(target).suffix or '.png'}"
         write_frames([finish(result, source, form)], written, form)
@@ -130,6 +135,7 @@ class Studio:
         output = self._new_folder() / f"{path.stem[:60]}-translated{path.suffix}"
         words = ["predict", "--ckpt_path", self.checkpoints[name], "--input", str(path), "--output", str(output)]
         words += ["--direction", direction] if len(self.directions(name)) > 1 else []
+        words += ["--trainer.accelerator", "cpu"] if task.device.type == "cpu" else []
         with self._lock:
             done = subprocess.run([sys.executable, "-m", "cyclestyle", *words], capture_output=True, text=True)
         if done.returncode or not output.is_file():

@@ -100,7 +100,7 @@ class Prediction:
         statistics: exact, those of the whole image, or reduced, those of a large image at 1,024 pixels.
         speed: exact, as in training without --speed; auto, whatever is faster here with results that are as good; or
             fast, which is the same in this command.
-        workers: processes that load images.
+        workers: processes that load images; default 1, and with a GPU one for each other core, at most 4.
         oversubscribe: allow more processes than the machine has cores.
         stats: write time and memory to this JSON file.
     """
@@ -127,7 +127,7 @@ class Prediction:
     scratch: str | None = None
     statistics: Statistics = "exact"
     speed: SpeedName = "auto"
-    workers: int = 1
+    workers: int | None = None
     oversubscribe: bool = False
     stats: str | None = None
 
@@ -145,7 +145,7 @@ def run(name: str, args: Sequence[str]) -> int:
         settings.ckpt_path = str(located(settings.ckpt_path))
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
-    if settings.workers < 0:
+    if settings.workers is not None and settings.workers < 0:
         raise CycleStyleError(f"workers must be at least 0, got {settings.workers}")
     chosen, shard = _format(settings), _shard(settings.shard)
     styles = _read_styles(settings.style or [])  # before a network is downloaded for them

@@ -94,6 +94,11 @@ def check_training(trainer: Mapping[str, Any]) -> None:
             "trainer.barebones leaves out logs and checkpoints, which a run consists of; "
             "use trainer.fast_dev_run for a trial, or scripts/benchmark.py to measure speed"
         )
+    if trainer.get("deterministic") is True and device_kind(trainer) == "cuda":
+        raise CycleStyleError(
+            "trainer.deterministic true ends every training on a GPU in its first step, because the gradients of "
+            "paddings and interpolations are not deterministic there; use trainer.deterministic warn"
+        )
     for callback in _callbacks(trainer):
         if reason := UNSUPPORTED.get(callback.rpartition(".")[2]):
             raise CycleStyleError(f"{callback.rpartition('.')[2]} cannot be used here: {reason}")

@@ -17,7 +17,7 @@ from cyclestyle.data.folders import check_images, find_images_in
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
-from cyclestyle.data.workers import worker_options
+from cyclestyle.data.workers import default_workers, worker_options
 from cyclestyle.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ImageFolders(pl.LightningDataModule, ABC):
         if max_images is not None and max_images < 1:
             raise ValueError(f"max_images must be at least 1, or null for all images, got {max_images}")
         self.batch_size = batch_size
-        self.workers = min(4, (os.cpu_count() or 1) - 1) if workers is None else workers
+        self.workers = default_workers() if workers is None else workers
         self.reader = ImageReader(prepare, decoder or "pillow", build_cache(cache, cache_size, self.workers))
         self.on_bad_image = on_bad_image
         self.seed = seed

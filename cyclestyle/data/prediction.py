@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.folders import list_folder, name_some
-from cyclestyle.data.workers import worker_options
+from cyclestyle.data.workers import default_workers, worker_options
 from cyclestyle.errors import DataError, ImageError
 from cyclestyle.images import (
     EXTENSIONS,
@@ -190,7 +190,7 @@ class PredictionImages(pl.LightningDataModule):
         plan: the images.
         channels: number of channels of the images.
         batch_size: maximum number of images in a batch.
-        workers: number of loader processes.
+        workers: number of loader processes; by default 1, and on a GPU as many as in training.
         masks: the regions of R styles. Each is a grey image of the size of the photos, white inside the region, or a
             folder with one such image for each photo, with the same name and any extension. Batches then have `masks`,
             `(N, R, H, W)` in [0, 1].
@@ -204,7 +204,7 @@ class PredictionImages(pl.LightningDataModule):
         *,
         channels: int = 3,
         batch_size: int = 8,
-        workers: int = 0,
+        workers: int | None = 0,
         masks: Sequence[Path] = (),
         encoding: Encoding | None = None,
         steady: bool = False,
@@ -221,6 +221,8 @@ class PredictionImages(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Return a loader of the batches of this process. Their number is not known in advance."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        default = default_workers() if on_gpu else 1
         return DataLoader(
             _Images(self.channels, self.masks),
             sampler=Batches(
@@ -228,7 +230,8 @@ class PredictionImages(pl.LightningDataModule):
             ),
             batch_size=None,
             collate_fn=_identity,
-            **worker_options(self.workers),
+            pin_memory=on_gpu,
+            **worker_options(default if self.workers is None else self.workers),
         )
 
 

@@ -68,6 +68,25 @@ def test_the_page_takes_what_is_faster_on_the_hardware(folder, tmp_path, monkeyp
     assert studio.translate("gan", folder / "photo.jpg", "AtoB", None, 1.0).after.size == (90, 61)
 
 
+def test_images_are_translated_on_the_gpu_if_there_is_one(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclestyle.commands.demo.device_kind", lambda trainer: "meta")
+    studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10)
+    assert studio.task("gan").device.type == "meta"
+    studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10, "cpu")
+    assert studio.task("gan").device.type == "cpu"
+    with pytest.raises(CycleStyleError, match="cannot use the device cuda:99"):
+        load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10, "cuda:99")
+
+
+def test_an_image_that_exhausts_the_memory_gets_a_friendly_line(studio, folder, monkeypatch):
+    def translate(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(studio.translators["gan"], "translate", translate)
+    with pytest.raises(CycleStyleError, match="does not fit into the memory of this server"):
+        studio.translate("gan", folder / "photo.jpg", "AtoB", None, 1.0)
+
+
 def test_directions_differ(studio, folder):
     there, back = (studio.translate("gan", folder / "photo.jpg", way, None, 1.0).after for way in ("AtoB", "BtoA"))
     assert not np.array_equal(there, back)

@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from cyclestyle.commands.trainer_options import name_devices
+from cyclestyle.commands.trainer_options import check_training, name_devices
+from cyclestyle.errors import CycleStyleError
 
 
 @pytest.fixture
@@ -128,6 +129,15 @@ def test_a_line_says_how_to_use_more_gpus(monkeypatch, capsys, trainer, line):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     name_devices(trainer)
     assert capsys.readouterr().out == line
+
+
+def test_a_training_on_a_gpu_cannot_be_deterministic(monkeypatch):
+    """PyTorch has no deterministic gradients of paddings and interpolations there."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(CycleStyleError, match=r"use trainer\.deterministic warn"):
+        check_training({"deterministic": True})
+    for trainer in ({"deterministic": "warn"}, {"deterministic": True, "accelerator": "cpu"}):
+        check_training(trainer)
 
 
 def test_overfitting_repeats_the_same_crops(fit, tmp_path):

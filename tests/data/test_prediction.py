@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from cyclestyle.data import prediction
@@ -11,9 +12,14 @@ from cyclestyle.errors import DataError
 from cyclestyle.images import WRITTEN
 
 
+def trainer(rank, processes, kind="cpu"):
+    strategy = SimpleNamespace(root_device=torch.device(kind))
+    return SimpleNamespace(world_size=processes, global_rank=rank, strategy=strategy)
+
+
 def batches_of(plan, *, rank=0, processes=1, **options):
     images = PredictionImages(plan, **options)
-    images.trainer = SimpleNamespace(world_size=processes, global_rank=rank)
+    images.trainer = trainer(rank, processes)
     return list(images.predict_dataloader())
 
 
@@ -198,3 +204,12 @@ def test_a_folder_without_permission_is_named_and_the_rest_is_done(save_image, t
     plan = plan_prediction([tmp_path / "in"], tmp_path / "out")
     assert names(plan.jobs) == ["a.png"]
     assert list(plan.failures.values()) == [f"cannot read {tmp_path / 'in' / 'locked'}: Permission denied"]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cpu", (1, False)), ("cuda", (4, True))])
+def test_a_gpu_gets_its_images_from_as_many_processes_as_in_training(save_image, tmp_path, monkeypatch, kind, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: 9)
+    images = PredictionImages(plan_prediction([str(save_image("a.png"))], tmp_path / "out"), workers=None)
+    images.trainer = trainer(0, 1, kind)
+    loader = images.predict_dataloader()
+    assert (loader.num_workers, loader.pin_memory) == expected
