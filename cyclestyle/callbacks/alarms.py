@@ -40,6 +40,7 @@ class Alarms(pl.Callback):
     | overfitting | a discriminator knows its training images by heart, and takes held-out ones for fakes |
     | gradients | the gradients of a parameter group explode or vanish |
     | duplicates | most images of a domain are copies of each other |
+    | rate | the learning rate is 0, after the end of the schedule |
 
     Translations are checked in the directions of the task, losses of its discriminators, and gradients of every task.
 
@@ -73,6 +74,12 @@ class Alarms(pl.Callback):
                     f"{share:.0%} of domain {domain}'s images are nearly copies of others; "
                     "the method will memorise them",
                 )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the learning rate, which a run that is limited by its steps or its time may outlive."""
+        if self.enabled and as_task(pl_module).learning_rate_factor(trainer.current_epoch) == 0:
+            text = f"the learning rate is 0 from epoch {trainer.current_epoch + 1} on, and nothing is learnt any more"
+            self._raise(trainer, "rate", f"{text}; raise model.constant_epochs or model.decay_epochs")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

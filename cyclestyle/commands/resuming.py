@@ -72,12 +72,15 @@ def check_start(path: Path | None, run: Path) -> None:
         )
 
 
-def check_checkpoint(path: Path, config: Any) -> None:
+def check_checkpoint(path: Path, config: Any) -> tuple[int, int]:
     """Check that a checkpoint is of the task and of the networks in the config; name other changed settings.
 
     Args:
         path: the checkpoint that `fit` continues from.
         config: the config, with `model` and `data`.
+
+    Returns:
+        The epochs and steps of the checkpoint.
 
     Raises:
         CycleStyleError: the checkpoint is of another task or of other networks.
@@ -99,6 +102,7 @@ def check_checkpoint(path: Path, config: Any) -> None:
     for name, (old, new) in _changed(data_settings(checkpoint), config.data.get("init_args", {})).items():
         if name not in _NO_EFFECT:
             warn(f"continuing with data.{name} {new}; {path} was trained with {old}")
+    return checkpoint["epoch"] + 1, checkpoint["global_step"]
 
 
 def measure_as_trained(path: Path, data: Any, words: Sequence[str]) -> None:

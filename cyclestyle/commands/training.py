@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,6 +50,8 @@ from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.load import start_from
 from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.weights.checkpoints import read_checkpoint
+
+SCHEDULE = "model.constant_epochs + model.decay_epochs"
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -131,8 +133,10 @@ class TrainingCLI(LightningCLI):
         if {"-h", "--help"} & set(args):
             self._print_help(args)
         super().parse_arguments(parser, args)
-        check_seed(self.config[self.config.subcommand].seed_everything)
         config = self.config[self.config.subcommand]
+        check_seed(config.seed_everything)
+        self.save_config_kwargs["chosen"] = config.clone()
+        self.resumed_at: tuple[int, int] | None = None  # epochs and steps of the checkpoint
         is_fit = self.config.subcommand == "fit"
         named = config.get("ckpt_path")
         self.resumes = named == "last" or _slurm_restarted()
@@ -147,7 +151,7 @@ class TrainingCLI(LightningCLI):
         if path is None:
             return
         if is_fit:
-            check_checkpoint(path, config)
+            self.resumed_at = check_checkpoint(path, config)
         else:
             measure_as_trained(path, config.data, args)
 
@@ -187,6 +191,8 @@ class TrainingCLI(LightningCLI):
                 raise CycleStyleError(f"model.{name} is {model} and data.{name} is {data}; set both to the same number")
         scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
+            if scheduled == 0 and self.subcommand == "fit":
+                raise CycleStyleError(f"{SCHEDULE} is 0, so that nothing would be trained; raise one of them")
             config.trainer.max_epochs = scheduled
         if self.subcommand == "fit":
             self._choose_tuning(task)
@@ -253,7 +259,7 @@ class TrainingCLI(LightningCLI):
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
         if config.ckpt_path is None and not self.resumes:
             _refuse_second_run(root)
-        _warn_of_idle_epochs(self.model, config)
+        _check_length(self.model, config, self.resumed_at)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
@@ -263,6 +269,10 @@ class TrainingCLI(LightningCLI):
             return
         if self.trainer.global_step == 0:
             raise CycleStyleError("no step was trained; raise trainer.max_time, or the limits of the run")
+        if self.resumed_at is not None and self.trainer.global_step == self.resumed_at[1]:
+            config = self.config["fit"]
+            end = _end(config, self.model.scheduled_epochs(config.model.get("init_args", {})))
+            warn(f"nothing was left to train: {end}; raise it to go on")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunPage) and callback.every_n_seconds:
                 print(f"page: {Path(self.trainer.default_root_dir, 'index.html')}")
@@ -295,14 +305,33 @@ def _choose_decoder(config: Any) -> None:
         data["decoder"] = "torchvision"
 
 
-def _warn_of_idle_epochs(task: Task, config: Mapping[str, Any]) -> None:
-    scheduled = task.scheduled_epochs(config["model"].get("init_args", {}))
-    epochs = config["trainer"].max_epochs or 0
+def _check_length(task: Task, config: Any, resumed_at: tuple[int, int] | None) -> None:
+    """Say what of the length of a run and its schedule does not agree.
+
+    Raises:
+        CycleStyleError: the checkpoint that the run continues from is beyond its end.
+    """
+    scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
+    epochs = config.trainer.max_epochs or 0
+    if resumed_at is not None and 0 < epochs < resumed_at[0]:
+        end = _end(config, scheduled)
+        raise CycleStyleError(f"{config.ckpt_path} is in epoch {resumed_at[0]}, but {end}; raise it")
     if scheduled is not None and epochs > scheduled and task.learning_rate_factor(scheduled) == 0:
         warn(
             f"the learning rate is 0 after {scheduled} epochs, but trainer.max_epochs is {epochs}; "
             "raise model.constant_epochs or model.decay_epochs"
         )
+
+
+def _end(config: Any, scheduled: int | None) -> str:
+    """What ends a run, and where that is before the end of its schedule."""
+    epochs, steps = config.trainer.max_epochs, config.trainer.max_steps
+    if steps != -1:
+        return f"trainer.max_steps is {steps}"
+    if epochs == scheduled:
+        return f"{SCHEDULE} is {epochs}"
+    shorter = f" (the schedule has {scheduled} epochs)" if scheduled is not None and epochs < scheduled else ""
+    return f"trainer.max_epochs is {epochs}{shorter}"
 
 
 @rank_zero_only

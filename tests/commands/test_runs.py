@@ -71,6 +71,44 @@ def test_epochs_after_the_schedule_are_warned_of(cyclestyle, tiny_fit, tmp_path)
     assert "the learning rate is 0 after 1 epochs, but trainer.max_epochs is 2" in error
 
 
+def test_a_run_that_outlives_its_schedule_by_its_steps_raises_an_alarm(cyclestyle, tiny_fit, tmp_path):
+    words = ["--trainer.max_steps=2", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
+    status, _, error = cyclestyle(*tiny_fit, f"--trainer.default_root_dir={tmp_path}", *words)
+    assert status == 0
+    assert "alarm: step 1: the learning rate is 0 from epoch 2 on" in error
+
+
+def test_the_saved_config_has_what_was_chosen_and_not_what_follows_from_it(cyclestyle, tiny_fit, tmp_path):
+    """It used to hold the epochs of the schedule, so that more epochs of the schedule trained nothing."""
+    words = ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0", "--grid.every_n_steps=0"]
+    assert cyclestyle(*tiny_fit, f"--trainer.default_root_dir={tmp_path}", *words)[0] == 0
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (config["trainer"]["max_epochs"], config["best"]["save_top_k"]) == (None, 1)
+    saved = ["fit", f"--config={tmp_path / 'config.yaml'}", "--ckpt_path=last"]
+    status, output, error = cyclestyle(*saved)
+    assert (status, error) == (0, (
+        "cyclestyle: warning: nothing was left to train: "
+        "model.constant_epochs + model.decay_epochs is 1; raise it to go on\n"
+    ))  # fmt: skip
+    status, output, _ = cyclestyle(*saved, "--model.constant_epochs=2")
+    assert status == 0
+    assert "last.ckpt (epoch 2, step 2)" in output
+    status, _, error = cyclestyle(*saved, "--model.constant_epochs=1")
+    assert status == 1
+    assert "last.ckpt is in epoch 2, but model.constant_epochs + model.decay_epochs is 1; raise it" in error
+    status, _, error = cyclestyle(*saved, "--model.constant_epochs=3", "--trainer.max_epochs=2")
+    assert status == 0
+    assert "trainer.max_epochs is 2 (the schedule has 3 epochs); raise it to go on" in error
+
+
+def test_a_schedule_without_epochs_is_refused(cyclestyle, tiny_fit, tmp_path):
+    words = [f"--trainer.default_root_dir={tmp_path / 'run'}", "--model.constant_epochs=0"]
+    status, _, error = cyclestyle(*tiny_fit, *words)
+    assert status == 1
+    assert "model.constant_epochs + model.decay_epochs is 0, so that nothing would be trained" in error
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_without_a_checkpoint_the_best_of_the_run_is_measured(cyclestyle, tiny_fit, run, tmp_path, command):
     """It used to be a network with random weights."""
