@@ -1,6 +1,7 @@
 """Callbacks and loggers: checkpoints, evaluation, image grids, progress, speed, and the output of `predict`."""
 
 from cyclestyle.callbacks.alarms import Alarms
+from cyclestyle.callbacks.best_checkpoint import BestCheckpoint
 from cyclestyle.callbacks.discriminators import DiscriminatorAccuracy
 from cyclestyle.callbacks.ema import EMAGenerators
 from cyclestyle.callbacks.evaluation import Evaluation
@@ -19,6 +20,7 @@ from cyclestyle.callbacks.writer import ImageWriter, Manifest
 __all__ = [
     "Alarms",
     "AtomicCheckpointIO",
+    "BestCheckpoint",
     "CSVLogger",
     "DiscriminatorAccuracy",
     "EMAGenerators",

@@ -1,13 +1,16 @@
 """Measures the translations of the test split, at every validation and by `test`."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from cyclestyle.callbacks.ema import EMAGenerators
@@ -24,7 +27,7 @@ from cyclestyle.metrics import (
     measure_sets,
     summarise,
 )
-from cyclestyle.tasks.base import DOMAINS, Task, as_task
+from cyclestyle.tasks.base import DOMAINS, Task, as_task, batch_size
 
 T = TypeVar("T")
 Measured = dict[str, Any]
@@ -63,6 +66,38 @@ class Evaluation(pl.Callback):
         self.measured: dict[str, dict[str, dict[str, Measured]]] = {}
         self._domains: dict[str, Tensor] = {}  # embeddings of the training images
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which figures cannot be computed, because KID and FID need two images.
+
+        Raises:
+            CycleStyleError: early stopping goes by one of them.
+        """
+        few = self._too_few(trainer, as_task(pl_module))
+        if not few:
+            return
+        reason = f"KID and FID need two images, but {' and '.join(few.values())}"
+        nowhere = {name for direction in few for name in (f"kid_{direction}", f"fid_{direction}", "kid")}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.monitor.rpartition("/")[2] in nowhere:
+                raise CycleStyleError(f"early stopping goes by {callback.monitor}. {reason}; choose another figure")
+        rank_zero_only(print)(f"cyclestyle: warning: {reason}; val/kid cannot be computed", file=sys.stderr)
+
+    def _too_few(self, trainer: pl.Trainer, task: Task) -> dict[str, str]:
+        """The directions whose sets of images are too small, and which set that is."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        batches = sum(trainer.num_val_batches)
+        if self.extractor is None or not batches or not hasattr(data, "paths"):
+            return {}
+        few: dict[str, str] = {}
+        for direction in task.directions:
+            source, target = DOMAINS[direction]
+            measured = min(len(data.paths(f"test_{source}")), int(batches * data.batch_size * trainer.world_size))
+            if measured < 2:
+                few[direction] = f"only one test image of {source} is measured"
+            elif len(data.paths(f"train_{target}")) < 2:
+                few[direction] = f"{target} has only one training image"
+        return few
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reset the figures."""
         self.measured, self.table = {}, {}
@@ -88,7 +123,10 @@ class Evaluation(pl.Callback):
         ema = ema_of(trainer)
         if ema is not None:
             with ema.in_place(task):
-                self.samples["ema"] = task.sample(batch)
+                self.samples["ema"] = sample = task.sample(batch)
+                figures = {} if trainer.testing else task.figures(batch, sample)
+            for name, value in figures.items():  # beside those of the task, which are of the raw weights
+                pl_module.log(f"val_ema/{name}", value, batch_size=batch_size(batch), sync_dist=True)
         if self.extractor is not None:
             for variant, sample in self.samples.items():
                 self._measure(task, variant, sample, batch)

@@ -16,6 +16,7 @@ import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
 from cyclestyle.callbacks import (
     Alarms,
+    BestCheckpoint,
     DiscriminatorAccuracy,
     EMAGenerators,
     Evaluation,
@@ -86,7 +87,7 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks of every run, each with a short name for its options."""
-        parser.add_lightning_class_args(ModelCheckpoint, "best")  # first, so that the last checkpoint stores its state
+        parser.add_lightning_class_args(BestCheckpoint, "best")  # first, so that the last checkpoint stores its state
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EMAGenerators, "ema")
         parser.add_lightning_class_args(Evaluation, "evaluation")
@@ -121,7 +122,6 @@ class TrainingCLI(LightningCLI):
                 "trainer.logger": {"class_path": "cyclestyle.callbacks.CSVLogger"},
                 "trainer.plugins": [{"class_path": "cyclestyle.callbacks.AtomicCheckpointIO"}],
                 "best.filename": "best",
-                "best.monitor": "val/kid",
                 "best.enable_version_counter": False,
             }
         )
@@ -181,8 +181,7 @@ class TrainingCLI(LightningCLI):
         if config.trainer.limit_val_batches == 0:
             config.best.save_top_k = 0  # without validation there is no value to monitor
         task: type[Task] = import_class(config.model.class_path)
-        if config.best.monitor == "val/kid" and (config.evaluation.extractor == "none" or not task.directions):
-            config.best.monitor = task.monitor
+        _choose_monitor(config, task)
         if config.trainer.enable_progress_bar is False:  # Lightning rejects False together with a progress bar callback
             config.trainer.enable_progress_bar, config.progress.refresh_rate = None, 0
         for name in ("channels_A", "channels_B"):
@@ -303,6 +302,17 @@ def _choose_decoder(config: Any) -> None:
     data = config.data.get("init_args", {})
     if config.speed != "exact" and "decoder" in data and data["decoder"] is None:
         data["decoder"] = "torchvision"
+
+
+def _choose_monitor(config: Any, task: type[Task]) -> None:
+    """Let the weights that are used, the averaged ones if there are any, decide on the best checkpoint."""
+    if config.best.monitor is not None:
+        return
+    prefix = "val_ema" if config.ema.decay else "val"
+    line = [f"{prefix}/{task.monitor.removeprefix('val/')}"]
+    if config.evaluation.extractor != "none" and task.directions:
+        line.insert(0, f"{prefix}/kid")
+    config.best.monitor, config.best.fallback = line[0], config.best.fallback or (line[1] if len(line) > 1 else None)
 
 
 def _check_length(task: Task, config: Any, resumed_at: tuple[int, int] | None) -> None:

@@ -106,7 +106,9 @@ class Plateau:
         self.factor, self.best, self.worse = 1.0, math.inf, 0
 
     def observe(self, figure: float) -> None:
-        """Take the figure of a validation into account, the lower the better; NaN is not better than any figure."""
+        """Take the figure of a validation into account, the lower the better, unless it could not be computed."""
+        if not math.isfinite(figure):
+            return
         if figure < self.best * (1 - THRESHOLD):
             self.best, self.worse = figure, 0
             return

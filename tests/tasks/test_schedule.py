@@ -61,7 +61,7 @@ def test_linear_and_cosine_end_at_zero():
 @pytest.mark.parametrize("patience", [0, 2, 5])
 def test_plateau_is_that_of_torch(patience):
     rng = random.Random(patience)
-    figures = [rng.uniform(0.5, 1) * 0.97**n for n in range(60)] + [float("nan")] * 7
+    figures = [rng.uniform(0.5, 1) * 0.97**n for n in range(60)]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.2, threshold=0.01, patience=patience, eps=0)
     ours = Plateau(0.2, patience)
@@ -69,6 +69,7 @@ def test_plateau_is_that_of_torch(patience):
     for figure in figures:
         theirs.step(figure)
         ours.observe(figure)
+        ours.observe(float("nan"))  # a figure that could not be computed is none
         assert ours.factor == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         reductions.add(ours.factor)
     assert len(reductions) > 1
