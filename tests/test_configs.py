@@ -18,6 +18,7 @@ STYLE = [CONFIGS / f"{name}.yaml" for name in ("gatys", "gatys_relu3", "wct")]
 COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_johnson", "sample_autoencoder")]
 AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
 JOHNSON = [CONFIGS / "johnson.yaml", CONFIGS / "johnson_relu3.yaml"]
+STYLES = CONFIGS / "styles.yaml"
 CONTRASTIVE = {CONFIGS / "cut.yaml": CUT, CONFIGS / "dclgan.yaml": DCLGAN}
 FASTCUT = CONFIGS / "fastcut.yaml"
 MONET_SMALL = CONFIGS / "monet_small.yaml"
@@ -32,7 +33,7 @@ def parsed(capsys, *configs, words=()):
 
 def test_every_file_is_tested():
     tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
-    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *CONTRASTIVE, FASTCUT, MONET_SMALL}
+    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *CONTRASTIVE, FASTCUT, MONET_SMALL, STYLES}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -82,6 +83,13 @@ def test_data_sets_are_the_paper_recipe_with_differences_only(capsys, path):
     assert config["trainer"]["default_root_dir"] == f"runs/{path.stem}"
     assert set(yaml.safe_load(path.read_text())) == {"data", "trainer"}
     assert CycleGAN(**{**config["model"]["init_args"], "ngf": 1, "ndf": 1}).schedule.constant_epochs == 100
+
+
+def test_many_styles_are_an_overlay_of_johnson(capsys):
+    config = parsed(capsys, JOHNSON[0], STYLES, words=["--model.style=[a.jpg,b.jpg]"])
+    model = config["model"]["init_args"]
+    assert (model["conditional"], model["preset"], model["width"]) == (True, "magenta", 16)
+    assert Johnson(**model).style_names == ("a", "b")
 
 
 def test_johnson_shows_every_default(capsys):

@@ -1,5 +1,6 @@
 """Instance normalisation with a correct gradient in every memory format."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,3 +28,38 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         if features.device.type == "cpu":
             return F.group_norm(features, features.shape[1], self.weight, self.bias, self.eps)
         return super().forward(features)
+
+
+class ConditionalInstanceNorm2d(nn.Module):
+    """Instance normalisation with a scale γ and a shift β for each style (Dumoulin et al. 2017, eq. 5).
+
+    z = γ (x − μ) / σ + β. γ and β are the sums of those of the styles, weighted by their shares, for each image or for
+    each pixel.
+
+    Shape: features `(N, C, H, W)` and shares `(N, S, 1, 1)` or `(N, S, H, W)` → `(N, C, H, W)`. The first axis of the
+    shares may be 1.
+
+    Args:
+        channels: C.
+        styles: S.
+
+    Attributes:
+        weight: γ of each style, `(S, C)`, 1 at the start.
+        bias: β of each style, `(S, C)`, 0 at the start.
+    """
+
+    def __init__(self, channels: int, styles: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(styles, channels))
+        self.bias = nn.Parameter(torch.zeros(styles, channels))
+        self.norm = InstanceNorm2d(channels)
+
+    def forward(self, features: Tensor, styles: Tensor) -> Tensor:
+        """Normalise the features, and scale and shift them by their styles."""
+        with torch.autocast(features.device.type, enabled=False):  # a share of 1 must give the style's own numbers
+            shares = styles.to(self.weight.dtype)
+            scale, shift = (F.conv2d(shares, table.mT[:, :, None, None]) for table in (self.weight, self.bias))
+        if scale.numel() == features.shape[1]:  # one style for all images: a norm with a scale and a shift
+            return F.group_norm(features, features.shape[1], scale.flatten(), shift.flatten(), self.norm.eps)
+        normalised = self.norm(features)
+        return torch.addcmul(shift.to(normalised.dtype), normalised, scale.to(normalised.dtype))

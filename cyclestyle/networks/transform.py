@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.networks.normalisation import ConditionalInstanceNorm2d, InstanceNorm2d
 
 UpsampleName = Literal["transpose", "resize"]
-OutputName = Literal["tanh", "levels"]
+OutputName = Literal["tanh", "levels", "sigmoid"]
 
 BLOCKS = 5
 OUTPUT_SCALE = 127.5  # 8-bit levels for a change of 1 of an image in [-1, 1]
@@ -29,6 +29,10 @@ class TransformNetwork(nn.Module):
     |---|---|---|
     | `tanh` | mean of ImageNet + 150 tanh(x) | the authors' code; a step of Adam moves an image by tens of levels |
     | `levels` | 127.5 + x | PyTorch's example, whose x is 127.5 larger; a step moves an image by a few levels |
+    | `sigmoid` | 255 / (1 + exp(−x)) | Dumoulin et al. 2017 |
+
+    With `styles` above 0 it is the network of Dumoulin et al. 2017: every convolution, the last one too, is followed by
+    a `ConditionalInstanceNorm2d`, and all other weights are shared by the styles.
 
     Shape: `(N, 3, H, W)` in [-1, 1] → `(N, 3, H, W)`, approximately in [-1, 1] but not clamped. H and W must be
     multiples of `multiple` (4) and at least `min_size` (8), so that the innermost level has the two pixels that
@@ -37,11 +41,12 @@ class TransformNetwork(nn.Module):
     Args:
         upsample: `resize` (nearest-neighbour interpolation, then a convolution; avoids checkerboard artifacts, Odena
             et al. 2016) or `transpose` (transposed convolutions, as in the paper).
-        output: `tanh` or `levels`, see above.
+        output: `tanh`, `levels` or `sigmoid`, see above.
         width: filters of the first convolution.
+        styles: number of styles; 0 for a network of one style, which takes no second argument.
 
     Raises:
-        ValueError: `upsample` or `output` is unknown, or `width` is less than 1.
+        ValueError: `upsample` or `output` is unknown, `width` is less than 1, or `styles` is negative.
     """
 
     multiple = 4
@@ -49,36 +54,52 @@ class TransformNetwork(nn.Module):
     in_channels = 3
     mean: Tensor
 
-    def __init__(self, *, upsample: UpsampleName = "resize", output: OutputName = "levels", width: int = 32) -> None:
+    def __init__(
+        self, *, upsample: UpsampleName = "resize", output: OutputName = "levels", width: int = 32, styles: int = 0
+    ) -> None:
         super().__init__()
         if upsample not in get_args(UpsampleName):
             raise ValueError(f"upsample must be resize or transpose, got {upsample!r}")
         if output not in get_args(OutputName):
-            raise ValueError(f"output must be tanh or levels, got {output!r}")
+            raise ValueError(f"output must be tanh, levels or sigmoid, got {output!r}")
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        self.upsample, self.output = upsample, output
-        self.first = NormedConvolution(_convolution(3, width, 9))
-        self.down1 = NormedConvolution(_convolution(width, 2 * width, 3, stride=2))
-        self.down2 = NormedConvolution(_convolution(2 * width, 4 * width, 3, stride=2))
-        self.blocks = nn.Sequential(*(TransformBlock(4 * width) for _ in range(BLOCKS)))
-        self.up1 = NormedConvolution(self._up_convolution(4 * width, 2 * width))
-        self.up2 = NormedConvolution(self._up_convolution(2 * width, width))
-        self.last = _convolution(width, 3, 9)
+        if styles < 0:
+            raise ValueError(f"styles must not be negative, got {styles}")
+        self.upsample, self.output, self.styles = upsample, output, styles
+        self.first = NormedConvolution(_convolution(3, width, 9), styles)
+        self.down1 = NormedConvolution(_convolution(width, 2 * width, 3, stride=2), styles)
+        self.down2 = NormedConvolution(_convolution(2 * width, 4 * width, 3, stride=2), styles)
+        self.blocks = nn.Sequential(*(TransformBlock(4 * width, styles) for _ in range(BLOCKS)))
+        self.up1 = NormedConvolution(self._up_convolution(4 * width, 2 * width), styles)
+        self.up2 = NormedConvolution(self._up_convolution(2 * width, width), styles)
+        last = _convolution(width, 3, 9)
+        self.last = NormedConvolution(last, styles) if styles else last
         # A constant of the device: one made in each call would wait for a GPU. State dicts stay without it.
         self.register_buffer("mean", torch.tensor(LEVELS)[:, None, None], persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Stylise images."""
-        features = F.relu(self.first(images), inplace=True)  # (N, width, H, W)
-        features = F.relu(self.down1(features), inplace=True)  # (N, 2 width, H/2, W/2)
-        features = F.relu(self.down2(features), inplace=True)  # (N, 4 width, H/4, W/4)
-        features = self.blocks(features)
-        features = F.relu(self.up1(self._interpolate(features)), inplace=True)  # (N, 2 width, H/2, W/2)
-        features = F.relu(self.up2(self._interpolate(features)), inplace=True)  # (N, width, H, W)
-        result: Tensor = self.last(features)  # (N, 3, H, W)
+    def forward(self, images: Tensor, styles: Tensor | None = None) -> Tensor:
+        """Stylise images.
+
+        Args:
+            images: `(N, 3, H, W)` in [-1, 1].
+            styles: the share of each style, `(N, styles, 1, 1)`, or `(N, styles, H, W)` for each pixel; the first axis
+                may be 1. None for a network of one style.
+        """
+        half = _halved(styles)
+        quarter = _halved(half)
+        features = F.relu(self.first(images, styles), inplace=True)  # (N, width, H, W)
+        features = F.relu(self.down1(features, half), inplace=True)  # (N, 2 width, H/2, W/2)
+        features = F.relu(self.down2(features, quarter), inplace=True)  # (N, 4 width, H/4, W/4)
+        for block in self.blocks:
+            features = block(features, quarter)
+        features = F.relu(self.up1(self._interpolate(features), half), inplace=True)  # (N, 2 width, H/2, W/2)
+        features = F.relu(self.up2(self._interpolate(features), styles), inplace=True)  # (N, width, H, W)
+        result: Tensor = self.last(features) if styles is None else self.last(features, styles)  # (N, 3, H, W)
         if self.output == "levels":
             return result / OUTPUT_SCALE
+        if self.output == "sigmoid":
+            return 2 * torch.sigmoid(result) - 1
         return (self.mean.to(result.dtype) + TANH_SCALE * torch.tanh(result)) / OUTPUT_SCALE - 1
 
     def _up_convolution(self, in_channels: int, out_channels: int) -> nn.Conv2d | nn.ConvTranspose2d:
@@ -92,31 +113,41 @@ class TransformNetwork(nn.Module):
 
 
 class NormedConvolution(nn.Module):
-    """A convolution followed by an affine instance norm."""
+    """A convolution followed by an affine instance norm, which is conditional with `styles` above 0."""
 
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, styles: int = 0) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = InstanceNorm2d(conv.out_channels, affine=True)
+        self.norm: nn.Module = (
+            ConditionalInstanceNorm2d(conv.out_channels, styles)
+            if styles
+            else InstanceNorm2d(conv.out_channels, affine=True)
+        )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Shape: that of the convolution."""
-        result: Tensor = self.norm(self.conv(features))
+    def forward(self, features: Tensor, styles: Tensor | None = None) -> Tensor:
+        """Shape: that of the convolution; `styles` as in `ConditionalInstanceNorm2d`."""
+        convolved = self.conv(features)
+        result: Tensor = self.norm(convolved) if styles is None else self.norm(convolved, styles)
         return result
 
 
 class TransformBlock(nn.Module):
     """Residual block: two 3×3 convolutions plus the input, without a ReLU after the sum (Gross & Wilber 2016)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, styles: int = 0) -> None:
         super().__init__()
-        self.first = NormedConvolution(_convolution(channels, channels, 3))
-        self.second = NormedConvolution(_convolution(channels, channels, 3))
+        self.first = NormedConvolution(_convolution(channels, channels, 3), styles)
+        self.second = NormedConvolution(_convolution(channels, channels, 3), styles)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, styles: Tensor | None = None) -> Tensor:
         """Shape: `(N, channels, H, W)` → `(N, channels, H, W)`."""
-        result: Tensor = features + self.second(F.relu(self.first(features), inplace=True))
+        result: Tensor = features + self.second(F.relu(self.first(features, styles), inplace=True), styles)
         return result
+
+
+def _halved(styles: Tensor | None) -> Tensor | None:
+    """The shares at half the resolution; those of whole images stay as they are."""
+    return styles if styles is None or styles.shape[-2:] == (1, 1) else F.avg_pool2d(styles, 2)
 
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:

@@ -14,6 +14,8 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.functional.finishing import Finishing
+from cyclestyle.images import from_levels, nearest_levels
 from cyclestyle.networks.convolutions import FastConvolutions
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.streaming import OnProgress, Room
@@ -81,6 +83,7 @@ class Task(pl.LightningModule, ABC):
         discriminators_first: whether `losses` calls `update_discriminators`.
         averaged: submodules whose weights are averaged (EMA); all trained ones but the discriminators by default.
         architecture: constructor arguments that a checkpoint and a config must agree on.
+        style_names: names of the styles that the method has learnt, for `use_styles`; empty for methods of one style.
         takes_styles: whether `predict` hands style images to `use_styles`.
         takes_masks: whether `predict` adds `masks` to its batches.
         one_pass: whether `translate` is one pass of networks, so that `translate_any_size` may stream it.
@@ -91,6 +94,7 @@ class Task(pl.LightningModule, ABC):
         betas: betas of Adam.
         direction: the direction that `predict_step` translates in.
         on_evaluation: called during `translate` by methods that optimise each image.
+        finishing: the size at which `translate_any_size` translates, and how it mixes the result with the photo.
         large_images: how much memory `translate_any_size` takes, and where it keeps what does not fit.
         on_progress: called with the share that is done of an image that is streamed.
         steady: averages the statistics of norms over the frames of a video; None for no averages.
@@ -108,8 +112,9 @@ class Task(pl.LightningModule, ABC):
     discriminators_first: ClassVar[bool] = False
     averaged: ClassVar[tuple[str, ...] | None] = None
     architecture: ClassVar[tuple[str, ...]] = ()
+    style_names: tuple[str, ...] = ()
     takes_styles: bool = False
-    takes_masks: ClassVar[bool] = False
+    takes_masks: bool = False
     one_pass: ClassVar[bool] = True
     in_bfloat16: ClassVar[tuple[Literal["training", "translating"], ...]] = ()
     renamed_logs: ClassVar[Mapping[str, str]] = {}
@@ -141,6 +146,7 @@ class Task(pl.LightningModule, ABC):
         self.betas = (0.9, 0.999)
         self.direction: Direction = "AtoB"
         self.on_evaluation: OnEvaluation | None = None
+        self.finishing = Finishing()
         self.large_images = LargeImages()
         self.on_progress: OnProgress | None = None
         self._plans: dict[Direction, Plans] = {direction: {} for direction in DOMAINS}
@@ -199,11 +205,11 @@ class Task(pl.LightningModule, ABC):
         """Return the number of channels of the images that `translate` takes."""
         return 3
 
-    def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Take the style from these images, `(3, H, W)` in [-1, 1], mixed by their weights.
+    def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
+        """Take the style from images `(3, H, W)` in [-1, 1], or from names in `style_names`, mixed by their weights.
 
         Raises:
-            CycleStyleError: the method has learnt its style; or the weights do not fit the styles.
+            CycleStyleError: the method has learnt its style; a name is unknown; or the weights do not fit the styles.
         """
         raise CycleStyleError(f"{type(self).__name__} has learnt its style; leave --style out")
 
@@ -402,15 +408,23 @@ class Task(pl.LightningModule, ABC):
         return translate_batch(self.translate_any_size, batch) if len(images) else images
 
     def translate_any_size(self, images: Tensor) -> Tensor:
-        """Translate images, streamed where they are too large for `large_images.memory` as a whole.
+        """Translate images as `finishing` says, streamed where they are too large for `large_images.memory` as a whole.
 
         Args:
             images: `(N, C, H, W)` in [-1, 1], or in levels of 0 to 255 in uint8; the result is of the same type.
 
         Raises:
             ImageError: memory or scratch disk are too small.
-            ValueError: the result contains NaN.
+            ValueError: the result contains NaN, or the images cannot be mixed with it.
         """
+        if not self.finishing.changes:
+            return self._translate_within(images)
+        channels = self.in_channels(self.direction)
+        if images.dtype == torch.uint8:
+            return nearest_levels(self.finishing(self._translate_within, from_levels(images), channels))
+        return self.finishing(self._translate_within, images, channels)
+
+    def _translate_within(self, images: Tensor) -> Tensor:
         with self._convolutions:
             return translate_within(
                 self._translate,
@@ -430,7 +444,7 @@ class Task(pl.LightningModule, ABC):
             ImageError: memory or scratch disk are too small.
         """
         if self.one_pass:
-            shape = torch.Size((1, self.in_channels(self.direction), height, width))
+            shape = torch.Size((1, self.in_channels(self.direction), *self.finishing.size(height, width)))
             check_fits(self._translate, shape, self.large_images, self._room(), self._plans[self.direction])
 
     def _translate(self, images: Tensor) -> Tensor:
@@ -496,8 +510,10 @@ class Task(pl.LightningModule, ABC):
             for network in self._run_networks():
                 # In place: the keys of the state_dict stay the same. Without CUDA graphs (mode="reduce-overhead"): the
                 # next call of a network overwrites what its graph returned, such as the fakes of a grid, and the step
-                # of a discriminator inside the batch does so while the generator's loss still needs them.
-                network.compile()
+                # of a discriminator inside the batch does so while the generator's loss still needs them. Without
+                # layouts chosen by the compiler: on processors with AMX, PyTorch 2.14 then gives NaN for the gradient
+                # of a norm before a padded residual block in bfloat16.
+                network.compile(options={"layout_optimization": False})
 
     def _arrange(self) -> None:
         """Bring the weights into the memory format."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.transform import BLOCKS, OUTPUT_SCALE, TransformNetwork
@@ -47,6 +47,7 @@ def read_example(weights: Mapping[str, Tensor], path: Path) -> TransformNetwork:
     """
     network = _build(cleaned(weights), _example_name, path)
     first, last = network.first.conv, network.last
+    assert isinstance(last, nn.Conv2d)
     assert first.bias is not None
     assert last.bias is not None
     with torch.no_grad():

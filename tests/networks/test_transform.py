@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from waits import Waits
 
-from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.networks.normalisation import ConditionalInstanceNorm2d, InstanceNorm2d
 from cyclestyle.networks.transform import TransformNetwork
 
 
@@ -87,3 +87,56 @@ def test_the_mean_level_is_a_constant_of_the_device():
 def test_invalid_settings_raise_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         TransformNetwork(**settings)
+
+
+def conditional_norm(channels=5, styles=3):
+    torch.manual_seed(0)
+    norm = ConditionalInstanceNorm2d(channels, styles).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    return norm
+
+
+def test_the_conditional_norm_is_that_of_the_paper():
+    """Dumoulin et al. 2017, eq. 5: γ (x − μ) / σ + β, with γ and β summed over the styles by their shares."""
+    norm, features = conditional_norm(), torch.rand(2, 5, 6, 4).double()
+    shares = torch.tensor([[0.2, 0.8, 0.0], [0.0, 0.5, 0.7]]).double()
+    mean, variance = features.mean((2, 3), keepdim=True), features.var((2, 3), keepdim=True, correction=0)
+    scale, shift = ((shares @ table)[:, :, None, None] for table in (norm.weight, norm.bias))
+    expected = scale * (features - mean) / (variance + 1e-5).sqrt() + shift
+    assert torch.allclose(norm(features, shares[:, :, None, None]), expected, atol=1e-12)
+    for image in (0, 1):  # one style for all images is computed in another way
+        alone = norm(features[image : image + 1], shares[image : image + 1, :, None, None])
+        assert torch.allclose(alone, expected[image : image + 1], atol=1e-12)
+
+
+def test_each_pixel_has_the_styles_of_its_shares():
+    norm, features = conditional_norm(), torch.rand(1, 5, 4, 6).double()
+    left = torch.zeros(1, 3, 4, 6).double()
+    left[:, 1, :, :2], left[:, 2, :, 2:] = 1, 1
+    mixed = norm(features, left)
+    for style, columns in ((1, slice(0, 2)), (2, slice(2, 6))):
+        whole = norm(features, torch.eye(3).double()[style][None, :, None, None])
+        assert torch.allclose(mixed[..., columns], whole[..., columns], atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 3, 8, 8)])
+def test_the_gradients_of_a_network_of_many_styles(shape):
+    """Against finite differences, in float64."""
+    torch.manual_seed(0)
+    network = TransformNetwork(width=1, output="sigmoid", styles=3).double()
+    images, shares = torch.rand(shape[0], 3, 8, 8).double(), torch.rand(shape).double()
+    parameters = [network.first.norm.weight, network.blocks[2].second.norm.bias, network.last.conv.weight]
+    output = network(images, shares)
+    direction = torch.rand_like(output)
+    found = torch.autograd.grad((output * direction).sum(), parameters)
+    for parameter, gradient in zip(parameters, found, strict=True):
+        step = torch.randn_like(parameter)
+        step *= 1e-5 / step.norm()
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter.add_(sign * step)
+                values.append((network(images, shares) * direction).sum())
+                parameter.sub_(sign * step)
+        assert torch.isclose(values[0] - values[1], 2 * (gradient * step).sum(), rtol=1e-4, atol=1e-12)

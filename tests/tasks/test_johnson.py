@@ -7,7 +7,8 @@ from cyclestyle.errors import CheckpointError, CycleStyleError, DataError, Image
 from cyclestyle.functional.style import gram_matrix
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.networks.vgg import ORIGINAL_MEANS, build_vgg, random_weights
-from cyclestyle.tasks import Johnson
+from cyclestyle.tasks import Johnson, load
+from cyclestyle.tasks.large import LargeImages
 
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_2", "relu2_2"]}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -213,7 +214,7 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"preset": "gatys"}, "preset must be one of reference, pytorch_example, got 'gatys'"),
+        ({"preset": "gatys"}, "preset must be one of reference, pytorch_example, magenta, got 'gatys'"),
         ({"network": "vgg11"}, "network must be vgg16 or vgg19, got 'vgg11'"),
         ({"style_layers": ["relu3_4"]}, "vgg16 has no layer 'relu3_4'"),
         ({"content_layers": ["conv1"]}, "vgg16 has no layer 'conv1'"),
@@ -223,8 +224,111 @@ def test_mistakes_in_what_is_learnt_from(new_task, tmp_path):
         ({"tv_weight": -1.0}, "tv_weight must not be below 0, got -1.0"),
         ({"upsample": "nearest"}, "upsample must be resize or transpose, got 'nearest'"),
         ({"lr": 0}, "lr must be above 0, got 0"),
+        ({"extend": "a.ckpt"}, "extend and style_names are for networks of many styles"),
+        ({"conditional": True, "style": ["a/x.jpg", "b/x.png"]}, "two paintings are called x"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Johnson(**settings)
+
+
+# Many styles
+
+
+def many(new_task, **changes):
+    return new_task(conditional=True, preset="magenta", **changes)
+
+
+def test_each_image_has_the_loss_of_its_own_style(new_task, monkeypatch):
+    """The losses of a batch are the means of those of its images, each with a network of its style alone."""
+    task, images = many(new_task, style_weights=[3.0, 1.0]), photos(2)
+    features, preset = task.perceptual[0].features, (1.0, 1e-4)  # weights of Magenta; G = F Fᵀ / (H W)
+    monkeypatch.setattr("torch.randint", lambda *_, **__: torch.tensor([1, 0]))
+    found = step(task, images)["losses"]
+    content, style = torch.zeros(()), torch.zeros(())
+    with torch.no_grad():
+        for number, (image, factor) in enumerate(zip(torch.split(images, 1), (2 * 0.25, 2 * 0.75), strict=True)):
+            task.use_styles([task.style_names[1 - number]])
+            painted = task.translate(image, "AtoB")
+            seen, wanted, model = features(painted), features(image), features(shown(task)[1 - number])
+            content += preset[0] * (seen["relu2_2"] - wanted["relu2_2"]).square().mean() / 2
+            for layer in LAYERS["style_layers"]:
+                squares = (gram_matrix(seen[layer]) - gram_matrix(model[layer])).square().mean()
+                style += preset[1] * factor * squares / 2
+    assert found["content"] == pytest.approx(content.item(), rel=1e-4)
+    assert found["style"] == pytest.approx(style.item(), rel=1e-4)
+    assert features.pooling == "average"
+
+
+def test_paintings_of_a_folder_are_styles_with_their_names(new_task, samples):
+    assert many(new_task, style=[str(samples / "trainB")]).style_names == tuple(f"{n:04}" for n in range(7))
+
+
+def test_styles_are_mixed_by_their_weights(new_task):
+    task, images = many(new_task), photos()
+    for table in (parameter for name, parameter in task.transform.named_parameters() if ".norm." in name):
+        torch.nn.init.normal_(table)
+    task.use_styles(["0001", "0000"], [3, 1])
+    with torch.no_grad():
+        mixed = task.translate(images, "AtoB")
+        shares = torch.tensor([0.25, 0.75])[None, :, None, None]
+        assert torch.allclose(mixed, task.transform(images, shares))
+        task.use_styles(["0001"])
+        alone = task.translate(images, "AtoB")
+    assert not torch.allclose(alone, mixed)
+    with pytest.raises(CycleStyleError, match="there is no style 'nix'; the styles are 0000, 0001"):
+        task.use_styles(["nix"])
+
+
+def test_regions_have_their_styles_also_where_images_are_streamed(new_task):
+    task, images = many(new_task), torch.cat([photos(1, 64), torch.full((1, 2, 64, 64), -1.0)], dim=1)
+    for table in (parameter for name, parameter in task.transform.named_parameters() if ".norm." in name):
+        torch.nn.init.normal_(table, 1.0)
+    images[:, 3, :, :20], images[:, 4, :, 12:40] = 1, 1  # they overlap, and leave a part out
+    task.use_styles(["0001", "0000"])
+    with torch.no_grad():
+        whole = task.eval().translate_any_size(images)
+        shares = torch.zeros(1, 2, 64, 64)
+        shares[:, 1, :, :12], shares[:, :, :, 12:20], shares[:, 0, :, 20:40], shares[:, 1, :, 40:] = 1, 0.5, 1, 1
+        assert torch.allclose(whole, task.transform(images[:, :3], shares), atol=1e-6)
+        task.large_images = LargeImages(memory="300KB")
+        done = []
+        task.on_progress = done.append
+        assert torch.allclose(task.translate_any_size(images), whole, atol=1e-4)
+    assert len(done) > 1
+
+
+def fitted(task, folder, steps=2):
+    data = DataLoader([{"images": image} for image in photos(2 * steps)], batch_size=2)
+    trainer = pl.Trainer(max_steps=steps, accelerator="cpu", **QUIET)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(folder / "many.ckpt")
+    return folder / "many.ckpt"
+
+
+def test_new_styles_change_nothing_of_the_others(paintings, samples, tmp_path):
+    new = str(samples / "trainB" / "0005.png")
+    settings = {"weights": "random", "width": 2, "conditional": True, "preset": "magenta", **LAYERS}
+    base = fitted(Johnson(style=paintings, **settings), tmp_path)
+    before = torch.load(base, weights_only=True)["state_dict"]
+    task = Johnson(style=[new], extend=str(base), **settings)
+    after = torch.load(fitted(task, tmp_path), weights_only=True)
+    assert after["hyper_parameters"]["style_names"] == ["0000", "0001", "0005"]
+    for key, value in after["state_dict"].items():
+        assert torch.equal(value[:2] if ".norm." in key else value, before[key]), key
+    trained = after["state_dict"]["transform.last.norm.bias"]
+    assert not torch.equal(trained[2], before["transform.last.norm.bias"].mean(0))
+    loaded = load(tmp_path / "many.ckpt")
+    loaded.use_styles(["0005"])
+    shares = torch.eye(3)[2][None, :, None, None]
+    with torch.no_grad():
+        assert torch.equal(loaded.translate(photos(), "AtoB"), task.transform(photos(), shares))
+    with pytest.raises(CycleStyleError, match=r"has model\.width 2, not 3; set both to the same"):
+        Johnson(style=[new], extend=str(base), **{**settings, "width": 3})
+
+
+def test_only_a_network_of_many_styles_is_extended(paintings, tmp_path):
+    base = fitted(Johnson(style=paintings, weights="random", width=2, **LAYERS), tmp_path)
+    with pytest.raises(CycleStyleError, match="is no network of many styles"):
+        Johnson(style=paintings, extend=str(base), conditional=True, width=2)
