@@ -3,20 +3,30 @@
 from collections.abc import Sequence
 
 from cyclestyle.commands.parser import call
+from cyclestyle.weights.exported.weights_file import read_weights
 from cyclestyle.weights.known import NAMES, PREFIX, known_path, models_folder
+from cyclestyle.weights.shipped import SHIPPED, shipped_path
 
 
 def models() -> int:
-    """List the generators of the original CycleGAN release, which --ckpt_path takes as official:NAME.
+    """List the models that --ckpt_path takes by name: those of the package, and those of the original CycleGAN release.
 
-    Each is downloaded at first use, into the folder that CYCLESTYLE_CACHE names. CYCLESTYLE_MODELS_URL is the address
-    that they come from.
+    The latter are downloaded at first use, into the folder that CYCLESTYLE_CACHE names. CYCLESTYLE_MODELS_URL is the
+    address that they come from.
     """
+    print("in the package:")
+    for name, model in SHIPPED.items():
+        path = shipped_path(name)
+        print(f"  {name:32} {path.stat().st_size / 1e6:.1f} MB, {model.purpose}")
+        description, _ = read_weights(path)
+        if description is not None and (styles := description.settings.get("style_names")):
+            print(f"  {'':32} --style {', '.join(styles)}")
+    print("to download, of the original CycleGAN release, one direction each:")
     for name in NAMES:
         path = known_path(name)
         size = f"{path.stat().st_size / 1e6:.0f} MB, downloaded" if path.is_file() else "not downloaded"
-        print(f"{PREFIX}{name:24} {size}")
-    print(f"folder: {models_folder()}")
+        print(f"  {PREFIX + name:32} {size}")
+    print(f"folder of downloads: {models_folder()}")
     return 0
 
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import inspect
+import json
 import re
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,17 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]  # exported without __all__
-from torch import Tensor
 
 import cyclestyle.tasks
 from cyclestyle.callbacks import ImageProgress, ImageWriter, Manifest, PredictionProgress
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, number_of
+from cyclestyle.commands.standard_streams import STREAM, as_files
+from cyclestyle.commands.style_sheet import write_style_sheet
 from cyclestyle.commands.trainer_options import check_processes, name_devices
 from cyclestyle.commands.tuning import choose_tuning
-from cyclestyle.data.folders import find_images, name_some
+from cyclestyle.data.folders import name_some
 from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.files import remove_unfinished, write_json
@@ -37,8 +40,6 @@ from cyclestyle.images import (
     format_named,
     is_video,
     prepare_segments,
-    read_image,
-    to_tensor,
 )
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
@@ -46,8 +47,10 @@ from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import read
 from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.tasks.steady import Steady
+from cyclestyle.tasks.translator import finish_as, use_styles
 from cyclestyle.weights.checkpoints import run_checkpoint
 from cyclestyle.weights.located import located
+from cyclestyle.weights.shipped import SHIPPED
 
 TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
 """Options of Lightning's Trainer that concern translating."""
@@ -60,6 +63,9 @@ RESULT = (
     "style",
     "style_weights",
     "mask",
+    "strength",
+    "preserve_color",
+    "work_size",
     "format",
     "quality",
     "video_codec",
@@ -75,14 +81,19 @@ class Prediction:
     """Translate images, videos and folders of them.
 
     Args:
-        input: images, videos and folders, which are searched recursively.
+        input: images, videos and folders, which are searched recursively; - reads an image from standard input.
         output: folder for the results, each under the relative name and in the size of its input; or, for one file,
-            the file of its result.
+            the file of its result; - writes it to standard output.
         ckpt_path: checkpoint or folder of a training run, an exported file, a generator file of another program, or
-            official:NAME for a model that cyclestyle models lists.
-        style: style images, or folders of them, for methods that take their style from images.
+            the name of a model that cyclestyle models lists; default the model styles of the package.
+        style: style images, or folders of them, for methods that take their style from images; for networks of many
+            styles, names such as wave, or mixtures such as wave:0.3,starry_night:0.7.
         style_weights: how the styles are mixed, one number each.
         mask: where each style applies: a grey image of the size of the photo, white inside, or a folder of these.
+        strength: share of the translation, 0 to 1; the rest is the photo, unless the method has a strength of its own.
+        preserve_color: keep the colours of the photo.
+        work_size: longest side, in pixels, at which images are translated; the results have the size and the fine edges
+            of the photos. 0: the size of each photo; default that of the model of the package, otherwise 0.
         direction: AtoB or BtoA.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
         format: format of translated images, such as png, jpeg, webp or tiff; null: that of each input.
@@ -103,14 +114,19 @@ class Prediction:
         workers: processes that load images; default 1, and with a GPU one for each other core, at most 4.
         oversubscribe: allow more processes than the machine has cores.
         stats: write time and memory to this JSON file.
+        sheet: write the photo in all styles of the network, each with its name, to this one image.
+        json: print what was done as one JSON object, and everything else to standard error.
     """
 
     input: list[str]
-    output: str
+    output: str | None = None
     ckpt_path: str | None = None
     style: list[str] | None = None
     style_weights: list[float] | None = None
     mask: list[str] | None = None
+    strength: float | None = None
+    preserve_color: bool = False
+    work_size: int | None = None
     direction: Direction | None = None
     averaging: Averaging = "auto"
     format: str | None = None
@@ -130,6 +146,8 @@ class Prediction:
     workers: int | None = None
     oversubscribe: bool = False
     stats: str | None = None
+    sheet: str | None = None
+    json: bool = False
 
 
 def run(name: str, args: Sequence[str]) -> int:
@@ -141,26 +159,54 @@ def run(name: str, args: Sequence[str]) -> int:
     check_processes(config.trainer, oversubscribe=config.oversubscribe)
     name_devices(config.trainer)
     settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
-    if settings.ckpt_path is not None:
-        settings.ckpt_path = str(located(settings.ckpt_path))
     if settings.batch_size < 1:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
     if settings.workers is not None and settings.workers < 0:
         raise CycleStyleError(f"workers must be at least 0, got {settings.workers}")
+    if settings.output is None and settings.sheet is None:
+        raise CycleStyleError("name the file or folder of the results with --output")
+    if settings.json and settings.output == STREAM:
+        raise CycleStyleError("--json and --output - both write to standard output; leave one of them out")
+    stdout = sys.stdout
+    quiet = redirect_stdout(sys.stderr) if settings.json else nullcontext()
+    with quiet, as_files(settings.input, settings.output, _format(settings)) as files:
+        done, status = _run(replace(settings, input=files[0], output=files[1]), parser, config)
+    if settings.json:
+        print(json.dumps(done), file=stdout)
+    return status
+
+
+def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[str, Any], int]:
+    """Translate files, and return what was done and the status."""
+    if settings.ckpt_path is None and config.get("model") is None:
+        settings.ckpt_path = next(iter(SHIPPED))
+        print(f"with the model {settings.ckpt_path} of the package (--ckpt_path takes others; cyclestyle models)")
+    if settings.ckpt_path is not None:
+        settings.ckpt_path = str(located(settings.ckpt_path))
     chosen, shard = _format(settings), _shard(settings.shard)
-    styles = _read_styles(settings.style or [])  # before a network is downloaded for them
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
         encoding = Encoding(settings.video_codec, settings.crf)
         large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
         steady = Steady(settings.steady_decay) if settings.steady else None
         task = _task(settings, parser, config)
+        finish_as(
+            task,
+            None if settings.ckpt_path is None else Path(settings.ckpt_path),
+            strength=settings.strength,
+            preserve_color=settings.preserve_color,
+            work_size=settings.work_size,
+        )
         fast = "translating" in task.in_bfloat16
         choice = choose_tuning(settings.speed, vars(config.tune), config.trainer, bfloat16=fast, training=False)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
     task.large_images, task.steady = large_images, steady
-    _prepare(task, settings, styles)
+    _prepare(task, settings)
+    task.tune(choice.tuning, training=False)
+    if settings.output is None:
+        write_style_sheet(task, settings.input, Path(str(settings.sheet)))
+        return {"sheet": settings.sheet}, 0
     plan = plan_prediction(
         settings.input,
         Path(settings.output),
@@ -169,17 +215,19 @@ def run(name: str, args: Sequence[str]) -> int:
         codec=settings.video_codec,
         shard=shard,
     )
-    task.tune(choice.tuning, training=False)
     identity = _identity(settings, task, choice.tuning)
     _prepare_output(plan, settings, identity)
     if plan.jobs:
         print(f"speed {settings.speed}: {choice.reason}")
-    return _predict(task, plan, settings, encoding, identity, trainer_settings)
+    done, status = _predict(task, plan, settings, encoding, identity, trainer_settings)
+    if settings.sheet is not None:
+        write_style_sheet(task, settings.input, Path(settings.sheet))
+    return {**done, "sheet": settings.sheet}, status
 
 
 def _prepare_output(plan: PredictionPlan, settings: Prediction, identity: dict[str, Any]) -> None:
     """Check that everything can be written, and clear what killed runs left."""
-    output = Path(settings.output)
+    output = Path(str(settings.output))
     to_file = output.is_file() or [job.target for job in plan.jobs] == [output]
     ensure_writable(output.parent if to_file else output)
     for folder in {job.target.parent for job in plan.jobs}:
@@ -203,7 +251,7 @@ def _predict(
     encoding: Encoding,
     identity: dict[str, Any],
     trainer_settings: Any,
-) -> int:
+) -> tuple[dict[str, Any], int]:
     total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
     manifest = None if settings.manifest is None else Manifest(Path(settings.manifest), identity)
     writer = ImageWriter(total, quality=settings.quality, encoding=encoding, manifest=manifest, unit=_unit(plan))
@@ -235,10 +283,10 @@ def _predict(
         )
         trainer.predict(task, images, return_predictions=False)
     if not trainer.is_global_zero:
-        return 0
+        return {}, 0
     if settings.stats:
         _write_stats(Path(settings.stats), writer)
-    return _report(plan, writer, settings.output)
+    return _report(plan, writer, settings)
 
 
 def _format(settings: Prediction) -> Format | None:
@@ -298,38 +346,33 @@ def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
         chosen: type[Task] = import_class(model.class_path)
         changes = vars(model.get("init_args", namespace()))
         return load(settings.ckpt_path, averaging=settings.averaging, task=chosen, **changes)
-    if model is None:
-        raise CycleStyleError("nothing to translate with: name a checkpoint with --ckpt_path, or a method with --model")
     task: Task = parser.instantiate_classes(namespace(model=model)).model
     if not task.takes_styles:
         raise CycleStyleError(f"{_a(task)} has to be trained first; name its checkpoint with --ckpt_path")
     return task
 
 
-def _prepare(task: Task, settings: Prediction, styles: list[Tensor]) -> None:
+def _prepare(task: Task, settings: Prediction) -> None:
     """Give the task its direction and its styles."""
     if settings.steady and not has_optical_flow():
         raise CycleStyleError('--steady needs OpenCV: pip install "cyclestyle[video]"')
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
-    if settings.mask and len(settings.mask) != len(styles):
-        raise CycleStyleError(f"{len(settings.mask)} masks for {len(styles)} styles; give one mask for each style")
     if settings.mask and settings.style_weights:
         raise CycleStyleError("--style_weights mixes styles, --mask gives each its region; leave one of them out")
-    if styles or task.takes_styles:
-        task.use_styles(styles, settings.style_weights)
+    count = use_styles(task, settings.style or [], settings.style_weights)
+    if settings.mask and len(settings.mask) != count:
+        raise CycleStyleError(f"{len(settings.mask)} masks for {count} styles; give one mask for each style")
+    if task.style_names:
+        print(f"style: {', '.join(settings.style or task.style_names[:1])} (of {', '.join(task.style_names)})")
+    if task.finishing.work_size is not None and settings.work_size is None:
+        print(f"painting at {task.finishing.work_size} pixels; --work_size 0 paints photos at their own size")
     if settings.direction is not None:
         known = () if task.takes_styles else task.directions
         if settings.direction not in known:
             ways = f"translates {' and '.join(known)}" if known else "has one direction"
             raise CycleStyleError(f"{_a(task)} {ways}; leave --direction {settings.direction} out")
         task.direction = settings.direction
-
-
-def _read_styles(words: Sequence[str]) -> list[Tensor]:
-    """Read paintings, and all of each folder, `(3, H, W)` in [-1, 1]."""
-    paths = [path for word in map(Path, words) for path in (find_images(word) if word.is_dir() else [word])]
-    return [to_tensor(read_image(path)) for path in paths]
 
 
 def _a(task: Task) -> str:
@@ -393,19 +436,28 @@ def _write_stats(path: Path, writer: ImageWriter) -> None:
     write_json(path, stats)
 
 
-def _report(plan: PredictionPlan, writer: ImageWriter, output: str) -> int:
+def _report(plan: PredictionPlan, writer: ImageWriter, settings: Prediction) -> tuple[dict[str, Any], int]:
+    """Print what was done, and return it with the status."""
     failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{number_of(writer.written, writer.unit)} written to {output}{kept}")
+    print(f"{number_of(writer.written, writer.unit)} written to {settings.output}{kept}")
     if plan.others:
         heic = any(path.suffix.lower() in HEIC for path in plan.others)
         hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
         if any(map(is_video, plan.others)):
             hint += '; `pip install "cyclestyle[video]"` adds videos'
         print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
+    results = [{"input": str(job.source), "output": str(job.target)} for job in plan.jobs]
+    done = {
+        "checkpoint": settings.ckpt_path,
+        "results": [one for one in results if one["input"] not in failures],
+        "kept": plan.kept,
+        "failures": failures,
+        "seconds": writer.seconds,
+    }
     if not failures:
-        return 0
+        return done, 0
     print(f"cyclestyle: error: {number_of(len(failures), writer.unit)} failed:", file=sys.stderr)
     for text in failures.values():
         print(f"  {text}", file=sys.stderr)
-    return 1
+    return done, 1

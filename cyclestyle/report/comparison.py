@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from cyclestyle.images import read_image
 from cyclestyle.report.page import Page
@@ -11,6 +11,7 @@ from cyclestyle.report.page import Page
 SIDE = 512  # maximum side of an image on the page, pixels
 CELL = 256  # maximum side of a cell of the sheet, pixels
 HEAD = 20  # height of the header of the sheet, pixels
+GAP = 6  # pixels between labelled images
 
 
 def comparison_page(
@@ -56,6 +57,26 @@ def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[s
         draw.text((side * column + 4, 4), method, fill="black")
         for row, cell in enumerate(images):
             sheet.paste(cell, (side * column + (side - cell.width) // 2, HEAD + side * row + (side - cell.height) // 2))
+    return sheet
+
+
+def labelled_sheet(images: Mapping[str, Image.Image], side: int, columns: int) -> Image.Image:
+    """Build an image of cells with a label below each, such as one photo in many styles.
+
+    Args:
+        images: the image of each label, at most `side` pixels wide and high.
+        side: width and height of a cell, without its label.
+        columns: cells in a row.
+    """
+    rows = -(-len(images) // columns)
+    height = max(image.height for image in images.values()) + HEAD + 2 * GAP
+    sheet = Image.new("RGB", (columns * (side + GAP) + GAP, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(HEAD - 6)
+    for number, (label, image) in enumerate(images.items()):
+        left, top = GAP + number % columns * (side + GAP), number // columns * height + GAP
+        sheet.paste(image, (left + (side - image.width) // 2, top))
+        draw.text((left + side // 2, top + height - HEAD // 2 - GAP), label, fill="black", font=font, anchor="mm")
     return sheet
 
 

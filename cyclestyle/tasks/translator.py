@@ -11,12 +11,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclestyle import images
+from cyclestyle.data.folders import find_images
+from cyclestyle.errors import CycleStyleError
+from cyclestyle.functional.finishing import Finishing
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import hub
 from cyclestyle.tasks.base import Direction, Task
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
 from cyclestyle.tasks.speed import SpeedName, Tuning, choose, hardware_for, set_tf32
+from cyclestyle.weights.located import located
+from cyclestyle.weights.shipped import SHIPPED, shipped_name
 
 Style = str | Path | Image.Image
 """A style image, or the path of one."""
@@ -61,6 +66,9 @@ class Translator(nn.Module):
         averaging: Averaging = "auto",
         style: Style | Sequence[Style] = (),
         style_weights: Sequence[float] | None = None,
+        strength: float | None = None,
+        preserve_color: bool = False,
+        work_size: int | None = None,
         device: str | torch.device | None = None,
         memory: int | str | None = None,
         scratch: str | Path | None = None,
@@ -74,8 +82,12 @@ class Translator(nn.Module):
             path: the file.
             direction: `AtoB` or `BtoA`.
             averaging: `ema`, `raw`, or `auto` for the averaged weights where there are any.
-            style: style images, for methods that take their style from images.
+            style: style images or folders of them, for methods that take their style from images; names such as
+                `wave`, or `wave:0.7`, for those that have learnt several.
             style_weights: how the styles are mixed, one number each.
+            strength: share of the translation, in [0, 1]; see `finish_as`.
+            preserve_color: keep the colours of the photo.
+            work_size: longest side at which images are translated; see `finish_as`.
             device: where to translate, such as `cuda`; None: on the CPU.
             memory: bytes for the activations of an image, or a text such as `4GB`; see `LargeImages`.
             scratch: folder for what does not fit into memory; None: the system's folder for temporary files.
@@ -90,11 +102,11 @@ class Translator(nn.Module):
             ValueError: a value is out of its range.
         """
         large_images = LargeImages(memory=memory, scratch=scratch, statistics=statistics)
+        path = located(path)
         task = load(path, averaging=averaging, **changes)
         task.large_images = large_images
-        styles = [style] if isinstance(style, str | Path | Image.Image) else list(style)
-        if styles or task.takes_styles:
-            task.use_styles([_read_style(one) for one in styles], style_weights)
+        finish_as(task, path, strength=strength, preserve_color=preserve_color, work_size=work_size)
+        use_styles(task, [style] if isinstance(style, str | Path | Image.Image) else list(style), style_weights)
         translator = cls(task, direction=direction, device=device)
         translator.choose_speed(speed)
         translator.checkpoint = Path(path)
@@ -281,6 +293,75 @@ class Translator(nn.Module):
         return result if alpha is None or own_alpha else torch.cat([result, alpha])
 
 
-def _read_style(style: Style) -> Tensor:
-    image = images.convert(style) if isinstance(style, Image.Image) else images.read_image(Path(style))
-    return images.to_tensor(image)
+def use_styles(task: Task, styles: Sequence[Style], weights: Sequence[float] | None = None) -> int:
+    """Give a task its styles, as users name them, and return how many they are.
+
+    Args:
+        task: the task.
+        styles: images, their paths, or folders of them; or, for a task with `style_names`, names and mixtures such as
+            `wave:0.3,starry_night:0.7`. A task that has learnt several takes its first style by default.
+        weights: how the styles are mixed, one number each.
+
+    Raises:
+        CycleStyleError: the task takes no styles, a name is unknown, or the weights do not fit.
+        ImageError: a style is not an image.
+    """
+    if not task.style_names:
+        pictures = [image for one in styles for image in _read_styles(one)]
+        if pictures or task.takes_styles:
+            task.use_styles(pictures, weights)
+        return len(pictures)
+    words = [word.strip() for one in styles for word in str(one).split(",") if word.strip()]
+    names, shares = [], []
+    for word in words or task.style_names[:1]:
+        name, _, share = word.partition(":")
+        names.append(name)
+        if share:
+            try:
+                shares.append(float(share))
+            except ValueError as error:
+                raise CycleStyleError(f"{word} must be a style and its share, such as {name}:0.7") from error
+    if shares and (weights is not None or len(shares) != len(names)):
+        raise CycleStyleError(f"give each style of {','.join(words)} a share, or none of them, and no style_weights")
+    task.use_styles(names, weights or shares or None)
+    return len(names)
+
+
+def finish_as(
+    task: Task,
+    checkpoint: Path | None,
+    *,
+    strength: float | None = None,
+    preserve_color: bool = False,
+    work_size: int | None = None,
+) -> None:
+    """Set how much of a translation is shown, and the size at which it is made.
+
+    Args:
+        task: the task.
+        checkpoint: the file that it was loaded from, if any; models of the package have a `work_size` of their own.
+        strength: share of the translation, in [0, 1]; the rest is the photo, unless the method has a strength itself.
+            None: what the method does.
+        preserve_color: keep the colours of the photo, and take the luminance alone of the translation.
+        work_size: longest side in pixels; 0: the size of the image; None: that of the model of the package, or 0.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+    if work_size is None:
+        shipped = None if checkpoint is None else shipped_name(checkpoint)
+        work_size = SHIPPED[shipped].work_size if shipped else 0
+    mixed = 1.0 if strength is None or task.strength is not None else strength
+    task.finishing = Finishing(work_size=work_size or None, strength=mixed, preserve_color=preserve_color)
+    if strength is not None and task.strength is not None:
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be from 0 to 1, got {strength}")
+        task.strength = strength
+
+
+def _read_styles(style: Style) -> list[Tensor]:
+    """A style image, or all of a folder, `(3, H, W)` in [-1, 1]."""
+    if isinstance(style, Image.Image):
+        return [images.to_tensor(images.convert(style))]
+    paths = find_images(Path(style)) if Path(style).is_dir() else [Path(style)]
+    return [images.to_tensor(images.read_image(path)) for path in paths]

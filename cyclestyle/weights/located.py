@@ -1,4 +1,4 @@
-"""From the name of a checkpoint to its file: paths, models of the original release, artifacts of W&B."""
+"""From the name of a checkpoint to its file: paths, models of the package and the original release, W&B artifacts."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cyclestyle.errors import CheckpointError, optional
 from cyclestyle.weights import known
+from cyclestyle.weights.shipped import SHIPPED, shipped_path
 
 WANDB = "wandb:"
 
@@ -16,6 +17,7 @@ def located(name: str | Path) -> Path:
 
     | name | what it is |
     |---|---|
+    | `styles` | a model of the package (`cyclestyle.weights.shipped`), unless a file or folder has this name |
     | `official:style_monet` | a generator of the original release; see `cyclestyle.weights.known` |
     | `wandb:entity/project/name:alias` | an artifact of Weights & Biases with a checkpoint in it |
     | anything else | a path |
@@ -28,6 +30,8 @@ def located(name: str | Path) -> Path:
         return known.fetch(word.removeprefix(known.PREFIX), _show)
     if word.startswith(WANDB):
         return _artifact(word.removeprefix(WANDB))
+    if word in SHIPPED and not Path(word).exists():
+        return shipped_path(word)
     return Path(name)
 
 

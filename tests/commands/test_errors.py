@@ -44,7 +44,7 @@ def test_messages_are_one_line(message, line):
         (["fit", "--config=cyclegan", "--model.ngf=abc"], "model.ngf: Expected int, got abc"),
         (["fit", "--config=cyclegan", "--trainer.max_epochs=x"], "trainer.max_epochs: Expected int, got x"),
         (["fit"], "nothing to train: add --config cyclegan"),
-        (["predict", "--input=a"], "the following arguments are required: output"),
+        (["predict", "--input=a"], "name the file or folder of the results with --output"),
         (["score", "--output=a"], "the following arguments are required: input, source, target"),
         (["score", "--json=/proc/none/x.json", *(f"--{one}=a" for one in ("output", "input", "source", "target"))],
          "cannot write into /proc/none"),
