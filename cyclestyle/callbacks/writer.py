@@ -14,7 +14,7 @@ import torch
 
 from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.callbacks.video_frames import VideoFrames
-from cyclestyle.data.prediction import Job, Piece
+from cyclestyle.data.prediction import Job, Origins, Piece
 from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DiskError, ImageError, StoppedError
 from cyclestyle.files import append_line
 from cyclestyle.images import Encoding, Frame, Source, VideoFormat, finish, write_frames
@@ -59,9 +59,27 @@ class _File:
     pixels: int = 0
 
 
+@dataclass
+class _Batch:
+    """A translated batch, whose images a GPU may still compute and copy."""
+
+    images: torch.Tensor  # on the CPU
+    origins: Origins
+    start: Any  # a time, or an event on the GPU
+    end: Any
+
+    def seconds(self) -> float:
+        """Wait for the images, and return how long they took."""
+        if isinstance(self.end, float):
+            return float(self.end - self.start)
+        self.end.synchronize()
+        return float(self.start.elapsed_time(self.end)) / 1000
+
+
 class ImageWriter(pl.Callback):
     """Writes each image to its target path in background threads, and an animation when its last image is translated.
 
+    A GPU translates a batch while the images of the batch before are copied from it and handed to the threads.
     The frames of a video are encoded as they come; see `VideoFrames`. After Ctrl-C or SIGTERM the current batch is
     completed and written, and `StoppedError` is raised. A full disk stops all processes in the same way, with
     `DiskError`.
@@ -97,7 +115,9 @@ class ImageWriter(pl.Callback):
         self.written = 0
         self.failures: dict[str, str] = {}
         self.seconds = 0.0
-        self._batch_start = 0.0
+        self._on_gpu = False
+        self._batch_start: Any = 0.0
+        self._waiting: _Batch | None = None
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._files: dict[Path, _File] = {}  # by target
@@ -114,6 +134,7 @@ class ImageWriter(pl.Callback):
             # By gloo also on GPUs: over NCCL each agreement would wait for the device, and a process that is done
             # would be ended for waiting half an hour for the others.
             self._group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=30))
+        self._on_gpu = trainer.strategy.root_device.type == "cuda"
         self._pool = ThreadPoolExecutor(self._threads)
         self._signals.take_over(trainer)
         self._signals.install()
@@ -122,7 +143,7 @@ class ImageWriter(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Store the start time of the batch."""
-        self._batch_start = time.perf_counter()
+        self._batch_start = self._now()
 
     def on_predict_batch_end(
         self,
@@ -133,20 +154,21 @@ class ImageWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Submit the images of a batch, `(N, C, H, W)`, to the threads."""
+        """Submit the images of a batch, `(N, C, H, W)`, to the threads; on a GPU those of the batch before."""
         self.failures |= batch["failures"]
-        images = outputs.cpu()  # synchronises the device
-        seconds = time.perf_counter() - self._batch_start
-        self.seconds += seconds
-        origins = batch["origins"]
-        for image, piece, source in zip(images, origins.pieces, origins.sources, strict=True):
-            self._submit(image, piece, source, seconds / len(images))
+        images = outputs.to("cpu", non_blocking=self._on_gpu)
+        new = _Batch(images, batch["origins"], self._batch_start, self._now())
+        self._submit_waiting()
+        self._waiting = new
+        if not self._on_gpu:
+            self._submit_waiting()
         self._collect(MAX_PENDING, MAX_PENDING_PIXELS)
         if self._agreed(trainer, done=False)[0]:
             self._stop(trainer)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the remaining images and for the other processes, and combine the results of all."""
+        self._submit_waiting()
         self._collect(0, 0)
         done = False
         while not done:
@@ -164,6 +186,24 @@ class ImageWriter(pl.Callback):
         if self._pool is not None:
             self._pool.shutdown()
         self._signals.restore()
+
+    def _now(self) -> Any:
+        """The time; on a GPU an event, at which it has done what it was given so far."""
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def _submit_waiting(self) -> None:
+        """Hand the images of the batch that waits to the threads."""
+        batch, self._waiting = self._waiting, None
+        if batch is None:
+            return
+        seconds = batch.seconds()
+        self.seconds += seconds
+        for image, piece, source in zip(batch.images, batch.origins.pieces, batch.origins.sources, strict=True):
+            self._submit(image, piece, source, seconds / len(batch.images))
 
     def _submit(self, image: torch.Tensor, piece: Piece, source: Source, seconds: float) -> None:
         """Hand an image to the threads, and with the last one of a file the writing of the file."""
@@ -249,6 +289,7 @@ class ImageWriter(pl.Callback):
 
     def _stop(self, trainer: pl.Trainer) -> None:
         """Write what is translated, and stop all processes, unless nothing is left to translate."""
+        self._submit_waiting()
         self._collect(0, 0)
         if not self._disk_error:
             self._pause()

@@ -11,9 +11,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from cyclestyle.callbacks import ImageWriter
 from cyclestyle.images import EXTENSIONS
 
 
@@ -248,6 +250,46 @@ def test_a_full_disk_stops_once_and_the_same_command_goes_on(predict, small_disk
         with Image.open(small_disk / name) as image:
             image.load()
         shutil.move(small_disk / name, tmp_path / f"done-{name}")
+
+
+def test_a_gpu_works_on_a_batch_while_the_one_before_is_written(predict, mixed, tmp_path, monkeypatch):
+    calls = []
+
+    class Event:
+        """As those of CUDA: when the GPU gets to it is known once somebody has waited for it."""
+
+        def __init__(self, enable_timing):
+            self.waited = False
+
+        def record(self):
+            calls.append("given")
+
+        def synchronize(self):
+            calls.append("waited for")
+            self.waited = True
+
+        def elapsed_time(self, end):
+            assert end.waited
+            return 1500.0  # milliseconds
+
+    setup = ImageWriter.setup
+
+    def on_a_gpu(self, *args, **options):
+        setup(self, *args, **options)
+        self._on_gpu = True
+
+    predict("--input", mixed, "--output", tmp_path / "expected", "--batch_size", 2)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(ImageWriter, "setup", on_a_gpu)
+    words = ["--output", tmp_path / "out", "--batch_size", 2, "--stats", tmp_path / "stats.json"]
+    assert predict("--input", mixed, *words)[0] == 0
+    for name in tree(tmp_path / "expected"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes(), name
+    batches = calls.count("waited for")
+    assert batches > 3
+    one = ["given", "given", "waited for"]  # the start and the end of a batch, and then the end of the one before
+    assert calls == [*one[:2], *one * (batches - 1), "waited for"]
+    assert json.loads((tmp_path / "stats.json").read_text())["seconds"] == 1.5 * batches
 
 
 def test_two_processes_with_few_images_write_each_once(checkpoint, mixed, tmp_path):
