@@ -96,6 +96,7 @@ class ImageWriter(pl.Callback):
         written: number of files written by this process; after the end of prediction, by all processes.
         seconds: duration of translation in this process, without reading and writing.
         failures: error messages by file.
+        cut: files with values below black or above white, which were cut.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class ImageWriter(pl.Callback):
         self.unit = unit
         self.written = 0
         self.failures: dict[str, str] = {}
+        self.cut: set[str] = set()
         self.seconds = 0.0
         self._on_gpu = False
         self._batch_start: Any = 0.0
@@ -177,6 +179,7 @@ class ImageWriter(pl.Callback):
                 self._stop(trainer)
         reports = self._gather(trainer)
         self.written = sum(report["written"] for report in reports)
+        self.cut = {path for report in reports for path in report["cut"]}
         for kind in ("failures", "damaged"):
             self.failures |= {path: text for report in reports for path, text in report[kind].items()}
 
@@ -209,6 +212,8 @@ class ImageWriter(pl.Callback):
         """Hand an image to the threads, and with the last one of a file the writing of the file."""
         assert self._pool is not None
         job = piece.job
+        if source.cut:
+            self.cut.add(str(job.source))
         if str(job.source) in self.failures:  # another image of the file
             self._files.pop(job.target, None)
             return
@@ -319,6 +324,7 @@ class ImageWriter(pl.Callback):
         own = {
             "written": self.written,
             "failures": self.failures,
+            "cut": self.cut,
             "damaged": self._damaged,
             "disk_error": self._disk_error,
             "signal": self._signals.received,

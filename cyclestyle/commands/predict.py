@@ -447,6 +447,12 @@ def _report(plan: PredictionPlan, writer: ImageWriter, settings: Prediction) -> 
         if any(map(is_video, plan.others)):
             hint += '; `pip install "cyclestyle[video]"` adds videos'
         print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
+    if writer.cut:
+        print(
+            "cyclestyle: warning: values outside of 0 to 1 (0 to 65535 for integers) became black or white in "
+            f"{number_of(len(writer.cut), 'file')}: {name_some([Path(path) for path in writer.cut])}",
+            file=sys.stderr,
+        )
     results = [{"input": str(job.source), "output": str(job.target)} for job in plan.jobs]
     done = {
         "checkpoint": settings.ckpt_path,

@@ -177,8 +177,10 @@ class ImageFolders(pl.LightningDataModule, ABC):
         )
 
     def _check(self, paths: list[Path], split: str) -> list[Path]:
-        bad = check_images(paths, decode=self.on_bad_image == "skip")
-        if not bad:
+        checked = check_images(paths, decode=self.on_bad_image == "skip")
+        for line in checked.losses():
+            log.warning("%s: %s", split, line)
+        if not (bad := checked.bad):
             return paths
         if self.on_bad_image == "raise":
             raise DataError(f"{next(iter(bad.values()))}; remove it, or set data.on_bad_image to skip")

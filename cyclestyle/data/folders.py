@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import EXTENSIONS, content_format, is_video, read_image, read_size
+from cyclestyle.images import EXTENSIONS, content_format, is_out_of_range, is_video, read_header, read_image
 
 
 @dataclass
@@ -85,31 +85,67 @@ MAX_HEADERS = 2000
 """Files whose headers are read before a training starts; others are found to be no images when they are used."""
 
 
-def check_images(paths: Sequence[Path], *, decode: bool) -> dict[Path, str]:
-    """Find files that are not images, among all of them or, from their headers, among `MAX_HEADERS`.
+@dataclass
+class Checked:
+    """What is known of files before they are used.
+
+    Attributes:
+        opened: number of files that were opened.
+        bad: the error message of each file that cannot be read.
+        deep: files whose samples have more than 8 bits, of which networks see 8 in training.
+        several: files with several images or pages, of which training uses the first.
+        cut: files of 32 bits with values below black or above white.
+    """
+
+    opened: int = 0
+    bad: dict[Path, str] = field(default_factory=dict)
+    deep: list[Path] = field(default_factory=list)
+    several: list[Path] = field(default_factory=list)
+    cut: list[Path] = field(default_factory=list)
+
+    def losses(self) -> list[str]:
+        """Return a line about each kind of files that training does not use as they are."""
+        kinds = {
+            "more than 8 bits a sample, which are rounded to 8": self.deep,
+            "several images or pages, of which the first is used": self.several,
+            "values outside of 0 to 1 (0 to 65535 for integers), which become black or white": self.cut,
+        }
+        return [
+            f"{kind}, in {len(files)} of {self.opened} files: {name_some(files)}"
+            for kind, files in kinds.items()
+            if files
+        ]
+
+
+def check_images(paths: Sequence[Path], *, decode: bool) -> Checked:
+    """Find files that are not images, or of which something is lost, by their headers.
 
     Args:
         paths: files to check.
-        decode: decode all pixels, which also finds truncated files; otherwise only the header is read.
-
-    Returns:
-        The error message of each file that cannot be read.
+        decode: decode all pixels of all files, which also finds truncated ones; otherwise the headers of at most
+            `MAX_HEADERS` are read, and files of 32 bits are decoded.
     """
-
-    def problem(path: Path) -> str | None:
-        try:
-            if decode:
-                read_image(path)
-            else:
-                read_size(path)
-        except ImageError as error:
-            return str(error)
-        return None
-
     if not decode:
         paths = paths[:: -(-len(paths) // MAX_HEADERS) or 1]  # spread over all folders
+    checked = Checked(opened=len(paths))
+
+    def check(path: Path) -> None:
+        try:
+            header = read_header(path)
+            if decode:
+                read_image(path)
+            cut = header.numbers and is_out_of_range(path)
+        except ImageError as error:
+            checked.bad[path] = str(error)
+            return
+        for files, concerned in ((checked.deep, header.deep), (checked.several, header.frames > 1), (checked.cut, cut)):
+            if concerned:
+                files.append(path)
+
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:  # decoders release the GIL
-        return {path: text for path, text in zip(paths, pool.map(problem, paths), strict=True) if text}
+        list(pool.map(check, paths))
+    checked.bad = {path: checked.bad[path] for path in paths if path in checked.bad}  # in the order of the files
+    return checked
 
 
 def name_some(paths: Sequence[Path], *, limit: int = 5) -> str:

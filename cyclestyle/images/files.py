@@ -28,7 +28,7 @@ from cyclestyle.images.formats import (
     format_of,
     format_with,
 )
-from cyclestyle.images.pixels import convert
+from cyclestyle.images.pixels import convert, out_of_range
 from cyclestyle.images.source import Pixels, Source, as_pil, describe, put_together, take_apart
 from cyclestyle.scratch import available_memory, format_bytes
 
@@ -48,11 +48,15 @@ class Header:
         format: Pillow's name of the format.
         size: width and height in pixels after EXIF rotation.
         frames: number of images of an animation, or of pages; 1 for every other file.
+        deep: whether its samples have more than 8 bits.
+        numbers: whether its samples are numbers that need not be within the range of an image: those of 32 bits.
     """
 
     format: str
     size: tuple[int, int]
     frames: int = 1
+    deep: bool = False
+    numbers: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,19 @@ def read_header(path: Path) -> Header:
     with _one_line(path), _open(path) as image:
         kind = FRAMES.get(image.format or "")
         frames = getattr(image, "n_frames", 1) if kind and getattr(image, "is_animated", False) else 1
-        return Header(image.format or "", _upright_size(image), frames)
+        deep = image.mode[0] in "IF" or samples.is_deep(image)
+        return Header(image.format or "", _upright_size(image), frames, deep, image.mode in ("I", "F"))
+
+
+def is_out_of_range(path: Path) -> bool:
+    """Return whether an image of 32 bits has values that no image can have, which become black or white.
+
+    Raises:
+        ImageError: the file is truncated, or is not an image.
+    """
+    with _one_line(path), _open(path) as image:
+        image.load()
+        return out_of_range(image)
 
 
 def read_size(path: Path) -> tuple[int, int]:

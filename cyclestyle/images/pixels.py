@@ -31,6 +31,14 @@ def convert(image: Image.Image, channels: int = 3) -> Image.Image:
     return image.convert(mode)
 
 
+def out_of_range(image: Image.Image) -> bool:
+    """Return whether an image has values below black, above white, or that are no numbers; they are cut."""
+    if image.mode not in ("I", "F"):
+        return False
+    values = np.asarray(image)
+    return not bool(((values >= 0) & (values <= (1 if image.mode == "F" else LEVELS[16]))).all())  # also for NaN
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """Convert an 8-bit PIL image to a float32 tensor `(C, H, W)` in [-1, 1]."""
     pixels = torch.from_numpy(np.array(image))  # (H, W) or (H, W, C), uint8

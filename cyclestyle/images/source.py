@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import get_sampling
 from torch import Tensor
 
 from cyclestyle.images import profiles
-from cyclestyle.images.pixels import LEVELS, as_rgb, nearest_levels, to_levels
+from cyclestyle.images.pixels import LEVELS, as_rgb, nearest_levels, out_of_range, to_levels
 
 Pixels = NDArray[Any]
 """`(H, W, C)` in levels of 8 bits (uint8) or 16 bits (uint16)."""
@@ -45,6 +45,7 @@ class Source:
         duration: how long an image of an animation is shown, in milliseconds.
         plays: how often the animation is played; 0 for ever.
         apart: whether this is the still image of an animated PNG, shown where animations are not.
+        cut: whether values below black or above white were cut.
         repeated: whether this stands in place of a frame of a video that cannot be decoded.
     """
 
@@ -60,6 +61,7 @@ class Source:
     duration: float | None = None
     plays: int | None = None
     apart: bool = False
+    cut: bool = False
     repeated: bool = False
 
 
@@ -87,6 +89,7 @@ def take_apart(
     deep = _sixteen_bits(image, None if lower is None else ImageOps.exif_transpose(lower))
     pixels: Pixels = _eight_bits(image, source.icc) if deep is None else deep
     source.depth = 8 * pixels.dtype.itemsize
+    source.cut = out_of_range(image)
     if levels and deep is None and pixels.shape[2] == channels and channels in (1, 3):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1), source
     tensor, alpha = split_alpha(_to_tensor(pixels))

@@ -166,6 +166,20 @@ def test_mistakes_get_one_line(predict, mixed, tmp_path, words, message):
     assert not (tmp_path / "out").exists() or tree(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_values_that_no_image_can_have_are_named(predict, tmp_path, workers):
+    (tmp_path / "in").mkdir()
+    ramp = np.linspace(0, 255, 400, dtype=np.float32).reshape(20, 20)
+    Image.fromarray(ramp).save(tmp_path / "in" / "levels.tif")
+    Image.fromarray(ramp / 255).save(tmp_path / "in" / "unit.tif")
+    status, _, error = predict("--input", tmp_path / "in", "--output", tmp_path / "out", f"--workers={workers}")
+    assert status == 0
+    assert error == (
+        "cyclestyle: warning: values outside of 0 to 1 (0 to 65535 for integers) became black or white in 1 file: "
+        "levels.tif\n"
+    )
+
+
 def damaged_files(count):
     """Valid files of every format, with bytes that are changed, cut off, inserted and removed."""
     rng, whole = random.Random(0), {}

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+from PIL import Image
 
 from cyclestyle.data.folders import check_images, find_images
 from cyclestyle.errors import DataError
@@ -41,5 +43,28 @@ def test_truncated_files_are_found_only_by_decoding(tmp_path, save_image):
     fake = tmp_path / "fake.png"
     fake.write_text("text")
     paths = [good, cut, fake]
-    assert set(check_images(paths, decode=False)) == {fake}
-    assert set(check_images(paths, decode=True)) == {cut, fake}
+    assert set(check_images(paths, decode=False).bad) == {fake}
+    assert set(check_images(paths, decode=True).bad) == {cut, fake}
+
+
+def test_what_training_loses_is_counted_and_named(tmp_path):
+    ramp = np.linspace(-1, 2, 64, dtype=np.float32).reshape(8, 8)
+    images = {
+        "deep.png": Image.fromarray((ramp.clip(0, 1) * 65535).astype(np.uint16)),
+        "unit.tif": Image.fromarray(ramp.clip(0, 1)),
+        "range.tif": Image.fromarray(ramp),
+        "nan.tif": Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)),
+        "negative.tif": Image.fromarray(np.full((8, 8), -1, dtype=np.int32)),
+        "plain.png": Image.new("RGB", (8, 8)),
+    }
+    for name, image in images.items():
+        image.save(tmp_path / name)
+    images["plain.png"].save(tmp_path / "pages.tif", save_all=True, append_images=[images["plain.png"]] * 5)
+    lines = check_images(sorted(tmp_path.iterdir()), decode=False).losses()
+    assert lines == [
+        "more than 8 bits a sample, which are rounded to 8, in 5 of 7 files: "
+        "deep.png, nan.tif, negative.tif, range.tif, unit.tif",
+        "several images or pages, of which the first is used, in 1 of 7 files: pages.tif",
+        "values outside of 0 to 1 (0 to 65535 for integers), which become black or white, in 3 of 7 files: "
+        "nan.tif, negative.tif, range.tif",
+    ]
