@@ -81,6 +81,9 @@ def compare(
         weights: weight file of the extractor.
         logger: W&B logger that also receives the table and the page.
     """
+    if not methods or not all(_slug(method.name).strip("_") for method in methods):
+        example = "{name: mine, predict: {ckpt_path: runs/mine}}"
+        raise CycleStyleError(f"there is no method to compare, or one has no name; an example is {example}")
     folder = Path(output)
     photos = {path.relative_to(input).as_posix(): path for path in find_images(Path(input))}
     paintings = find_images(Path(target))

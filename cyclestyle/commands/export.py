@@ -70,7 +70,7 @@ def export(
         overwrite: replace existing files.
     """
     if format == "official":
-        return _official(ckpt_path, output, epoch, overwrite)
+        return _official(ckpt_path, output, epoch, averaging, overwrite)
     raise AssertionError("run() hands the other formats on")
 
 
@@ -84,6 +84,7 @@ def run(name: str, args: Sequence[str]) -> int:
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
     parser.set_defaults(stored_model(args))
     config = parser.parse_args(list(args))
+    _refuse_ignored(config)
     config.ckpt_path = str(located(config.ckpt_path))
     if config.format != "official":
         return _export(config)
@@ -114,9 +115,27 @@ def _export(config: Any) -> int:
     return 0
 
 
-def _official(ckpt_path: str, output: str | None, epoch: str, overwrite: bool) -> int:
+def _refuse_ignored(config: Any) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        CycleStyleError: one is given.
+    """
+    defaults = inspect.signature(export).parameters
+    ignored = ("direction", "precision", "calibration", "licence") if config.format == "official" else ("epoch",)
+    for name in ignored:
+        if config[name] != defaults[name].default:
+            raise CycleStyleError(f"--{name} has no meaning for the format {config.format}; leave it out")
+    if config.calibration is not None and config.precision != "int8":
+        raise CycleStyleError("--calibration is for --precision int8; add that, or leave it out")
+
+
+def _official(ckpt_path: str, output: str | None, epoch: str, averaging: Averaging, overwrite: bool) -> int:
     checkpoint = read_checkpoint(Path(ckpt_path))
     state = checkpoint.get("state_dict", {})
+    average = {} if averaging == "raw" else checkpoint.get("ema", {})
+    if averaging == "ema" and not average:
+        raise CheckpointError(f"{ckpt_path} holds no averaged weights; leave --averaging ema out")
     if method_of(state) is None:
         raise CheckpointError(
             f"{ckpt_path} is not a checkpoint of a run of {', '.join(METHODS)}; there is nothing to export"
@@ -131,7 +150,7 @@ def _official(ckpt_path: str, output: str | None, epoch: str, overwrite: bool) -
     present = [path for path in folder.glob(f"{epoch}_net_*.pth") if not overwrite]
     if present:
         raise CheckpointError(f"{present[0]} exists already; add --overwrite, or choose another --output or --epoch")
-    for path in write_official(state, folder, epoch):
+    for path in write_official({**state, **average}, folder, epoch):
         print(path)
     return 0
 

@@ -40,6 +40,7 @@ from cyclestyle.images import (
     format_named,
     is_video,
     prepare_segments,
+    remove_empty_segments,
 )
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
@@ -163,6 +164,8 @@ def run(name: str, args: Sequence[str]) -> int:
         raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
     if settings.workers is not None and settings.workers < 0:
         raise CycleStyleError(f"workers must be at least 0, got {settings.workers}")
+    if settings.steady_decay and not settings.steady:
+        raise CycleStyleError("--steady_decay is for --steady; add --steady, or leave it out")
     if settings.output is None and settings.sheet is None:
         raise CycleStyleError("name the file or folder of the results with --output")
     if settings.json and settings.output == STREAM:
@@ -282,6 +285,9 @@ def _predict(
             steady=settings.steady,
         )
         trainer.predict(task, images, return_predictions=False)
+        for job in plan.jobs:
+            if job.is_video and str(job.source) in writer.failures:
+                remove_empty_segments(job.target)
     if not trainer.is_global_zero:
         return {}, 0
     if settings.stats:
@@ -360,6 +366,8 @@ def _prepare(task: Task, settings: Prediction) -> None:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
     if settings.mask and settings.style_weights:
         raise CycleStyleError("--style_weights mixes styles, --mask gives each its region; leave one of them out")
+    if settings.style_weights and not (task.takes_styles or task.style_names):
+        raise CycleStyleError(f"{_a(task)} mixes no styles; leave --style_weights out")
     count = use_styles(task, settings.style or [], settings.style_weights)
     if settings.mask and len(settings.mask) != count:
         raise CycleStyleError(f"{len(settings.mask)} masks for {count} styles; give one mask for each style")

@@ -48,6 +48,7 @@ from cyclestyle.images import (
 )
 
 MAX_BATCH_PIXELS = 8 * 512 * 512  # maximum number of pixels in a batch of more than one image
+_OR_FOLDER = "; or make the folder, if it is one"
 WINDOW = 1000  # images that may wait for others of their size, so that batches are full
 READ_AHEAD = 64  # headers that are read before they are needed
 WARM_UP = 32  # frames before the first unfinished one of a video that methods with a memory see again
@@ -425,9 +426,10 @@ def _checked(word: str | Path) -> str | Path:
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:
     """Whether the output is the file of one image."""
     named = output.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS
-    if output.is_dir() or not (named or output.exists()):
+    one = len(inputs) == 1 and inputs[0].is_file()
+    if output.is_dir() or not (named or output.exists() or (one and output.suffix)):
         return False
-    if len(inputs) == 1 and inputs[0].is_file() and named:
+    if one and output.suffix:
         return True
     if output.exists():
         raise DataError(f"{output} is a file; the output must be a folder")
@@ -443,11 +445,12 @@ def _format_of_file(source: Path, output: Path, chosen: Format | None) -> Format
         container = video_format_of(output)
         if container is None:
             known = ", ".join(ending for one in VIDEO_FORMATS for ending in one.endings)
-            raise DataError(f"videos are not written as {output.suffix}; choose one of {known}")
+            raise DataError(f"videos are not written as {output.suffix}; choose one of {known}{_OR_FOLDER}")
         return container
     by_name = format_of(output)
     if by_name is None or by_name.name not in WRITTEN:
-        raise DataError(f"images are not written as {output.suffix}; choose one of {', '.join(WRITTEN)}")
+        known = ", ".join(WRITTEN)
+        raise DataError(f"images are not written as {output.suffix}; choose one of {known}{_OR_FOLDER}")
     if chosen not in (None, by_name):
         raise DataError(f"--format {chosen.name} contradicts the name {output}; leave one of them out")
     return by_name

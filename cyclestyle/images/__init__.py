@@ -47,6 +47,7 @@ from cyclestyle.images.video_writing import (
     check_can_write,
     finished_frames,
     prepare_segments,
+    remove_empty_segments,
 )
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "read_image",
     "read_size",
     "read_video",
+    "remove_empty_segments",
     "split_alpha",
     "take_apart",
     "target_format",

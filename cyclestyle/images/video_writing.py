@@ -288,6 +288,12 @@ def prepare_segments(source: Path, target: Path, settings: Mapping[str, Any]) ->
     write_json(folder / "settings.json", key)
 
 
+def remove_empty_segments(target: Path) -> None:
+    """Remove the folder of the segments of a video of which nothing was written."""
+    if not finished_frames(target):
+        shutil.rmtree(segments_folder(target), ignore_errors=True)
+
+
 def _segments(target: Path) -> list[Path]:
     """The finished segments from the first frame on, as far as there is no gap."""
     found: list[Path] = []

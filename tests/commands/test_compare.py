@@ -152,6 +152,8 @@ def test_a_photo_lies_on_the_page_as_its_result_does(tmp_path):
             "two methods have the same name",
         ),
         ({"methods": [{"title": "a"}]}, "there is no option title"),
+        ({"methods": []}, "there is no method to compare"),
+        ({"methods": [{"name": " ", "predict": {}}]}, "or one has no name"),
         ({"extractor": "eyes"}, "extractor"),
     ],
 )

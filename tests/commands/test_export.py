@@ -100,6 +100,10 @@ def test_a_file_describes_its_network_without_folders(cyclestyle, run):
         (["--format", "safetensors", "--direction", "BtoA"], "holds all directions"),
         (["--format", "pt2", "--precision", "int8"], "int8 is for onnx and openvino"),
         (["--format", "official"], "name the folder"),
+        (["--format", "onnx", "--calibration", "photos"], "--calibration is for --precision int8"),
+        (["--format", "official", "--output", "x", "--direction", "BtoA"], "--direction has no meaning for the format"),
+        (["--format", "pt2", "--epoch", "5"], "--epoch has no meaning for the format pt2"),
+        (["--format", "official", "--output", "x", "--averaging", "ema"], "holds no averaged weights"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(cyclestyle, run, words, text):
@@ -109,6 +113,19 @@ def test_mistakes_are_one_line_and_leave_nothing(cyclestyle, run, words, text):
     assert text in err
     assert len(err.splitlines()) == 1
     assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("averaging", "value"), [("auto", 2.0), ("raw", 0.0)])
+def test_official_files_hold_the_averaged_weights_like_all_others(cyclestyle, run, tmp_path, averaging, value):
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(name for name in checkpoint["state_dict"] if name.startswith("G_AB."))
+    checkpoint["ema"] = {name: torch.full_like(checkpoint["state_dict"][name], 2)}
+    checkpoint["state_dict"][name].zero_()
+    torch.save(checkpoint, tmp_path / "averaged.ckpt")
+    words = ("--ckpt_path", tmp_path / "averaged.ckpt", "--format", "official", "--output", tmp_path / "files")
+    assert cyclestyle("export", *words, "--averaging", averaging)[0] == 0
+    weights = torch.load(tmp_path / "files" / "latest_net_G_A.pth", weights_only=True)
+    assert (next(iter(weights.values())) == value).all()
 
 
 def test_residual_generators_have_no_official_format(cyclestyle, run, tmp_path):

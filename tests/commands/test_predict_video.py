@@ -165,6 +165,14 @@ def test_a_broken_frame_is_named_and_the_rest_is_done(predict, tmp_path):
     assert not torch.equal(made[7], made[6])
 
 
+def test_a_video_that_cannot_be_read_leaves_no_folder(predict, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "text.mp4").write_text("no video")
+    make(tmp_path / "in" / "film.mkv", codec="ffv1")
+    assert predict("--input", tmp_path / "in", "--output", tmp_path / "out", "--video_codec", "ffv1")[0] == 1
+    assert os.listdir(tmp_path / "out") == ["film.mkv"]
+
+
 def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_path, monkeypatch):
     source = make(tmp_path / "in.mp4")
     words = ["--ckpt_path", checkpoint, "--input", source, "--output", tmp_path / "out", "--workers", 0]

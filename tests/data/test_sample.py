@@ -74,3 +74,11 @@ def test_other_settings_in_the_same_folder_raise_an_error(samples):
         write_samples(samples, train=7, test=3, size=32, seed=9)
     with pytest.raises(DataError, match="size must be at least 32, got 8"):
         write_samples(samples, size=8)
+
+
+def test_a_folder_with_images_of_ones_own_is_refused(cyclestyle, tmp_path, save_image):
+    save_image("mine/trainB/own.png")
+    status, _, error = cyclestyle("sample-data", tmp_path / "mine", "--train=1", "--test=1", "--size=32")
+    assert status == 1
+    assert f"{tmp_path / 'mine' / 'trainB'} holds files that are no samples; choose another folder" in error
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["trainB"]

@@ -1,7 +1,7 @@
 """Writes the sample domains in the folder layout of CycleGAN datasets."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -62,8 +62,9 @@ def write_samples(
     for name, value, minimum in (("train", train, 1), ("test", test, 1), ("size", size, 32), ("seed", seed, 0)):
         if value < minimum:
             raise DataError(f"{name} must be at least {minimum}, got {value}")
-    _check_settings(folder, f"size {size}, seed {seed}")
-    missing = [image for image in _plan(folder, train, test, size, seed) if not image.path.exists()]
+    images = _plan(folder, train, test, size, seed)
+    _check_settings(folder, f"size {size}, seed {seed}", {image.path.parent for image in images})
+    missing = [image for image in images if not image.path.exists()]
     processes = min(workers or os.cpu_count() or 1, len(missing))
     if processes <= 1:
         for done, image in enumerate(missing, start=1):
@@ -113,16 +114,19 @@ def _drawn(seed: tuple[int, int, int], domain: str, size: int) -> Image.Image:
     return Image.fromarray(np.rint(255 * pixels).astype(np.uint8))
 
 
-def _check_settings(folder: Path, settings: str) -> None:
+def _check_settings(folder: Path, settings: str, splits: Iterable[Path]) -> None:
     """Record the settings in the folder.
 
     Raises:
-        DataError: the folder contains samples with other settings, or cannot be written.
+        DataError: the folder contains samples with other settings, or images of another origin, or cannot be written.
     """
     record = folder / "SAMPLES.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not record.exists():
+            for split in sorted(splits):
+                if split.exists() and (not split.is_dir() or any(split.iterdir())):
+                    raise DataError(f"{split} holds files that are no samples; choose another folder")
             record.write_text(f"Drawn by cyclestyle sample-data: {settings}\n")
         elif settings not in record.read_text():
             raise DataError(f"{folder} contains samples with other settings than {settings}; choose another folder")
