@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+import cyclestyle
 from cyclestyle.callbacks import CSVLogger, FiniteNumbers, ProgressBar, Speed
-from cyclestyle.commands.demo import SHIPPED
 from cyclestyle.data import UnpairedImages
 from cyclestyle.data.sample import write_samples
 from cyclestyle.images import read_image, to_tensor
@@ -40,6 +40,8 @@ from cyclestyle.tasks.speed import EXACT, Tuning, choose, known_hardware, set_tf
 
 TINY = ["--model.ngf", "4", "--model.ndf", "4", "--tune.compile", "false"]
 """Settings with which a step takes no time on a processor either."""
+SHIPPED = Path(cyclestyle.__file__).parent / "data" / "sample" / "photo2painting.safetensors"
+"""A small CycleGAN of the sample domains, which is part of the package; docs/demo.md says how it was trained."""
 WATCHED = range(18, 30)
 """Steps of the second epoch, which has those from 16 to 31, in which no wait is wanted: nothing is drawn in them."""
 

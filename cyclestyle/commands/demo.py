@@ -17,9 +17,7 @@ from cyclestyle.commands.tuning import device_kind
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.scratch import parse_bytes
 from cyclestyle.tasks import Translator, load
-
-SHIPPED = Path(__file__).parents[1] / "data" / "sample" / "photo2painting.safetensors"
-"""A small CycleGAN of the sample domains, which is part of the package; docs/demo.md says how it was trained."""
+from cyclestyle.weights.shipped import SHIPPED
 
 
 def demo(
@@ -37,7 +35,7 @@ def demo(
     """Serve a page on which images are translated in the browser, until it is stopped with Ctrl-C.
 
     Args:
-        ckpt_path: checkpoints, folders of runs or exported files to choose from; default a small one of the package.
+        ckpt_path: checkpoints, folders of runs or exported files to choose from; default the models of the package.
         host: address to listen at; 0.0.0.0 lets other machines in.
         port: port to listen at; default the first free one from 7860.
         password: what visitors have to enter, with any name.
@@ -56,7 +54,7 @@ def demo(
         raise CycleStyleError(f"max_upload: {error}") from error
     keep_memory()
     with tempfile.TemporaryDirectory(prefix="cyclestyle-demo-") as folder:
-        studio = load_studio(ckpt_path or [str(SHIPPED)], Path(folder), max_megapixels, max_frames, device)
+        studio = load_studio(ckpt_path or list(SHIPPED), Path(folder), max_megapixels, max_frames, device)
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
         from cyclestyle.commands.demo_page import build_page, launch  # imports Gradio, which takes seconds
 

@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cyclestyle.commands.demo_studio import Limits, Studio
-from cyclestyle.data.sample import sample_image
+from cyclestyle.commands.demo_studio import Limits, Studio, Wishes
 from cyclestyle.errors import CycleStyleError, optional
 from cyclestyle.images import has_video
 
@@ -17,13 +16,19 @@ gr = optional("gradio", "cyclestyle demo", "demo")
 KEPT_SECONDS = 300
 """Seconds after which uploads and results are removed. They are removed at once when the demo ends."""
 NAMES = {"AtoB": "A → B", "BtoA": "B → A"}
-EXAMPLES = 4
+PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+THUMBNAIL = 144
+"""Longest side of the thumbnails of styles, in pixels."""
 SYSTEM_FONTS = ["system-ui", "sans-serif"]
 # The browser of a visitor asks nobody but this server, whatever the page links to.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:"
 CSS = """
 footer { display: none !important }
 .gradio-container { max-width: 1100px !important; margin: 0 auto }
+#styles .grid-container { grid-template-columns: repeat(auto-fill, minmax(76px, 1fr)) !important; padding-top: 0 }
+#styles .grid-wrap { height: auto; max-height: none }
+#styles .gallery-item { min-width: 0 }
+#styles .caption-label { font-size: 0.7rem; max-width: 100% }
 """
 
 
@@ -51,9 +56,9 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
             with gr.Column(min_width=300):
                 image = _upload(label="Image", sources=["upload", "clipboard", "webcam"], elem_id="upload")
                 checkpoint = gr.Dropdown(
-                    list(studio.translators), value=first, label="Checkpoint", visible=len(studio.translators) > 1
+                    list(studio.translators), value=first, label="Model", visible=len(studio.translators) > 1
                 )
-                direction, style, strength = _choices(studio, first)
+                choices = _choices(studio, first)
                 button = gr.Button("Translate", variant="primary", elem_id="translate")
             with gr.Column(min_width=300):
                 slider = gr.ImageSlider(
@@ -65,17 +70,28 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
                     interactive=False,
                 )
                 download = gr.DownloadButton("Download in full size", interactive=False, elem_id="download")
-        gr.Examples(_examples(studio.folder), inputs=[image], label="Examples", elem_id="examples")
+        gr.Examples(
+            [[str(path)] for path in sorted(PHOTOS.glob("*.jpg"))], [image], label="Examples", elem_id="examples"
+        )
         checkpoint.change(
-            lambda name: _choices(studio, name, update=True),
+            lambda name: [gr.update(**settings) for settings in _settings(studio, name).values()],
             checkpoint,
-            [direction, style, strength],
+            list(choices.values()),
             api_visibility="private",
         )
 
+        def clicked(name: str, event: gr.SelectData) -> str:  # type: ignore[name-defined]  # Gradio has no types
+            chosen: str = studio.task(name).style_names[event.index]
+            return chosen
+
+        choices["gallery"].select(clicked, [checkpoint], [choices["style"]], api_visibility="private")
+
+        wishes = [name for name in choices if name != "gallery"]
+
         def translate(*given: Any) -> tuple[Any, Any]:
             try:
-                result = studio.translate(*given)
+                name, upload, *chosen = given
+                result = studio.translate(name, upload, Wishes(**dict(zip(wishes, chosen, strict=True))))
             except CycleStyleError as error:
                 raise gr.Error(str(error), print_exception=False, title="Not translated") from error
             except (MemoryError, RuntimeError, ValueError) as error:
@@ -84,14 +100,14 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
 
         button.click(
             translate,
-            [checkpoint, image, direction, style, strength],
+            [checkpoint, image, *(choices[name] for name in wishes)],
             [slider, download],
             concurrency_limit=1,
             concurrency_id="translate",
             api_visibility="private",
         )
         if has_video():
-            _add_video(studio, checkpoint, direction)
+            _add_video(studio, checkpoint, choices["direction"])
     page.queue(max_size=waiting, default_concurrency_limit=1, api_open=False)
     return page
 
@@ -118,18 +134,46 @@ def _add_video(studio: Studio, checkpoint: Any, direction: Any) -> None:
     )
 
 
-def _choices(studio: Studio, name: str, *, update: bool = False) -> tuple[Any, Any, Any]:
-    """What a visitor may choose for a checkpoint: direction, style image and strength."""
+def _choices(studio: Studio, name: str) -> dict[str, Any]:
+    """What a visitor may choose: the gallery of styles, and a component for each field of `Wishes`."""
+    settings = _settings(studio, name)
+    return {
+        "gallery": gr.Gallery(
+            show_label=False, elem_id="styles", allow_preview=False, buttons=[], **settings["gallery"]
+        ),
+        "style": gr.Dropdown(label="Style", elem_id="style_name", **settings["style"]),
+        "second": gr.Dropdown(label="Mixed with", **settings["second"]),
+        "share": gr.Slider(0, 1, value=0.5, label="Share of the second style", **settings["share"]),
+        "direction": gr.Radio(label="Direction", **settings["direction"]),
+        "painting": _upload(
+            label="Style image", sources=["upload", "clipboard"], elem_id="style", **settings["painting"]
+        ),
+        "strength": gr.Slider(0, 1, label="Strength", **settings["strength"]),
+        "preserve_color": gr.Checkbox(value=False, label="Keep the colours of the image", **settings["preserve_color"]),
+    }
+
+
+def _settings(studio: Studio, name: str) -> dict[str, dict[str, Any]]:
+    """What the components of `_choices` show for a checkpoint."""
     task, ways = studio.task(name), studio.directions(name)
-    # Gradio takes components both as new ones and as changes of those that are there
-    direction = gr.Radio([(NAMES[way], way) for way in ways], value=ways[0], label="Direction", visible=len(ways) > 1)
-    strength = gr.Slider(
-        0, 1, value=1.0 if task.strength is None else task.strength, label="Strength", visible=task.strength is not None
-    )
-    if update:
-        return direction, gr.update(visible=task.takes_styles), strength
-    style = _upload(label="Style image", sources=["upload", "clipboard"], elem_id="style", visible=task.takes_styles)
-    return direction, style, strength
+    names = [(_in_words(style), style) for style in task.style_names]
+    many = bool(names)
+    photo = next(PHOTOS.glob("chelsea.jpg"))
+    gallery = [(image, _in_words(style)) for style, image in studio.thumbnails(name, photo, THUMBNAIL).items()]
+    return {
+        "gallery": {"value": gallery, "visible": many},
+        "style": {"choices": names, "value": names[0][1] if many else None, "visible": many},
+        "second": {"choices": [("nothing", ""), *names], "value": "", "visible": many},
+        "share": {"visible": many},
+        "direction": {"choices": [(NAMES[way], way) for way in ways], "value": ways[0], "visible": len(ways) > 1},
+        "painting": {"visible": task.takes_styles},
+        "strength": {"value": 1.0 if task.strength is None else task.strength},
+        "preserve_color": {"visible": task.in_channels(ways[0]) == 3},
+    }
+
+
+def _in_words(style: str) -> str:
+    return style.replace("_", " ")
 
 
 def _introduction(limits: Limits) -> str:
@@ -137,14 +181,6 @@ def _introduction(limits: Limits) -> str:
         f"Upload, paste or take an image of at most {limits.megapixels:g} megapixels and translate it. Nothing is "
         f"kept: images are removed after {KEPT_SECONDS // 60} minutes, and when the demo ends."
     )
-
-
-def _examples(folder: Path) -> list[list[str]]:
-    """Photos of the sample domains."""
-    paths = [folder / f"example-{number}.png" for number in range(EXAMPLES)]
-    for number, path in enumerate(paths):
-        sample_image(number, 256).save(path)
-    return [[str(path)] for path in paths]
 
 
 class _Policy:

@@ -27,6 +27,8 @@ from cyclestyle.images import (
 )
 from cyclestyle.tasks import Direction, Task, Translator
 from cyclestyle.tasks.exporting import directions
+from cyclestyle.tasks.translator import finish_as
+from cyclestyle.weights.located import located
 
 PREVIEW = 1400
 """Longest side of the images that the page shows; the download has the size of the upload."""
@@ -43,6 +45,29 @@ class Limits:
 
     megapixels: float = 24.0
     frames: int = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a visitor has chosen beside an image; what a method does not have is ignored.
+
+    Attributes:
+        direction: one of those of the checkpoint.
+        style: name of a style, for methods that have learnt several.
+        second: name of the style that it is mixed with; None for none.
+        share: of the second style, in [0, 1].
+        painting: a file with the style image, for methods that take one.
+        strength: share of the translation, in [0, 1].
+        preserve_color: keep the colours of the image.
+    """
+
+    direction: str = "AtoB"
+    style: str | None = None
+    second: str | None = None
+    share: float = 0.5
+    painting: str | Path | None = None
+    strength: float = 1.0
+    preserve_color: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,17 +108,13 @@ class Studio:
         """Return the directions that a checkpoint translates in."""
         return list(directions(self.task(name)))
 
-    def translate(
-        self, name: str, upload: str | Path | None, direction: str, style: str | Path | None, strength: float
-    ) -> Translation:
+    def translate(self, name: str, upload: str | Path | None, wishes: Wishes) -> Translation:
         """Translate an image.
 
         Args:
             name: of the checkpoint.
             upload: the file that a visitor has sent.
-            direction: one of those of the checkpoint.
-            style: a file with the style image, for methods that take one.
-            strength: of the style in [0, 1], for methods that have one.
+            wishes: what the visitor has chosen.
 
         Raises:
             CycleStyleError: a text for the visitor: no image, too large a one, or no style.
@@ -101,7 +122,7 @@ class Studio:
         path = self._checked(upload, "the image")
         translator = self.translators[name]
         with self._lock:
-            self._prepare(translator.task, direction, style, strength)
+            self._prepare(name, wishes)
             file = ImageFile(path)
             try:
                 pixels, source = file.read(0, translator.in_channels, levels=True)
@@ -142,15 +163,37 @@ class Studio:
             raise CycleStyleError("The video cannot be translated. It may be damaged.")
         return output
 
-    def _prepare(self, task: Task, direction: str, style: str | Path | None, strength: float) -> None:
-        known = directions(task)
-        task.direction = next((one for one in known if one == direction), known[0])
-        if task.strength is not None:
-            task.strength = min(max(float(strength), 0.0), 1.0)
+    def thumbnails(self, name: str, photo: Path, side: int) -> dict[str, Image.Image]:
+        """Paint a photo in each style of a checkpoint that has learnt several.
+
+        Args:
+            name: of the checkpoint.
+            photo: the photo.
+            side: longest side of the results, at which they are painted.
+        """
+        image = read_image(photo)
+        image.thumbnail((side, side))
+        painted = {}
+        for style in self.task(name).style_names:
+            with self._lock:
+                self._prepare(name, Wishes(style=style))
+                painted[style] = self.translators[name](image)
+        return painted
+
+    def _prepare(self, name: str, wishes: Wishes) -> None:
+        task, known = self.task(name), directions(self.task(name))
+        task.direction = next((one for one in known if one == wishes.direction), known[0])
+        strength = min(max(float(wishes.strength), 0.0), 1.0)
+        checkpoint = located(self.checkpoints[name])
+        finish_as(task, checkpoint, strength=strength, preserve_color=wishes.preserve_color)
+        if task.style_names:
+            pair = [one for one in (wishes.style, wishes.second) if one in task.style_names] or task.style_names[:1]
+            share = min(max(float(wishes.share), 0.0), 1.0)
+            task.use_styles(pair, [1 - share, share] if len(pair) == 2 else None)
         if task.takes_styles:
-            if style is None:
+            if wishes.painting is None:
                 raise CycleStyleError("This checkpoint paints in the style of another image. Choose a style image.")
-            image = read_image(self._checked(style, "the style image"))
+            image = read_image(self._checked(wishes.painting, "the style image"))
             image.thumbnail((1024, 1024))
             task.use_styles([to_tensor(image)])
 

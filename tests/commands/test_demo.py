@@ -11,6 +11,7 @@ from browser import Browser, needs_chromium
 from PIL import Image
 
 from cyclestyle.commands.demo import load_studio
+from cyclestyle.commands.demo_studio import Wishes
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.tasks import Autoencoder, CycleGAN
 from cyclestyle.tasks.speed import Hardware, hardware_name
@@ -49,7 +50,7 @@ def studio(folder):
 
 
 def test_a_translation_has_the_size_and_the_metadata_of_the_upload(studio, folder):
-    result = studio.translate("gan", folder / "photo.jpg", "BtoA", None, 1.0)
+    result = studio.translate("gan", folder / "photo.jpg", Wishes(direction="BtoA"))
     written = Image.open(result.file)
     assert result.file.name == "photo-translated.jpg"
     assert written.size == (90, 61)
@@ -65,7 +66,7 @@ def test_the_page_takes_what_is_faster_on_the_hardware(folder, tmp_path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10)
     assert studio.translators["gan"].task.memory_format == torch.channels_last
-    assert studio.translate("gan", folder / "photo.jpg", "AtoB", None, 1.0).after.size == (90, 61)
+    assert studio.translate("gan", folder / "photo.jpg", Wishes()).after.size == (90, 61)
 
 
 def test_images_are_translated_on_the_gpu_if_there_is_one(folder, tmp_path, monkeypatch):
@@ -84,21 +85,51 @@ def test_an_image_that_exhausts_the_memory_gets_a_friendly_line(studio, folder, 
 
     monkeypatch.setattr(studio.translators["gan"], "translate", translate)
     with pytest.raises(CycleStyleError, match="does not fit into the memory of this server"):
-        studio.translate("gan", folder / "photo.jpg", "AtoB", None, 1.0)
+        studio.translate("gan", folder / "photo.jpg", Wishes())
 
 
 def test_directions_differ(studio, folder):
-    there, back = (studio.translate("gan", folder / "photo.jpg", way, None, 1.0).after for way in ("AtoB", "BtoA"))
+    there, back = (
+        studio.translate("gan", folder / "photo.jpg", Wishes(direction=way)).after for way in ("AtoB", "BtoA")
+    )
     assert not np.array_equal(there, back)
     assert studio.directions("gan") == ["AtoB", "BtoA"]
 
 
 def test_strength_changes_the_style(studio, folder):
     weak, strong = (
-        studio.translate("adain", folder / "photo.jpg", "AtoB", folder / "style.png", strength).after
+        studio.translate("adain", folder / "photo.jpg", Wishes(painting=folder / "style.png", strength=strength)).after
         for strength in (0.0, 1.0)
     )
     assert not np.array_equal(weak, strong)
+
+
+@pytest.fixture(scope="module")
+def styles(tmp_path_factory):
+    """The models of the package."""
+    return load_studio(["styles"], tmp_path_factory.mktemp("styles"), 0.1, 10)
+
+
+def test_styles_of_one_network_are_chosen_and_mixed(styles, folder):
+    wishes = [
+        Wishes(style="wave"),
+        Wishes(style="starry_night"),
+        Wishes(style="wave", second="starry_night", share=0.0),
+        Wishes(style="wave", second="starry_night", share=1.0),
+        Wishes(style="wave", strength=0.0),
+    ]
+    found = [np.asarray(styles.translate("styles", folder / "photo.jpg", one).after).astype(int) for one in wishes]
+    assert np.abs(found[0] - found[1]).mean() > 1
+    assert np.array_equal(found[2], found[0])
+    assert np.array_equal(found[3], found[1])
+    assert np.abs(found[4] - np.asarray(Image.open(folder / "photo.jpg")).astype(int)).max() <= 1
+    assert styles.translate("styles", folder / "photo.jpg", Wishes(style="nix")).after  # a style that is not there
+
+
+def test_each_style_has_a_thumbnail_of_our_own_network(styles, folder):
+    found = styles.thumbnails("styles", folder / "photo.jpg", 32)
+    assert list(found) == list(styles.task("styles").style_names)
+    assert {image.size for image in found.values()} == {(32, 22)}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +145,7 @@ def test_strength_changes_the_style(studio, folder):
 def test_mistakes_of_visitors_get_a_friendly_line(studio, folder, name, upload, style, text):
     paths = [None if one is None else folder / one for one in (upload, style)]
     with pytest.raises(CycleStyleError, match=text) as caught:
-        studio.translate(name, paths[0], "AtoB", paths[1], 1.0)
+        studio.translate(name, paths[0], Wishes(painting=paths[1]))
     assert str(folder) not in str(caught.value)  # nobody needs to know where the server keeps uploads
 
 
