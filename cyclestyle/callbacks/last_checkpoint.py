@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class LastCheckpoint(Checkpoint):
     never written while gradients accumulate or a validation is due, so a resumed run neither repeats nor skips a step.
 
     After Ctrl-C, SIGTERM or the signal of SLURM, the current step or validation batch is completed, a checkpoint is
-    written, and `StoppedError` is raised. A resumed run repeats an interrupted validation from its start.
+    written, and `StoppedError` is raised. A resumed run repeats an interrupted validation from its start. An error in
+    loading images leaves a checkpoint of the last step, too.
 
     Args:
         dirpath: folder of the checkpoints; the command line sets `<run>/checkpoints`.
@@ -148,7 +149,13 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Restore the signal handlers."""
+        """Restore the signal handlers. Where the next images cannot be loaded, the steps so far are kept."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        loading = self._between_steps and trainer.training and progress.ready == progress.completed
+        if loading and trainer.world_size == 1:  # other processes may wait elsewhere
+            self._stop = False
+            with suppress(CheckpointError):  # a full disk may be what stopped the run
+                self._save(trainer)
         self._signals.restore()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

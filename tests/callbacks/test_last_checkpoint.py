@@ -12,6 +12,8 @@ import torch
 
 from cyclestyle.callbacks import LastCheckpoint
 from cyclestyle.cli import main
+from cyclestyle.data.datasets import UnpairedTrainSet
+from cyclestyle.errors import ImageError
 from cyclestyle.tasks import CycleGAN, load
 from cyclestyle.weights.checkpoints import read_checkpoint
 
@@ -226,6 +228,28 @@ def test_a_full_disk_stops_with_its_cause_and_leaves_the_last_checkpoint(cyclest
     (small_disk / "filler").unlink()
     assert cyclestyle(*words)[0] == 0
     assert_same(small_disk / "run", whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_loaded_leaves_the_steps_so_far(
+    monkeypatch, cyclestyle, words, whole, tmp_path, workers
+):
+    words = [*words, f"--trainer.default_root_dir={tmp_path}"]
+    original = UnpairedTrainSet.__getitem__
+
+    def fail(self, draw):
+        if draw.seed == "0/0/4":  # after four batches, which are two steps
+            raise ImageError("cannot read bad.jpg")
+        return original(self, draw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnpairedTrainSet, "__getitem__", fail)
+        status, _, error = cyclestyle(*words, f"--data.workers={workers}")
+    assert status == 1
+    assert error.splitlines()[-1] == "cyclestyle: error: cannot read bad.jpg"
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+    assert cyclestyle(*words)[0] == 0
+    assert_same(tmp_path, whole)
 
 
 def test_numbers_that_are_not_finite_stop_the_run(cyclestyle, words, tmp_path):
