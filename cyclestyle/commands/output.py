@@ -3,8 +3,11 @@
 import errno
 import io
 import os
+import select
 import sys
 from typing import Any, TextIO
+
+from cyclestyle.errors import CycleStyleError
 
 _NO_READER = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal that was closed
 
@@ -27,9 +30,26 @@ def keep_output_going() -> None:
 
 def lost_output() -> str:
     """Return why output was lost although it has a reader, such as a full disk; empty if it was not."""
+    error = _error()
+    return "" if error in (0, *_NO_READER) else os.strerror(error)
+
+
+def write_result(content: bytes) -> None:
+    """Write a result, such as an image, to standard output; other than lines about the work, it may not get lost.
+
+    Raises:
+        CycleStyleError: it cannot be written.
+    """
+    sys.stdout.buffer.write(content)
+    if error := _error():
+        raise CycleStyleError(f"the result could not be written to standard output: {os.strerror(error)}")
+
+
+def _error() -> int:
+    """The number of the error by which standard output was lost; 0 if it was not."""
     sys.stdout.flush()
     file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return file.lost if isinstance(file, _Output) else ""
+    return file.error if isinstance(file, _Output) else 0
 
 
 def tolerant(stream: TextIO | None, number: int) -> TextIO:
@@ -54,21 +74,21 @@ class _Output(io.FileIO):
     """A file that becomes the null device when it can no longer be written.
 
     Attributes:
-        lost: why something was not written, other than that nobody reads it; empty if all was.
+        error: the number of the error by which it was lost; 0 if it was not.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
-        self.lost = ""
+        self.error = 0
 
     def write(self, content: Any, /) -> int:
         try:
-            written = super().write(content)
+            while (written := super().write(content)) is None:  # the reader is slower, and nobody waits for it yet
+                select.select([], [self.fileno()], [])
+            return written
         except OSError as error:
-            if error.errno not in _NO_READER:
-                self.lost = os.strerror(error.errno or errno.EIO)
+            self.error = error.errno or errno.EIO
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
-            written = None
-        return len(content) if written is None else written  # None, too, where the reader is too slow for the writer
+            return len(content)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from cyclestyle.commands.output import write_result
 from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.images import Format, content_format, target_format
 
@@ -46,8 +47,7 @@ def as_files(inputs: list[str], output: str | None, form: Format | None) -> Iter
         with redirect_stdout(sys.stderr):
             yield inputs, str(target)
         if target.is_file():
-            sys.stdout.buffer.write(target.read_bytes())
-            sys.stdout.flush()
+            write_result(target.read_bytes())
 
 
 def _received(folder: Path) -> Path:

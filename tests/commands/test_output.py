@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cyclestyle.callbacks.signals import StopSignals
-from cyclestyle.commands.output import tolerant
+from cyclestyle.commands.output import lost_output, tolerant, write_result
+from cyclestyle.errors import CycleStyleError
 
 
 def test_output_without_a_reader_is_dropped_and_the_work_goes_on():
@@ -19,8 +21,30 @@ def test_output_without_a_reader_is_dropped_and_the_work_goes_on():
     for _ in range(2):  # the second one goes to the null device
         print("a line", file=stream, flush=True)
     assert os.path.samestat(os.fstat(write), os.stat(os.devnull))
-    assert stream.buffer.raw.lost == ""
     os.close(write)
+
+
+def test_a_result_without_a_reader_is_an_error(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr(sys, "stdout", tolerant(None, write))
+    print("a line", flush=True)
+    assert lost_output() == ""
+    with pytest.raises(CycleStyleError, match="the result could not be written to standard output: Broken pipe"):
+        write_result(b"image")
+    os.close(write)
+
+
+def test_a_slow_reader_gets_everything():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    content = bytes(2**20)  # more than a pipe holds
+    with ThreadPoolExecutor(1) as pool:
+        stream = tolerant(None, write)
+        written = pool.submit(lambda: (stream.buffer.write(content), stream.flush(), os.close(write)))
+        with open(read, "rb") as file:
+            assert file.read() == content
+        written.result()
 
 
 def test_what_the_encoding_of_the_output_lacks_is_escaped():
