@@ -97,9 +97,8 @@ def test_eager_trainings_in_bfloat16_keep_the_memory_format():
 
 @pytest.mark.parametrize(("steps", "format"), [(1999, torch.contiguous_format), (2000, torch.channels_last)])
 def test_long_trainings_change_the_memory_format_when_they_compile(monkeypatch, steps, format):
-    monkeypatch.setattr(
-        torch.nn.Module, "compile", lambda self, options: None
-    )  # no mode: CUDA graphs overwrite results
+    # Without a mode: CUDA graphs overwrite results
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: None)
     task, choice = CycleGAN(generator="resnet6", ngf=2, ndf=2), chosen("auto", AMX)
     late = choice.compiled_channels_last
     task.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps, compiled_channels_last=late)
