@@ -92,6 +92,9 @@ def check_checkpoint(path: Path, config: Any) -> tuple[int, int]:
     if stored != task_name(task):
         raise CycleStyleError(f"{path} is a checkpoint of {stored}, but the config says {task_name(task)}")
     changed = _changed(checkpoint.get("hyper_parameters", {}), config.model.get("init_args", {}))
+    changed = {
+        name: (old, new) for name, (old, new) in changed.items() if name not in task.filled_in or new is not None
+    }
     for name, (old, new) in changed.items():
         if name in task.architecture:
             raise CycleStyleError(

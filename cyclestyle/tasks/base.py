@@ -83,6 +83,7 @@ class Task(pl.LightningModule, ABC):
         discriminators_first: whether `losses` calls `update_discriminators`.
         averaged: submodules whose weights are averaged (EMA); all trained ones but the discriminators by default.
         architecture: constructor arguments that a checkpoint and a config must agree on.
+        filled_in: constructor arguments that the task finds itself where they are None, and checkpoints store.
         style_names: names of the styles that the method has learnt, for `use_styles`; empty for methods of one style.
         takes_styles: whether `predict` hands style images to `use_styles`.
         takes_masks: whether `predict` adds `masks` to its batches.
@@ -112,6 +113,7 @@ class Task(pl.LightningModule, ABC):
     discriminators_first: ClassVar[bool] = False
     averaged: ClassVar[tuple[str, ...] | None] = None
     architecture: ClassVar[tuple[str, ...]] = ()
+    filled_in: ClassVar[tuple[str, ...]] = ()
     style_names: tuple[str, ...] = ()
     takes_styles: bool = False
     takes_masks: bool = False

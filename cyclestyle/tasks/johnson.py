@@ -129,6 +129,7 @@ class Johnson(Task):
 
     in_bfloat16 = ("translating",)
     architecture = ("width", "upsample", "output", "preset", "conditional", "style_names")
+    filled_in = ("style_names",)
 
     def __init__(
         self,
@@ -330,6 +331,20 @@ class Johnson(Task):
         perceptual.keep(resized_paintings, shares, each=bool(self.style_names))
         self.known = len(self.style_names) - len(paintings) if self.style_names else 0
         self.perceptual = (perceptual,)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the styles are those of the checkpoint, and restore what every task has.
+
+        Raises:
+            CycleStyleError: they are not.
+        """
+        stored = checkpoint.get("hyper_parameters", {}).get("style_names")
+        if stored is not None and tuple(stored) != self.style_names:
+            raise CycleStyleError(
+                f"the checkpoint has the styles {', '.join(stored)}, but model.style gives "
+                f"{', '.join(self.style_names)}; name the same paintings, or start again in another folder"
+            )
+        super().on_load_checkpoint(checkpoint)
 
     def _paintings(self) -> list[Path]:
         """The style images; those in folders are sorted by their names."""

@@ -77,7 +77,7 @@ def test_a_run_leaves_everything_in_its_folder(run):
 
 
 def test_the_best_checkpoint_is_that_of_the_lowest_loss(run):
-    losses = [float(row["val/loss"]) for row in rows(run) if row["val/loss"]]
+    losses = [float(row["val_ema/loss"]) for row in rows(run) if row["val_ema/loss"]]
     assert read_checkpoint(run / "checkpoints" / "best.ckpt")["global_step"] == [3, 6][losses.index(min(losses))]
 
 
@@ -177,3 +177,37 @@ def test_checkpoints_of_other_tasks_and_networks_are_refused(cyclestyle, words, 
         status, _, error = cyclestyle(*words, *change, f"--ckpt_path={path}")
         assert status == 1
         assert message in error.splitlines()[-1]
+
+
+def test_many_styles_go_on_where_they_stopped(monkeypatch, cyclestyle, words, samples, tmp_path):
+    """The styles of the images are drawn from the random state of the run."""
+    words = [word for word in words if not word.startswith(("--model.style=", "--grid"))]
+    words += [f"--model.style=[{samples / 'trainB'}]", "--model.conditional=true", "--model.preset=magenta"]
+    for name in ("whole", "stopped"):
+        run = f"--trainer.default_root_dir={tmp_path / name}"
+        if name == "stopped":
+            original, calls = Johnson.training_step, []
+
+            def step(self, batch, batch_idx, original=original, calls=calls):
+                calls.append(batch_idx)
+                if len(calls) == 4:
+                    signal.raise_signal(signal.SIGTERM)
+                return original(self, batch, batch_idx)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Johnson, "training_step", step)
+                assert cyclestyle(*words, run)[0] == 128 + signal.SIGTERM
+        status, _, error = cyclestyle(*words, run)
+        assert (status, "style_names" in error) == (0, False)
+    ours, theirs = (read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("stopped", "whole"))
+    assert ours["hyper_parameters"]["style_names"] == [f"{number:04}" for number in range(7)]
+    for part in ("state_dict", "ema"):
+        assert all(torch.equal(value, ours[part][name]) for name, value in theirs[part].items())
+    words = [*words[:-3], f"--model.style=[{samples / 'trainA'},{samples / 'testB'}]", *words[-2:]]
+    status, _, error = cyclestyle(*words, f"--trainer.default_root_dir={tmp_path / 'whole'}", "--trainer.max_steps=8")
+    assert status == 1
+    assert "two paintings are called 0000" in error
+    words = [*words[:-3], f"--model.style=[{samples / 'testB'}]", *words[-2:]]
+    status, _, error = cyclestyle(*words, f"--trainer.default_root_dir={tmp_path / 'whole'}", "--trainer.max_steps=8")
+    assert status == 1
+    assert "the checkpoint has the styles 0000, 0001" in error

@@ -1,0 +1,39 @@
+"""Draws the sheet at the top of the README: the photographs of the package, painted by a model of the package.
+
+python scripts/styles_sheet.py --output docs/styles.jpg --styles starry_night wave the_scream
+"""
+
+import argparse
+from pathlib import Path
+
+import cyclestyle
+from cyclestyle import Translator
+from cyclestyle.images import read_image, write_image
+from cyclestyle.report import labelled_sheet
+
+PHOTOS = Path(cyclestyle.__file__).parent / "data" / "photos"
+
+
+def main() -> None:
+    """Paint each photograph in each style; one row for each photograph."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--ckpt_path", default="styles")
+    parser.add_argument("--styles", nargs="+", help="names; default all")
+    parser.add_argument("--photos", nargs="+", type=Path, default=sorted(PHOTOS.glob("*.jpg")))
+    parser.add_argument("--side", type=int, default=240, help="pixels of a cell")
+    options = parser.parse_args()
+    translate = Translator.load(options.ckpt_path)
+    cells = {}
+    for photo in options.photos:
+        cells[photo.stem] = read_image(photo)
+        for style in options.styles or translate.task.style_names:
+            translate.task.use_styles([style])
+            cells[f"{photo.stem}, {style.replace('_', ' ')}"] = translate(photo)
+    for cell in cells.values():
+        cell.thumbnail((options.side, options.side))
+    write_image(labelled_sheet(cells, options.side, len(cells) // len(options.photos)), options.output, quality=88)
+
+
+if __name__ == "__main__":
+    main()
