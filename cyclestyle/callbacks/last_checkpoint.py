@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class LastCheckpoint(Checkpoint):
 
     After Ctrl-C, SIGTERM or the signal of SLURM, the current step or validation batch is completed, a checkpoint is
     written, and `StoppedError` is raised. A resumed run repeats an interrupted validation from its start. An error in
-    loading images leaves a checkpoint of the last step, too.
+    loading images, or in a validation, leaves a checkpoint of the last step, too.
 
     Args:
         dirpath: folder of the checkpoints; the command line sets `<run>/checkpoints`.
@@ -152,9 +152,11 @@ class LastCheckpoint(Checkpoint):
         """Restore the signal handlers. Where the next images cannot be loaded, the steps so far are kept."""
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
         loading = self._between_steps and trainer.training and progress.ready == progress.completed
-        if loading and trainer.world_size == 1:  # other processes may wait elsewhere
+        validating = self._stepped and trainer.validating  # which changes nothing, so that it may be repeated
+        if (loading or validating) and trainer.world_size == 1:  # other processes may wait elsewhere
             self._stop = False
-            with suppress(CheckpointError):  # a full disk may be what stopped the run
+            place = _before_this_validation(trainer) if validating else nullcontext()
+            with suppress(CheckpointError), place:  # a full disk may be what stopped the run
                 self._save(trainer)
         self._signals.restore()
 

@@ -12,7 +12,7 @@ import torch
 
 from cyclestyle.callbacks import LastCheckpoint
 from cyclestyle.cli import main
-from cyclestyle.data.datasets import UnpairedTrainSet
+from cyclestyle.data.datasets import UnpairedTestSet, UnpairedTrainSet
 from cyclestyle.errors import ImageError
 from cyclestyle.tasks import CycleGAN, load
 from cyclestyle.weights.checkpoints import read_checkpoint
@@ -250,6 +250,23 @@ def test_an_image_that_cannot_be_loaded_leaves_the_steps_so_far(
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert cyclestyle(*words)[0] == 0
     assert_same(tmp_path, whole)
+
+
+def test_an_error_in_a_validation_leaves_the_steps_before_it(monkeypatch, cyclestyle, words, whole, tmp_path):
+    words = [*words, f"--trainer.default_root_dir={tmp_path}", "--trainer.val_check_interval=7"]
+    words += ["--trainer.num_sanity_val_steps=0"]
+
+    def fail(self, index):
+        raise ImageError("cannot read bad.bmp")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnpairedTestSet, "__getitem__", fail)
+        assert cyclestyle(*words)[0] == 1
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 4
+    assert cyclestyle(*words)[0] == 0
+    ours, theirs = (read_checkpoint(run / "checkpoints" / "last.ckpt") for run in (tmp_path, whole))
+    assert ours["global_step"] == theirs["global_step"]
+    assert all(torch.equal(weight, ours["state_dict"][name]) for name, weight in theirs["state_dict"].items())
 
 
 def test_numbers_that_are_not_finite_stop_the_run(cyclestyle, words, tmp_path):
