@@ -24,15 +24,16 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=240, help="pixels of a cell")
     options = parser.parse_args()
     translate = Translator.load(options.ckpt_path)
-    cells = {}
+    styles = options.styles or translate.task.style_names
+    cells = []
     for photo in options.photos:
-        cells[photo.stem] = read_image(photo)
-        for style in options.styles or translate.task.style_names:
+        cells.append(("photo", read_image(photo)))
+        for style in styles:
             translate.task.use_styles([style])
-            cells[f"{photo.stem}, {style.replace('_', ' ')}"] = translate(photo)
-    for cell in cells.values():
+            cells.append((style.replace("_", " "), translate(photo)))
+    for _, cell in cells:
         cell.thumbnail((options.side, options.side))
-    write_image(labelled_sheet(cells, options.side, len(cells) // len(options.photos)), options.output, quality=88)
+    write_image(labelled_sheet(cells, len(styles) + 1), options.output, quality=80)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def write_style_sheet(task: Task, inputs: Sequence[str], path: Path) -> None:
         raise CycleStyleError("--sheet shows one photo; name one with --input")
     ensure_writable_file(str(path))
     photo = read_image(Path(inputs[0]))
-    cells = {"photo": photo.copy()}
+    cells = [("photo", photo.copy())]
     pixels = to_tensor(photo)[None].to(task.device)
     for name in task.style_names:
         task.use_styles([name])
-        cells[name.replace("_", " ")] = to_image(task.translate_any_size(pixels)[0])
-    for cell in cells.values():
+        cells.append((name.replace("_", " "), to_image(task.translate_any_size(pixels)[0])))
+    for _, cell in cells:
         cell.thumbnail((SIDE, SIDE))
-    write_image(labelled_sheet(cells, SIDE, COLUMNS), path)
+    write_image(labelled_sheet(cells, COLUMNS), path)
     print(f"sheet: {path}")

@@ -60,23 +60,25 @@ def comparison_sheet(photos: Mapping[str, Path], results: Mapping[str, Mapping[s
     return sheet
 
 
-def labelled_sheet(images: Mapping[str, Image.Image], side: int, columns: int) -> Image.Image:
+def labelled_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int) -> Image.Image:
     """Build an image of cells with a label below each, such as one photo in many styles.
 
     Args:
-        images: the image of each label, at most `side` pixels wide and high.
-        side: width and height of a cell, without its label.
+        cells: labels and images.
         columns: cells in a row.
     """
-    rows = -(-len(images) // columns)
-    height = max(image.height for image in images.values()) + HEAD + 2 * GAP
-    sheet = Image.new("RGB", (columns * (side + GAP) + GAP, rows * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(HEAD - 6)
-    for number, (label, image) in enumerate(images.items()):
-        left, top = GAP + number % columns * (side + GAP), number // columns * height + GAP
-        sheet.paste(image, (left + (side - image.width) // 2, top))
-        draw.text((left + side // 2, top + height - HEAD // 2 - GAP), label, fill="black", font=font, anchor="mm")
+    side = max(image.width for _, image in cells)
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(image.height for _, image in row) + HEAD + GAP for row in rows]
+    sheet = Image.new("RGB", (columns * (side + GAP) + GAP, sum(heights) + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(HEAD - 6)
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, (label, image) in enumerate(row):
+            left = GAP + column * (side + GAP)
+            sheet.paste(image, (left + (side - image.width) // 2, top))
+            draw.text((left + side // 2, top + height - GAP - HEAD // 2), label, fill="black", font=font, anchor="mm")
+        top += height
     return sheet
 
 
