@@ -56,10 +56,15 @@ class ConditionalInstanceNorm2d(nn.Module):
 
     def forward(self, features: Tensor, styles: Tensor) -> Tensor:
         """Normalise the features, and scale and shift them by their styles."""
-        with torch.autocast(features.device.type, enabled=False):  # a share of 1 must give the style's own numbers
-            shares = styles.to(self.weight.dtype)
-            scale, shift = (F.conv2d(shares, table.mT[:, :, None, None]) for table in (self.weight, self.bias))
+        scale, shift = (_mixed(table, styles) for table in (self.weight, self.bias))
         if scale.numel() == features.shape[1]:  # one style for all images: a norm with a scale and a shift
             return F.group_norm(features, features.shape[1], scale.flatten(), shift.flatten(), self.norm.eps)
         normalised = self.norm(features)
         return torch.addcmul(shift.to(normalised.dtype), normalised, scale.to(normalised.dtype))
+
+
+def _mixed(table: Tensor, shares: Tensor) -> Tensor:
+    """The sum of the rows of a table `(S, C)`, weighted by shares: `(N, C, 1, 1)` or `(N, C, H, W)`."""
+    if shares.shape[-2:] == (1, 1):  # products of elements, which autocast leaves in the precision of the table
+        return (table[:, :, None, None] * shares.to(table.dtype)[:, :, None]).sum(1)
+    return F.conv2d(shares.to(table.dtype), table.mT[:, :, None, None])

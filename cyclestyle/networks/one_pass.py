@@ -18,6 +18,8 @@ class OnePass:
         multiple: what H and W, and h and w, must be multiples of.
         min_size: the smallest H and W, and h and w.
         takes_style: whether it has the second input.
+        styles: names of the styles that it has learnt, if they are several; the second input is then their shares,
+            `(1, number of styles)`.
     """
 
     network: nn.Module
@@ -25,6 +27,7 @@ class OnePass:
     multiple: int = 1
     min_size: int = 1
     takes_style: bool = False
+    styles: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, generator: Any, in_channels: int) -> "OnePass":

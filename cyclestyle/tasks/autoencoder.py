@@ -20,7 +20,7 @@ from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.vgg import VGG, WIDTHS, VGGName, stride
 from cyclestyle.tasks.base import Batch, Direction, Task, total
 from cyclestyle.tasks.checks import check_choices, check_positive
-from cyclestyle.tasks.gatys import normalised_weights
+from cyclestyle.tasks.styles import normalised_weights
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.vgg import load_vgg
 

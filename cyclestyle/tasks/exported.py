@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.networks.calls import pad_to_multiple
 from cyclestyle.scratch import available_memory, format_bytes
 from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.styles import shares_of
 from cyclestyle.weights.exported import open_exported
 
 
@@ -32,10 +35,11 @@ class Exported(Task):
         self.save_hyperparameters()
         self.file, self.runtime = Path(file), open_exported(Path(file))
         self.description = self.runtime.description
-        self.takes_styles = self.description.takes_style
+        self.takes_styles, self.style_names = self.description.takes_style, self.description.styles
         self.direction = "BtoA" if self.description.directions[0] == "BtoA" else "AtoB"
         self.directions = (self.direction,)  # so that it may be named, as with the checkpoint
         self.style: Tensor | None = None
+        self.shares = torch.eye(len(self.style_names))[:1] if self.style_names else None  # of the styles
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """An exported network has no losses.
@@ -53,15 +57,21 @@ class Exported(Task):
         """Translate images of any height and width; there is one direction."""
         height, width = images.shape[-2:]
         self.check_fits(width, height)
-        style = None if self.style is None else self._padded(self.style.to(images)[None])
+        if self.style_names:
+            style = self.shares
+        else:
+            style = None if self.style is None else self._padded(self.style.to(images)[None])
         return self.runtime(self._padded(images), style)[..., :height, :width]
 
-    def use_styles(self, styles: Sequence[Tensor], weights: Sequence[float] | None = None) -> None:
-        """Take the style from an image.
+    def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
+        """Take the style from an image, or from names of styles that the network has learnt.
 
         Raises:
-            CycleStyleError: the network takes no style, or not exactly one is given.
+            CycleStyleError: the network takes no style, not exactly one image is given, or a name is unknown.
         """
+        if self.style_names:
+            self.shares = shares_of(styles, self.style_names, weights)
+            return
         if not self.takes_styles:
             super().use_styles(styles, weights)
         if len(styles) != 1:

@@ -123,6 +123,7 @@ def describe(task: Task, wanted: Exporting, network: OnePass) -> Description:
         multiple=network.multiple,
         min_size=network.min_size,
         takes_style=network.takes_style,
+        styles=network.styles,
         precision=wanted.precision,
         bytes_per_pixel=_bytes_per_pixel(network),
         weights_sha256=weights_hash(translating(task) if everything else network.network.state_dict()),
@@ -174,7 +175,10 @@ def _write(task: Task, path: Path, wanted: Exporting) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, quantised = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx_file.write_onnx(network, replace(description, precision="float32"), whole)
-        inputs = [(one,) if wanted.style is None else (one, wanted.style[None]) for one in wanted.calibration]
+        second = [wanted.style[None]] if wanted.style is not None else []
+        if network.styles:
+            second = [torch.full((1, len(network.styles)), 1 / len(network.styles))]
+        inputs = [(one, *second) for one in wanted.calibration]
         target = path if wanted.format == "onnx" else quantised
         onnx_file.quantise(whole, target, description, inputs)
         if wanted.format == "openvino":

@@ -15,6 +15,7 @@ from cyclestyle.networks.vgg import Pooling, VGGName
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Optimiser, Painter
+from cyclestyle.tasks.styles import normalised_weights
 from cyclestyle.weights.vgg import load_vgg
 
 Start = Literal["content", "noise", "style"]
@@ -270,16 +271,3 @@ def resized(images: Tensor, size: Sequence[int]) -> Tensor:
     if images.shape[-2:] == tuple(size):
         return images
     return F.interpolate(images, tuple(size), mode="bicubic", antialias=True).clamp(-1, 1)
-
-
-def normalised_weights(count: int, weights: Sequence[float] | None) -> list[float]:
-    """Return one weight for each style, normalised to sum to 1. By default all are equal.
-
-    Raises:
-        CycleStyleError: the number of weights is not `count`, one is negative, or all are 0.
-    """
-    if weights is None:
-        return [1 / max(1, count)] * count
-    if len(weights) != count or min(weights, default=0) < 0 or not sum(weights) > 0:
-        raise CycleStyleError(f"style_weights {list(weights)} for {count} styles; give each one a weight of 0 or more")
-    return [weight / sum(weights) for weight in weights]

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +20,9 @@ from cyclestyle.networks.transform import OUTPUT_SCALE, OutputName, TransformNet
 from cyclestyle.networks.vgg import VGG, Pooling, VGGName
 from cyclestyle.tasks.base import Batch, Direction, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
-from cyclestyle.tasks.gatys import normalised_weights, resized, working_size
+from cyclestyle.tasks.gatys import resized, working_size
 from cyclestyle.tasks.load import read
+from cyclestyle.tasks.styles import normalised_weights, shares_of
 from cyclestyle.weights.foreign import Found
 from cyclestyle.weights.located import located
 from cyclestyle.weights.vgg import load_vgg
@@ -244,7 +245,7 @@ class Johnson(Task):
         styles = self._styles_of(batch) if self.style_names else None
         return {"photo": batch["images"], "painted": self._paint(batch["images"], styles)}
 
-    def use_styles(self, styles: Sequence[Tensor | str], weights: Sequence[float] | None = None) -> None:
+    def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
         """Translate with a style of a network of many, or with a mixture.
 
         Args:
@@ -256,13 +257,8 @@ class Johnson(Task):
         """
         if not self.style_names:
             super().use_styles(styles, weights)
-        for name in styles:
-            if name not in self.style_names:
-                raise CycleStyleError(f"there is no style {name!r}; the styles are {', '.join(self.style_names)}")
-        self.chosen = torch.zeros(len(styles), len(self.style_names))
-        for row, name in zip(self.chosen, styles, strict=True):
-            row[self.style_names.index(str(name))] = 1
-        self.shares = (torch.tensor(normalised_weights(len(styles), weights)) @ self.chosen)[None, :, None, None]
+        self.shares = shares_of(styles, self.style_names, weights)[:, :, None, None]
+        self.chosen = torch.cat([shares_of([name], self.style_names) for name in styles])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Paint `batch["images"]`, as `Task.predict_step` does.
@@ -301,8 +297,11 @@ class Johnson(Task):
         return F.conv2d(torch.cat([regions, outside], dim=1) / (total + outside), styles.mT[:, :, None, None])
 
     def exported(self, direction: Direction) -> OnePass:
-        """Return the trained network."""
-        return OnePass.of(self.transform, self.transform.in_channels)
+        """Return the trained network; that of many styles takes their shares, `(1, styles)`, as its second input."""
+        described = OnePass.of(self.transform, self.transform.in_channels)
+        if not self.style_names:
+            return described
+        return replace(described, network=_WithShares(self.transform), styles=self.style_names)
 
     def setup(self, stage: str) -> None:
         """Load the style images and the VGG, which `predict` does not need.
@@ -349,6 +348,19 @@ class Johnson(Task):
     def _paintings(self) -> list[Path]:
         """The style images; those in folders are sorted by their names."""
         return [path for word in map(Path, self.style) for path in (find_images(word) if word.is_dir() else [word])]
+
+
+class _WithShares(nn.Module):
+    """A network of many styles whose second input has one share for each style."""
+
+    def __init__(self, network: TransformNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, shares: Tensor) -> Tensor:
+        """Shape: `(N, 3, H, W)` and `(1, styles)` → `(N, 3, H, W)`."""
+        result: Tensor = self.network(images, shares[:, :, None, None])
+        return result
 
 
 class PerceptualLoss(nn.Module):

@@ -247,3 +247,21 @@ def test_an_own_task_is_exported_by_its_translate():
     images = torch.rand(3, 3, 11, 70)
     torch.testing.assert_close(program.module()(images), images.flip(1))
     assert "stack_trace" not in json.dumps([str(node.meta) for node in program.graph.nodes])
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_a_network_of_many_styles_takes_their_shares(cyclestyle, samples, tmp_path, ending):
+    if ending == "onnx":
+        pytest.importorskip("onnxruntime")
+    file, words = tmp_path / f"styles.{ending}", ["--input", samples / "testA", "--speed", "exact", "--style"]
+    status, _, error = cyclestyle("export", "--ckpt_path", "styles", "--format", ending, "--output", file)
+    assert status == 0, error
+    for style in ("wave", "wave:0.3,starry_night:0.7"):
+        for name, more in (("ours", ["--work_size", 0]), ("file", ["--ckpt_path", file])):
+            status, _, error = cyclestyle("predict", *more, *words, style, "--output", tmp_path / name, "--overwrite")
+            assert status == 0, error
+        ours, theirs = (np.asarray(Image.open(tmp_path / name / "0000.png")).astype(int) for name in ("ours", "file"))
+        assert np.abs(ours - theirs).max() <= 1
+    status, _, error = cyclestyle("predict", "--ckpt_path", file, *words, "nix", "--output", tmp_path / "no")
+    assert status == 1
+    assert "there is no style 'nix'" in error

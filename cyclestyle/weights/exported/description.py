@@ -26,6 +26,7 @@ class Description:
         multiple: what height and width must be multiples of; `predict` pads.
         min_size: smallest height and width; `predict` pads.
         takes_style: whether the network has the style image as its second input.
+        styles: names of the styles whose shares, `(1, number of styles)`, are its second input.
         precision: `float32`, `half` or `int8`.
         value_range: lowest and highest value of images.
         bytes_per_pixel: memory that a pixel takes in a pass, estimated; 0 if unknown.
@@ -42,6 +43,7 @@ class Description:
     multiple: int = 1
     min_size: int = 1
     takes_style: bool = False
+    styles: tuple[str, ...] = ()
     precision: str = "float32"
     value_range: tuple[float, float] = (-1.0, 1.0)
     bytes_per_pixel: float = 0.0
@@ -70,7 +72,8 @@ class Description:
             found = json.loads(text or "")
             known = {one.name for one in fields(cls)}
             values = {name: value for name, value in found.items() if name in known}
-            described = cls(**{**values, "directions": tuple(values["directions"])})
+            styles = tuple(values.get("styles", ()))
+            described = cls(**{**values, "directions": tuple(values["directions"]), "styles": styles})
             sizes = (described.in_channels, described.multiple, described.min_size)
             if not all(isinstance(one, int) and one > 0 for one in sizes) or not described.directions:
                 raise ValueError(f"in_channels, multiple and min_size are {sizes}")

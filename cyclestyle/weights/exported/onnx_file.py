@@ -30,7 +30,7 @@ def write_onnx(one_pass: OnePass, description: Description, path: Path) -> None:
         optional(module, "writing an ONNX file", "export")
     import onnx
 
-    names = INPUTS if one_pass.takes_style else INPUTS[:1]
+    names = INPUTS if one_pass.takes_style or one_pass.styles else INPUTS[:1]
     program = trace(one_pass, description.precision)
     try:
         # The program has one parameter with all inputs, whose names are set below
@@ -44,7 +44,7 @@ def write_onnx(one_pass: OnePass, description: Description, path: Path) -> None:
     for one in (*model.graph.input, *model.graph.output):
         batch, _, *sides = one.type.tensor_type.shape.dim
         prefix = "style_" if one.name == "style" else ""
-        for dimension, name in zip(sides, ("height", "width"), strict=True):
+        for dimension, name in zip(sides, ("height", "width"), strict=False):  # shares of styles have no sides
             dimension.dim_param = f"{prefix}{name}"
         if one.name != "style":
             batch.dim_param = "batch"

@@ -76,6 +76,9 @@ def trace(one_pass: OnePass, precision: str) -> "ExportedProgram":
     if one_pass.takes_style:
         example.append(torch.zeros(1, 3, columns * multiple, rows * multiple))
         shapes.append(sides("style_"))
+    if one_pass.styles:
+        example.append(torch.full((1, len(one_pass.styles)), 1 / len(one_pass.styles)))
+        shapes.append({})
     try:
         with torch.no_grad():
             program = export(_Call(network).eval(), tuple(example), dynamic_shapes=(tuple(shapes),))
