@@ -90,7 +90,10 @@ def parse_bytes(text: str | int) -> int:
 
 def format_bytes(count: float) -> str:
     """Return an amount of memory as a person writes it, such as `1.5 GB`."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    for size, unit, digits in ((1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0)):
+        if count >= size:
+            return f"{count / size:.{digits}f} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def free_room(folder: Path) -> int:

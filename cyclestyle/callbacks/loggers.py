@@ -2,11 +2,13 @@
 
 import csv
 import io
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 from uuid import uuid4
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
@@ -17,6 +19,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from cyclestyle.files import atomic_write, remove_unfinished, write_file
+
+P = ParamSpec("P")
 
 
 class CSVLogger(loggers.CSVLogger):
@@ -125,6 +129,26 @@ def rename_columns(file: Path, names: Mapping[str, str]) -> None:
         write_file(file, ",".join(names.get(column, column) for column in columns) + "\n" + rows)
 
 
+def never_fatal(log: Callable[P, None]) -> Callable[P, None]:
+    """Let a method of a logger lose what it cannot log, with one warning, instead of ending the training."""
+    warned: set[str] = set()
+
+    @wraps(log)
+    def logged(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            log(*args, **kwargs)
+        except Exception as error:  # of many kinds: a disk, a network, a server
+            name, reason = type(args[0]).__name__, " ".join(str(error).split()) or type(error).__name__
+            if reason not in warned:
+                warned.add(reason)
+                print(
+                    f"cyclestyle: warning: {name} has lost a part of the log, training goes on: {reason}",
+                    file=sys.stderr,
+                )
+
+    return logged
+
+
 class WandbLogger(loggers.WandbLogger):
     """Tracks a run in W&B; a resumed run continues under the same id, stored in `<save_dir>/wandb_run_id.txt`.
 
@@ -158,6 +182,7 @@ class WandbLogger(loggers.WandbLogger):
     ) -> None:
         folder = Path(save_dir or ".")
         folder.mkdir(parents=True, exist_ok=True)  # W&B uses a temporary folder if this one is missing
+        _stage_files_in(folder / "wandb")
         super().__init__(
             name=name,
             save_dir=str(folder),
@@ -191,6 +216,19 @@ class WandbLogger(loggers.WandbLogger):
             self._offline, self._wandb_init["mode"] = True, "offline"
             return super().experiment
 
+    @never_fatal
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        super().log_metrics(metrics, step)
+
+    @never_fatal
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **options: Any) -> None:
+        """Log images under one name."""
+        super().log_image(key, images, step, **options)
+
+    @never_fatal
     @rank_zero_only
     def log_samples(self, step: int, rows: Sequence[Mapping[str, Image.Image]]) -> None:
         """Log a table of the sample images, one row for each image."""
@@ -200,12 +238,37 @@ class WandbLogger(loggers.WandbLogger):
         data = [[step, number, *(wandb.Image(image) for image in row.values())] for number, row in enumerate(rows)]
         self.log_table(key="sample_table", columns=columns, data=data, step=step)
 
+    @never_fatal
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Upload the checkpoint, if `log_model` says so."""
+        super().after_save_checkpoint(checkpoint_callback)
+
+    @never_fatal
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Upload the checkpoints that are left, if `log_model` says so."""
+        super().finalize(status)
+
+    @never_fatal
     @rank_zero_only
     def log_report(self, path: Path) -> None:
         """Log an HTML page of results."""
         import wandb
 
         self.log_metrics({"report": wandb.Html(path.read_text())})  # type: ignore[dict-item]  # W&B also accepts media
+
+
+def _stage_files_in(folder: Path) -> None:
+    """Let W&B copy what it uploads to a folder, where it cannot to that of the user, as in many containers."""
+    from wandb.env import get_data_dir
+
+    try:
+        Path(get_data_dir()).mkdir(parents=True, exist_ok=True)
+        writable = os.access(get_data_dir(), os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
 
 
 def _stored_id(path: Path) -> str:

@@ -1,7 +1,7 @@
 """TensorBoard and MLflow, with the folder of the run as their place, sample grids, and resuming."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image
 from pytorch_lightning import loggers
 from pytorch_lightning.utilities import rank_zero_only
 
+from cyclestyle.callbacks.loggers import never_fatal
 from cyclestyle.files import write_file
 
 
@@ -32,6 +33,13 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
     ) -> None:
         super().__init__(save_dir or ".", name=name, version=version, default_hp_metric=False, prefix=prefix)
 
+    @never_fatal
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        super().log_metrics(metrics, step)
+
+    @never_fatal
     @rank_zero_only
     def log_image(self, key: str, images: Sequence[Image.Image], step: int | None = None, **_: Any) -> None:
         """Log images under one name."""
@@ -97,6 +105,13 @@ class MLFlowLogger(loggers.MLFlowLogger):
         if not self._continues:
             super().log_hyperparams(params)
 
+    @never_fatal
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        super().log_metrics(metrics, step)
+
+    @never_fatal
     @rank_zero_only
     def log_image(self, key: str, images: Sequence[Image.Image], step: int | None = None, **_: Any) -> None:
         """Log images under one name."""

@@ -1,12 +1,10 @@
 """The error contract of every command: a user's mistake is one line that names the thing and the remedy."""
 
 import re
+import sys
 from argparse import ArgumentError, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DivergedError, StoppedError
 
@@ -20,9 +18,12 @@ def one_line_errors() -> Iterator[None]:
         raise
     except CycleStyleError as error:
         raise CycleStyleError(_without_worker_traceback(str(error))) from error
-    except (MisconfigurationException, ArgumentError, ArgumentTypeError) as error:
+    except (
+        *(ArgumentError, ArgumentTypeError),
+        _imported("lightning_fabric.utilities.exceptions", "MisconfigurationException"),
+    ) as error:
         raise CycleStyleError(one_line(str(error))) from error
-    except torch.OutOfMemoryError as error:
+    except _imported("torch", "OutOfMemoryError") as error:
         raise CycleStyleError(
             "the memory of the GPU is full; lower the batch size, data.crop_size, or for Gatys model.tile"
         ) from error
@@ -44,6 +45,12 @@ def one_line_errors() -> Iterator[None]:
             raise
         where = error.filename or "a file of the run"
         raise CycleStyleError(f"cannot write {where}: {error.strerror}; free some space, then resume") from error
+
+
+def _imported(module: str, name: str) -> type[Exception]:
+    """Return an exception of a library; where that has not been imported, one that is caught before."""
+    found: type[Exception] = getattr(sys.modules.get(module), name, ArgumentError)
+    return found
 
 
 def one_line(message: str) -> str:

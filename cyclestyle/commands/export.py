@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported without __all__
 from torch import Tensor
 
-from cyclestyle.commands.parser import Parser, add_parameters, check_configs, import_class
+from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.predict import namespace, stored_model
 from cyclestyle.commands.process import ensure_writable
 from cyclestyle.data.folders import find_images
@@ -82,6 +83,13 @@ def run(name: str, args: Sequence[str]) -> int:
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, export)
     parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
+    known = {option.partition(".")[0] for option in parser.option_names()}
+    for path in config_files(args):
+        if others := yaml.safe_load(path.read_text()).keys() - known:
+            raise CycleStyleError(
+                f"{path} is no config of export, which has no {' and no '.join(sorted(others))}; leave it out, and "
+                "name what to export with --ckpt_path"
+            )
     parser.set_defaults(stored_model(args))
     config = parser.parse_args(list(args))
     _refuse_ignored(config)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from cyclestyle.commands.parser import call
-from cyclestyle.weights.exported.weights_file import read_weights
 from cyclestyle.weights.known import NAMES, PREFIX, known_path, models_folder
-from cyclestyle.weights.shipped import SHIPPED, shipped_path
+from cyclestyle.weights.shipped import SHIPPED, shipped_path, shipped_styles
 
 
 def models() -> int:
@@ -18,8 +17,7 @@ def models() -> int:
     for name, model in SHIPPED.items():
         path = shipped_path(name)
         print(f"  {name:32} {path.stat().st_size / 1e6:.1f} MB, {model.purpose}")
-        description, _ = read_weights(path)
-        if description is not None and (styles := description.settings.get("style_names")):
+        if styles := shipped_styles(name):
             print(f"  {'':32} --style {', '.join(styles)}")
     print("to download, of the original CycleGAN release, one direction each:")
     for name in NAMES:

@@ -3,23 +3,26 @@
 import inspect
 import os
 import sys
+from collections import abc
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import (  # type: ignore[attr-defined]  # exported without __all__
     ActionConfigFile,
     ActionYesNo,
+    ArgumentParser,
     get_loader,
     set_dumper,
     set_loader,
 )
-from pytorch_lightning.cli import LightningArgumentParser
 
 from cyclestyle.commands.errors import one_line
+from cyclestyle.commands.suggestions import suggestion
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.weights.upgrade import RENAMED_ARGUMENTS, RENAMED_TASKS
 
@@ -41,7 +44,7 @@ RENAMED_SETTINGS = {("grid", "pictures"): "images"}
 _noticed: set[str] = set()
 
 
-class Parser(LightningArgumentParser):
+class Parser(ArgumentParser):
     """Reports an unknown key or a wrong type in one line, and reads configs of earlier versions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,15 +52,17 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a CycleStyleError that names the option and what is wrong with it."""
-        from cyclestyle.commands.short_help import suggestion  # needs the classes of all options
-
         text = one_line(message)
         raise CycleStyleError(text + suggestion(text, self.option_names())) from ex
 
     def _check_value_key(self, action: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """Take one word in a config for a list of one word, as on the command line."""
+        """Take one value in a config for a list of one, as on the command line."""
         one_word = action.nargs == "+" and isinstance(value, str)
-        return super()._check_value_key(action, [value] if one_word else value, *args, **kwargs)
+        return super()._check_value_key(action, [value] if one_word else _as_list(action, value), *args, **kwargs)
+
+    def _get_values(self, action: Any, arg_strings: list[str]) -> Any:
+        """Take one value on the command line for a list of one: `--data.train_A photos`."""
+        return _as_list(action, super()._get_values(action, arg_strings))
 
     def option_names(self) -> list[str]:
         """Return the options of this parser, or of the command that it has parsed, such as `trainer.max_epochs`."""
@@ -154,6 +159,19 @@ def _item(hint: Any) -> type | None:
             item: type = get_args(candidate)[0]
             return item
     return None
+
+
+def _as_list(action: Any, value: Any) -> Any:
+    """Return a list of one value, where a list is expected and one value is given; any other value as it is."""
+    hint = getattr(action, "_typehint", None)  # of an argument of a class
+    kinds = [one for one in get_args(hint) if one is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
+    only_lists = all(get_origin(kind) in (list, abc.Sequence) for kind in kinds)
+    if not only_lists or not isinstance(value, str | int | float) or value == "":
+        return value
+    parsed = yaml.safe_load(value) if isinstance(value, str) and value[0] in "[{0123456789-.nN~" else value
+    if parsed is None or isinstance(parsed, list | dict):
+        return value
+    return [value if get_args(kinds[0])[0] is str else parsed]
 
 
 def _positional(parameter: inspect.Parameter) -> bool:

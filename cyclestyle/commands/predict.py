@@ -44,13 +44,14 @@ from cyclestyle.images import (
 )
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import Averaging, Direction, Task, load
+from cyclestyle.tasks.hub import saved_direction
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import read
 from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.tasks.steady import Steady
 from cyclestyle.tasks.translator import finish_as, use_styles
 from cyclestyle.weights.checkpoints import run_checkpoint
-from cyclestyle.weights.located import located
+from cyclestyle.weights.located import CONFIG, located
 from cyclestyle.weights.shipped import SHIPPED
 
 TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
@@ -85,8 +86,9 @@ class Prediction:
         input: images, videos and folders, which are searched recursively; - reads an image from standard input.
         output: folder for the results, each under the relative name and in the size of its input; or, for one file,
             the file of its result; - writes it to standard output.
-        ckpt_path: checkpoint or folder of a training run, an exported file, a generator file of another program, or
-            the name of a model that cyclestyle models lists; default the model styles of the package.
+        ckpt_path: checkpoint or folder of a training run, an exported file, a generator file of another program, the
+            name of a model that cyclestyle models lists, or a repository of the Hugging Face Hub such as user/name;
+            default the model styles of the package.
         style: style images, or folders of them, for methods that take their style from images; for networks of many
             styles, names such as wave, or mixtures such as wave:0.3,starry_night:0.7.
         style_weights: how the styles are mixed, one number each.
@@ -381,6 +383,8 @@ def _prepare(task: Task, settings: Prediction) -> None:
             ways = f"translates {' and '.join(known)}" if known else "has one direction"
             raise CycleStyleError(f"{_a(task)} {ways}; leave --direction {settings.direction} out")
         task.direction = settings.direction
+    elif settings.ckpt_path is not None and (Path(settings.ckpt_path) / CONFIG).is_file():
+        task.direction = saved_direction(Path(settings.ckpt_path))
 
 
 def _a(task: Task) -> str:

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,6 +59,8 @@ SCHEDULE = "model.constant_epochs + model.decay_epochs"
 def run(name: str, args: Sequence[str]) -> int:
     """Run `fit`, `validate` or `test`."""
     check_configs(args)
+    if name != "fit":
+        args = _with_config_of_run(args)
 
     class OneCommand(TrainingCLI):
         @staticmethod
@@ -72,7 +75,7 @@ def run(name: str, args: Sequence[str]) -> int:
         subclass_mode_data=True,
         seed_everything_default=0,
         auto_configure_optimizers=False,
-        parser_class=Parser,
+        parser_class=TrainingParser,
         parser_kwargs={"prog": "cyclestyle"},
         save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
@@ -80,6 +83,10 @@ def run(name: str, args: Sequence[str]) -> int:
         args=[name, *map(with_own_logger, args)],
     )
     return 0
+
+
+class TrainingParser(Parser, LightningArgumentParser):
+    """The parser of LightningCLI, with the errors and configs of the other commands."""
 
 
 class TrainingCLI(LightningCLI):
@@ -286,6 +293,19 @@ class TrainingCLI(LightningCLI):
                 figure = f"{callback.monitor} {callback.best_model_score:.4g}"
                 shown = Path(self.trainer.default_root_dir, "checkpoints", Path(callback.best_model_path).name)
                 print(f"best: {shown} (epoch {best['epoch'] + 1}, {figure})")
+
+
+def _with_config_of_run(args: Sequence[str]) -> Sequence[str]:
+    """Let the folder of a run bring its config, where neither a config nor a method is named."""
+    named = dict(pairwise(word for arg in args for word in arg.split("=", 1)))
+    if {"--config", "-c", "--model"} & named.keys():
+        return args
+    folders = [Path(named[option]) for option in ("--ckpt_path", "--trainer.default_root_dir") if option in named]
+    folders = [folder if folder.is_dir() else folder.parent.parent for folder in folders]
+    for folder in folders:
+        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            return ["--config", str(folder / "config.yaml"), "--trainer.default_root_dir", str(folder), *args]
+    return args
 
 
 def _checkpoints(root: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.datasets import Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
-from cyclestyle.data.folders import check_images, find_images_in
+from cyclestyle.data.folders import check_images, find_images_in, hold_out
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
@@ -77,6 +77,7 @@ class ImageFolders(pl.LightningDataModule, ABC):
         self.max_images = max_images
         self._resume_from = dict(_START)  # set when a checkpoint is loaded
         self._paths: dict[str, list[Path]] = {}
+        self._held_out: dict[str, str] = {}  # how many images of which training folders
         self._length = 0  # batches of a training epoch
 
     @abstractmethod
@@ -86,6 +87,26 @@ class ImageFolders(pl.LightningDataModule, ABC):
         Raises:
             DataError: a folder does not exist or contains no images.
         """
+
+    @property
+    def _validates(self) -> bool:
+        return self.trainer is not None and self.trainer.limit_val_batches != 0
+
+    def _split(self, folders: Sequence[str], split: str) -> list[Path]:
+        """Return the part of training folders that is for a split, where no folder has held-out images."""
+        images = find_images_in([Path(folder) for folder in folders])
+        kept, held = hold_out(images)
+        self._held_out[split.replace("test", "train")] = f"{len(held)} of {len(images)} images"
+        return held if split.startswith("test") else kept
+
+    def _find_splits(self, stage: str, *splits: str) -> None:
+        """Find the images that a training needs, so that a wrong file raises an error before the first step."""
+        for split in splits if stage == "fit" else ():
+            if self._validates or not split.startswith("test"):
+                self.paths(split)
+        if self._held_out:
+            parts = ", ".join(f"{number} of data.{split}" for split, number in self._held_out.items())
+            log.warning("held out for evaluation, since no test folders are named: %s", parts)
 
     def paths(self, split: str) -> list[Path]:
         """Return the images of a split, which are found and checked at the first call.
@@ -177,7 +198,9 @@ class ImageFolders(pl.LightningDataModule, ABC):
         )
 
     def _check(self, paths: list[Path], split: str) -> list[Path]:
-        checked = check_images(paths, decode=self.on_bad_image == "skip")
+        # A truncated held-out image would be found after the first epoch; decoding all takes less time than that.
+        decode = self.on_bad_image == "skip" or split.startswith("test")
+        checked = check_images(paths, decode=decode)
         for line in checked.losses():
             log.warning("%s: %s", split, line)
         if not (bad := checked.bad):
@@ -201,8 +224,9 @@ class UnpairedImages(ImageFolders):
         root: a folder with `trainA`, `trainB`, `testA` and `testB`.
         train_A: training folders of domain A, instead of `root/trainA`.
         train_B: training folders of domain B, instead of `root/trainB`.
-        test_A: held-out folders of domain A, instead of `root/testA`.
-        test_B: held-out folders of domain B, instead of `root/testB`.
+        test_A: held-out folders of domain A, instead of `root/testA`; without both, a tenth of the images of `train_A`,
+            at least 2 and at most 100, is held out, unless `trainer.limit_val_batches` is 0.
+        test_B: held-out folders of domain B, instead of `root/testB`; the same.
         resize: resize mode; see `cyclestyle.data.transforms.Preparation`.
         load_size: size before the crop, pixels.
         crop_size: size after the crop, pixels; a multiple of 4.
@@ -271,10 +295,8 @@ class UnpairedImages(ImageFolders):
         self.channels = channels_A, channels_B
 
     def setup(self, stage: str) -> None:
-        """Find the training images, so that a wrong folder raises an error before the networks are built."""
-        if stage == "fit":
-            self.paths("train_A")
-            self.paths("train_B")
+        """Find the images, so that a wrong folder raises an error before the first step."""
+        self._find_splits(stage, *_SPLITS)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of randomly augmented training pairs, from the position of the loaded checkpoint."""
@@ -302,10 +324,13 @@ class UnpairedImages(ImageFolders):
 
     def _find(self, split: str) -> list[Path]:
         folders: Sequence[str] | None = self.folders[split]
+        training, test = (split.replace(kind, other) for kind, other in (("test", "train"), ("train", "test")))
+        if self._validates and self.root is None and (plain := self.folders[training]) and not self.folders[test]:
+            return self._split(plain, split)
         if folders:
             return find_images_in([Path(folder) for folder in folders])
         if self.root is None:
-            raise DataError(f"no folder for {split}: set data.root, or list folders in data.{split}")
+            raise DataError(f"no folder for {split}: set data.root, or name a folder of images in data.{split}")
         root = Path(self.root)
         if not root.is_dir():
             problem = "is a file" if root.exists() else "does not exist"
@@ -315,5 +340,10 @@ class UnpairedImages(ImageFolders):
             raise DataError(
                 f"domain {split[-1]} has no test split: {root / name} does not exist; put held-out images there, "
                 "or train without validation: --trainer.limit_val_batches 0"
+            )
+        if not (root / name).is_dir():
+            raise DataError(
+                f"{root / name} does not exist; data.root must have the folders trainA, trainB, testA and testB, or "
+                "name two folders of images with --data.train_A and --data.train_B"
             )
         return find_images_in([root / name])

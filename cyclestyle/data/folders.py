@@ -1,5 +1,6 @@
 """Finding images in folders."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,32 @@ def find_images(folder: Path) -> list[Path]:
 def find_images_in(folders: Sequence[Path]) -> list[Path]:
     """Find the images of several folders, in the order of the folders; see `find_images`."""
     return [path for folder in folders for path in find_images(folder)]
+
+
+def hold_out(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Split the images of a folder that comes without held-out ones.
+
+    The hash of its name decides on each image, so that images that are added later hardly change the split.
+
+    Args:
+        images: their files.
+
+    Returns:
+        The images to train with, and a tenth to evaluate with: at least 2, at most 100, in the given order.
+
+    Raises:
+        DataError: there are fewer than 4 images.
+    """
+    if len(images) < 4:
+        raise DataError(
+            f"{images[0].parent} has {len(images)} images, too few to hold some out for evaluation; add images, name a "
+            "test folder, or train without validation: --trainer.limit_val_batches 0"
+        )
+    count = min(max(2, len(images) // 10), 100)
+    held = set(
+        sorted(images, key=lambda path: hashlib.sha256(path.name.encode(errors="surrogateescape")).digest())[:count]
+    )
+    return [path for path in images if path not in held], [path for path in images if path in held]
 
 
 MAX_HEADERS = 2000

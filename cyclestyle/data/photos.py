@@ -19,11 +19,6 @@ from cyclestyle.errors import DataError
 
 Item = tuple[Tensor, str]
 
-_HINTS = {
-    "train": "list folders of photos in data.train",
-    "test": "list folders of held-out photos in data.test, or train without validation: --trainer.limit_val_batches 0",
-}
-
 
 class Photos(ImageFolders):
     """Photos as RGB, read recursively from folders; any sizes and names.
@@ -33,7 +28,8 @@ class Photos(ImageFolders):
 
     Args:
         train: training folders.
-        test: held-out folders for validation.
+        test: held-out folders for validation; without any, a tenth of the photos of `train`, at least 2 and at most
+            100, is held out, unless `trainer.limit_val_batches` is 0.
         resize: resize mode; see `cyclestyle.data.transforms.Preparation`.
         load_size: size before the crop, pixels.
         crop_size: size after the crop, pixels; a multiple of 4.
@@ -87,9 +83,8 @@ class Photos(ImageFolders):
         self.folders = {"train": train, "test": test}
 
     def setup(self, stage: str) -> None:
-        """Find the training photos, so that a wrong folder raises an error before the networks are built."""
-        if stage == "fit":
-            self.paths("train")
+        """Find the photos, so that a wrong folder raises an error before the first step."""
+        self._find_splits(stage, "train", "test")
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of randomly augmented training photos, from the position of the loaded checkpoint."""
@@ -103,8 +98,10 @@ class Photos(ImageFolders):
 
     def _find(self, split: str) -> list[Path]:
         folders = self.folders[split]
+        if self._validates and (plain := self.folders["train"]) and not self.folders["test"]:
+            return self._split(plain, split)
         if not folders:
-            raise DataError(f"no folder for {split}: {_HINTS[split]}")
+            raise DataError(f"no folder for {split}: name a folder of photos in data.{split}")
         return find_images_in([Path(folder) for folder in folders])
 
 

@@ -11,15 +11,27 @@ import torch
 from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CheckpointError, optional
 from cyclestyle.files import write_file, write_json
+from cyclestyle.metrics import METRICS
 from cyclestyle.tasks.base import Direction
 from cyclestyle.tasks.exporting import Exporting, any_network, describe, directions, run_config
 from cyclestyle.tasks.load import translating
 from cyclestyle.weights.exported.weights_file import write_weights
+from cyclestyle.weights.located import CONFIG, WEIGHTS, hub_folder
 
 if TYPE_CHECKING:
     from cyclestyle.tasks.translator import Translator
 
-WEIGHTS, CONFIG, CARD, GRID = "model.safetensors", "config.json", "README.md", "samples.png"
+CARD, GRID = "README.md", "samples.png"
+
+LICENCES = """
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc0-1.0
+    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0
+    cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cdla-permissive-1.0
+    cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m ecl-2.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 gfdl gpl
+    gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0
+    pddl postgresql unlicense wtfpl zlib
+    """
+"""The licences that the Hugging Face Hub knows by name; most are those of SPDX in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +133,12 @@ def model_card(description: Mapping[str, Any], run: Run, ways: list[str]) -> str
     licence = str(description["licence"])
     method = description["method"]
     lines = ["---", "library_name: cyclestyle", "pipeline_tag: image-to-image"]
-    lines += ["license: other", f"license_name: {json.dumps(licence)}"]
+    known = licence.lower().removesuffix("-only").removesuffix("-or-later")
+    lines += (
+        [f"license: {known}"]
+        if known in LICENCES.split()
+        else ["license: other", f"license_name: {json.dumps(licence)}"]
+    )
     lines += ["tags:", "- cyclestyle", "- image-to-image", "- unpaired", "---", ""]
     lines += [f"# {method} by cyclestyle", ""]
     lines += [f"Translates images of any size in the direction {' and '.join(ways)}. Values are in [-1, 1].", ""]
@@ -139,7 +156,7 @@ def model_card(description: Mapping[str, Any], run: Run, ways: list[str]) -> str
         lines += ["", "## Figures", "", "Of the last evaluation on the held-out images of the run:", ""]
         lines += ["| figure | value |", "|---|---|"]
         lines += [
-            f"| {name} | {value:.4g} |" if isinstance(value, float) else f"| {name} | {value} |"
+            f"| {in_words(name)} | {value:.4g} |" if isinstance(value, float) else f"| {in_words(name)} | {value} |"
             for name, value in run.figures.items()
         ]
     lines += [
@@ -150,6 +167,14 @@ def model_card(description: Mapping[str, Any], run: Run, ways: list[str]) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def in_words(figure: str) -> str:
+    """Return the name of a figure as a reader knows it: `KID, AtoB, averaged weights` for `ema AtoB kid`."""
+    weights = {"ema": "averaged weights", "raw": "weights of the last step"}
+    *parts, name = figure.split(" ")
+    label = METRICS[name].label if name in METRICS else name.replace("_", " ")
+    return ", ".join([label, *(weights.get(part, part) for part in reversed(parts))])
 
 
 def folder_of(name: str | Path, **options: Any) -> Path:
@@ -167,14 +192,7 @@ def folder_of(name: str | Path, **options: Any) -> Path:
         if not (path / WEIGHTS).is_file():
             raise CheckpointError(f"{path} has no {WEIGHTS}; expected a folder that save_pretrained has written")
         return path
-    hub = optional("huggingface_hub", "loading from the Hub", "hub")
-    try:
-        return Path(hub.snapshot_download(str(name), allow_patterns=[WEIGHTS, CONFIG], **options))
-    except Exception as error:  # of many kinds
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{name} is no folder, and cannot be downloaded from the Hugging Face Hub ({reason})"
-        ) from error
+    return hub_folder(str(name), **options)
 
 
 def _last_evaluation(path: Path) -> dict[str, Any]:

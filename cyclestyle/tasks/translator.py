@@ -16,7 +16,7 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.functional.finishing import Finishing
 from cyclestyle.networks.streaming import Statistics
 from cyclestyle.tasks import hub
-from cyclestyle.tasks.base import Direction, Task
+from cyclestyle.tasks.base import Direction, Task, task_name
 from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import Averaging, load
 from cyclestyle.tasks.speed import SpeedName, Tuning, choose, hardware_for, set_tf32
@@ -174,6 +174,22 @@ class Translator(nn.Module):
         """
         return hub.push(self, repository, licence=licence, **options)
 
+    def __repr__(self) -> str:
+        """Return the method, the direction, the checkpoint, the device and the size, a line each."""
+        task = self.task
+        networks = [task.get_submodule(name) for name in task.averaged_modules()]
+        parameters = sum(value.numel() for network in networks for value in network.parameters())
+        lines = {
+            "method": task_name(type(task)),
+            "direction": f"{task.direction} of {', '.join(task.directions)}" if len(task.directions) > 1 else None,
+            "checkpoint": self.checkpoint,
+            "device": task.device,
+            "parameters": f"{parameters:,}" if parameters else None,
+            "work size": task.finishing.work_size,
+        }
+        shown = "\n".join(f"  {name}: {value}" for name, value in lines.items() if value is not None)
+        return f"Translator\n{shown}"
+
     @property
     def in_channels(self) -> int:
         """Channels of the images that `translate` takes."""
@@ -263,6 +279,8 @@ class Translator(nn.Module):
     def _translate_array(self, array: Array) -> Array:
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in images.MODES):
             raise ValueError(f"an array must be (H, W) or (H, W, C) with 1 to 4 channels, got {array.shape}")
+        if not array.size:
+            raise ValueError(f"an array must have pixels, got {array.shape}")
         if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
             raise ValueError(f"an array must be uint8, uint16 or floating point in [0, 1], got {array.dtype}")
         highest = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 1
@@ -272,6 +290,8 @@ class Translator(nn.Module):
         return (np.rint(levels) if array.dtype.kind == "u" else levels).astype(array.dtype)
 
     def _translate_tensor(self, tensor: Tensor) -> Tensor:
+        if not tensor.numel():
+            raise ValueError(f"a tensor must have pixels, got {tuple(tensor.shape)}")
         if tensor.ndim == 4:
             return torch.stack([self._translate_tensor(one) for one in tensor])
         if tensor.ndim != 3 or tensor.shape[0] not in images.MODES:

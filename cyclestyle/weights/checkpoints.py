@@ -39,10 +39,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except pickle.UnpicklingError as error:
+        if kind := _other_kind(path):
+            raise CheckpointError(f"{path} is {kind}") from error
         raise CheckpointError(
             f"{path} is not a checkpoint of plain tensors and values; it is not loaded because it could run code"
         ) from error
     except _LOAD_ERRORS as error:
+        if kind := _other_kind(path):
+            raise CheckpointError(f"{path} is {kind}") from error
         raise CheckpointError(f"{path} is damaged or not a checkpoint; use an earlier one") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path} contains a {type(checkpoint).__name__}, not a checkpoint")
@@ -79,6 +83,24 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
         raise CheckpointError(
             f"cannot write {path}: {error.strerror or error}; the existing file is unchanged"
         ) from error
+
+
+_OTHER_KINDS = {
+    b"version https://git-lfs": "the pointer of a file that Git LFS has not downloaded; `git lfs pull` downloads it",
+    b"\x89HDF\r\n\x1a\n": "a file of Keras (HDF5); expected a checkpoint of PyTorch",
+    b"<!doctype html": "a web page, not a checkpoint; download the file itself",
+    b"<html": "a web page, not a checkpoint; download the file itself",
+}
+"""How files begin that are often saved as checkpoints by mistake, and what they are."""
+
+
+def _other_kind(path: Path) -> str | None:
+    """Return what a file is that is no checkpoint, and what to do; None if that is unknown."""
+    with path.open("rb") as file:
+        head = file.read(512).lstrip().lower()
+    if not head:
+        return "empty; copy or download it again"
+    return next((kind for start, kind in _OTHER_KINDS.items() if head.startswith(start.lower())), None)
 
 
 def _verify_checksums(path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,13 +16,11 @@ from urllib.parse import urlsplit
 
 from cyclestyle import files
 from cyclestyle.errors import CheckpointError
-from cyclestyle.weights.checkpoints import read_checkpoint
-from cyclestyle.weights.foreign import find
 
 PREFIX = "official:"
 BASE_URL = "https://efrosgans.eecs.berkeley.edu/cyclegan/pretrained_models"
 """Where the release of https://github.com/junyanz/pytorch-CycleGAN-and-pix2pix is, unless `CYCLESTYLE_MODELS_URL` says
-another address."""
+another address, or a folder."""
 NAMES = (
     *("apple2orange", "orange2apple", "horse2zebra", "zebra2horse", "monet2photo"),
     *("style_monet", "style_cezanne", "style_ukiyoe", "style_vangogh"),
@@ -78,7 +77,10 @@ def fetch(name: str, on_bytes: OnBytes = lambda received, total: None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(path.parent):
             part = path.with_suffix(".part")
-            _download(url, part, on_bytes)
+            if Path(base).is_dir():
+                shutil.copyfile(Path(base, f"{name}.pth"), part)
+            else:
+                _download(url, part, on_bytes)
             _check_content(part, url)
             content = {"url": url, "bytes": part.stat().st_size, "sha256": _sha256(part)}
             part.replace(path)
@@ -154,6 +156,10 @@ def _check_scheme(url: str, source: str | None = None) -> None:
 
 def _check_content(part: Path, url: str) -> None:
     """Check that a download is a generator of the original implementation; another file is removed."""
+    # Imported here, because `cyclestyle models` lists names without torch.
+    from cyclestyle.weights.checkpoints import read_checkpoint
+    from cyclestyle.weights.foreign import find
+
     try:
         find(read_checkpoint(part), part)
     except CheckpointError as error:

@@ -3,13 +3,19 @@
 import os
 import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from cyclestyle.errors import CheckpointError, optional
 from cyclestyle.weights import known
 from cyclestyle.weights.shipped import SHIPPED, shipped_path
 
 WANDB = "wandb:"
+ENDINGS = (".ckpt", ".safetensors", ".pth", ".onnx", ".xml", ".pt2")
+"""Endings of checkpoints."""
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+"""The files in the folder of a translator."""
 
 
 def located(name: str | Path) -> Path:
@@ -20,10 +26,11 @@ def located(name: str | Path) -> Path:
     | `styles` | a model of the package (`cyclestyle.weights.shipped`), unless a file or folder has this name |
     | `official:style_monet` | a generator of the original release; see `cyclestyle.weights.known` |
     | `wandb:entity/project/name:alias` | an artifact of Weights & Biases with a checkpoint in it |
+    | `user/name` | a repository of the Hugging Face Hub, unless there is a folder `user` |
     | anything else | a path |
 
     Raises:
-        CheckpointError: it cannot be downloaded, or the artifact has no checkpoint.
+        CheckpointError: the name is unknown, it cannot be downloaded, or the artifact has no checkpoint.
     """
     word = str(name)
     if known.is_known(word):
@@ -32,7 +39,40 @@ def located(name: str | Path) -> Path:
         return _artifact(word.removeprefix(WANDB))
     if word in SHIPPED and not Path(word).exists():
         return shipped_path(word)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", word) and not Path(word).parent.is_dir() and Path(word).suffix not in ENDINGS:
+        return hub_folder(word)
+    if len(Path(word).parts) == 1 and not Path(word).suffix and not Path(word).exists():
+        raise CheckpointError(f"checkpoint {word} does not exist{_did_you_mean(word)}")
     return Path(name)
+
+
+def hub_folder(name: str, **options: Any) -> Path:
+    """Return the folder of a repository of the Hugging Face Hub, which is downloaded once.
+
+    Args:
+        name: such as `user/name`.
+        options: those of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
+
+    Raises:
+        CheckpointError: the repository cannot be reached and has not been downloaded before.
+        CycleStyleError: huggingface_hub is not installed.
+    """
+    hub = optional("huggingface_hub", f"{name}, which is no folder here, but may be a model of the Hub,", "hub")
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG], **options))
+    except Exception as error:  # of many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{name} is no folder, and cannot be downloaded from the Hugging Face Hub ({reason})"
+        ) from error
+
+
+def _did_you_mean(word: str) -> str:
+    """The name that a misspelt one may stand for."""
+    names = [*SHIPPED, *(f"{known.PREFIX}{name}" for name in known.NAMES)]
+    close = [known.PREFIX + word] if word in known.NAMES else get_close_matches(word, names, n=1)
+    meant = f"; did you mean {close[0]}?" if close else "; name a file or the folder of a run, or a model:"
+    return f"{meant} `cyclestyle models` lists {', '.join(SHIPPED)} and those of the original release"
 
 
 def _artifact(name: str) -> Path:
@@ -51,10 +91,9 @@ def _artifact(name: str) -> Path:
 
 def _checkpoint_in(folder: Path, name: str) -> Path:
     """The checkpoint in the folder of an artifact: the folder itself, its best one, or the only one."""
-    if (folder / "model.safetensors").is_file() or (folder / "checkpoints").is_dir():
+    if (folder / WEIGHTS).is_file() or (folder / "checkpoints").is_dir():
         return folder
-    endings = (".ckpt", ".safetensors", ".pth", ".onnx", ".xml", ".pt2")
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix in endings]
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix in ENDINGS]
     for wanted in ("best.ckpt", "last.ckpt"):
         if chosen := [path for path in found if path.name == wanted]:
             return chosen[0]

@@ -1,5 +1,6 @@
 """The models that are part of the package, by name."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,14 @@ SHIPPED = {
 def shipped_path(name: str) -> Path:
     """Return the file of a model of the package."""
     return FOLDER / f"{name}.safetensors"
+
+
+def shipped_styles(name: str) -> list[str]:
+    """Return the names of the styles of a model of the package, from the header of its file, which needs no torch."""
+    with shipped_path(name).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")  # the format of safetensors
+        description = json.loads(file.read(length))["__metadata__"]["cyclestyle"]
+    return list(json.loads(description)["settings"].get("style_names") or [])
 
 
 def shipped_name(path: Path) -> str | None:

@@ -7,6 +7,7 @@ import sys
 import time
 
 import wandb
+from pytorch_lightning import loggers
 from wandb.proto import wandb_internal_pb2
 
 from cyclestyle.callbacks import CSVLogger
@@ -122,6 +123,26 @@ def test_wandb_offline_holds_config_scalars_and_grids_and_goes_on(tiny_fit, tmp_
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("train/loss_G")
     assert sum(bool(re.match(r"\d", line.split(",")[column])) for line in lines[1:]) == 14
+
+
+def test_wandb_works_without_a_home_and_no_logger_ends_a_training(cyclestyle, tiny_fit, tmp_path, monkeypatch):
+    for name in ("WANDB_DATA_DIR", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is restored after the test, whatever the run sets
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("XDG_DATA_HOME", "/dev/null/home")
+
+    def broken(*_, **__):
+        raise OSError("no space left for this image")
+
+    monkeypatch.setattr(loggers.WandbLogger, "log_image", broken)
+    words = [f"--trainer.default_root_dir={tmp_path}", "--config=configs/overlays/wandb_offline.yaml"]
+    status, _, error = cyclestyle(*tiny_fit, *words)
+    wandb.finish()
+    assert status == 0, error
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert error.count("training goes on: no space left for this image") == 1
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/table/sample_table_*.json"))
 
 
 def test_a_run_continues_if_wandb_cannot_be_reached(tiny_fit, tmp_path):

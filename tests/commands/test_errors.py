@@ -5,6 +5,7 @@ import errno
 import pytest
 
 from cyclestyle.commands.errors import one_line, one_line_errors
+from cyclestyle.commands.shipped_configs import config_folder
 from cyclestyle.errors import CycleStyleError
 
 MESSAGES = {
@@ -55,6 +56,7 @@ def test_messages_are_one_line(message, line):
         (["demo", "--port=80000"], "port must be from 1 to 65535, got 80000"),
         (["demo", "--host=300.1.1.1"], "cannot listen at 300.1.1.1, which is no address of this machine"),
         (["export", "--format=x"], "format: Expected one of ['official', 'safetensors',"),
+        (["export", "--config=gatys", "--output=y"], "SHIPPED/gatys.yaml is no config of export, which has no "),
         (["export", "--ckpt_path=nowhere.ckpt", "--output=y"], "checkpoint nowhere.ckpt does not exist"),
     ],
 )  # fmt: skip
@@ -62,7 +64,7 @@ def test_every_command_reports_a_mistake_in_one_line(cyclestyle, words, line):
     status, _, error = cyclestyle(*words)
     assert status == 1
     assert len(error.splitlines()) == 1
-    assert error.startswith(f"cyclestyle: error: {line}")
+    assert error.startswith(f"cyclestyle: error: {line.replace('SHIPPED', str(config_folder()))}")
 
 
 def test_a_full_disk_is_a_mistake_that_a_user_can_mend():

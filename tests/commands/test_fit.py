@@ -1,4 +1,5 @@
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -55,6 +56,18 @@ def test_validate_and_test_read_a_checkpoint(cyclestyle, tiny_fit, checkpoint):
     assert (run / "metrics.csv").read_bytes() == before
 
 
+def test_a_truncated_held_out_image_is_found_before_the_first_step(cyclestyle, tiny_fit, samples, tmp_path):
+    shutil.copytree(samples, tmp_path / "images")
+    cut = sorted((tmp_path / "images" / "testA").iterdir())[-1]  # behind those that the trial validation reads
+    Image.open(cut).save(cut.with_suffix(".bmp"))
+    cut.with_suffix(".bmp").write_bytes(cut.with_suffix(".bmp").read_bytes()[:-900])
+    run = tmp_path / "run"
+    status, _, error = cyclestyle(*tiny_fit, f"--data.root={tmp_path / 'images'}", f"--trainer.default_root_dir={run}")
+    assert status == 1
+    assert f"{cut.with_suffix('.bmp')}: image file is truncated" in error
+    assert not (run / "metrics.csv").exists()
+
+
 def test_without_validation_grids_show_training_images(tiny_fit, samples, tmp_path):
     words = [word for word in tiny_fit if not word.startswith("--data.root")]
     folders = [f"--data.train_{d}=[{samples / f'train{d}'}]" for d in "AB"]
@@ -63,10 +76,30 @@ def test_without_validation_grids_show_training_images(tiny_fit, samples, tmp_pa
     assert Image.open(tmp_path / "grids" / "step_00000004.png").size == (2 * 34, 6 * 34)
 
 
+def test_two_plain_folders_suffice_and_a_run_is_tested_by_its_folder(cyclestyle, tiny_fit, samples, tmp_path, caplog):
+    run, config = tmp_path / "run", tmp_path / "paintings.yaml"
+    config.write_text(f"data:\n  init_args:\n    train_B: {samples / 'trainB'}\n")  # one value for a list of one
+    words = [word for word in tiny_fit if not word.startswith("--data.root")]
+    words += [f"--config={config}", "--data.train_A", samples / "trainA", f"--trainer.default_root_dir={run}"]
+    status, _, error = cyclestyle(*words)
+    assert status == 0, error
+    line = "held out for evaluation, since no test folders are named: 2 of 7 images of data.train_A, 2 of 7 images of"
+    assert caplog.text.count(line) == 1
+    assert max(int(row["step"]) for row in rows(run)) <= 5  # batches of an epoch: five of seven images
+    assert any(row["val/cycle"] for row in rows(run))
+    status, out, error = cyclestyle("test", "--ckpt_path", run)
+    assert status == 0, error
+    assert f"Report: {run / 'test' / 'report.html'}" in out
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (["--data.root=nowhere"], "data.root nowhere does not exist"),
+        (
+            ["--data.root=configs"],
+            "configs/trainA does not exist; data.root must have the folders trainA, trainB, testA",
+        ),
         (["--model.ngff=3"], "ngff"),
         (["--model.ngf=many"], "ngf"),
         (["--model.generator=vit"], "vit"),

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from cyclestyle.data.folders import check_images, find_images
+from cyclestyle.data.folders import check_images, find_images, hold_out
 from cyclestyle.errors import DataError
 
 
@@ -68,3 +70,15 @@ def test_what_training_loses_is_counted_and_named(tmp_path):
         "values outside of 0 to 1 (0 to 65535 for integers), which become black or white, in 3 of 7 files: "
         "nan.tif, negative.tif, range.tif",
     ]
+
+
+def test_a_tenth_is_held_out_and_images_that_are_added_hardly_change_it():
+    images = [Path("photos", f"{number}.png") for number in range(40)]
+    kept, held = hold_out(images)
+    assert len(held) == 4
+    assert sorted(kept + held) == sorted(images)
+    added = images + [Path("photos", f"new{number}.png") for number in range(2)]
+    assert len(set(held) & set(hold_out(added)[1])) >= 3
+    assert len(hold_out(images[:7])[1]) == 2
+    with pytest.raises(DataError, match="photos has 3 images, too few to hold some out"):
+        hold_out(images[:3])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.tasks import CycleGAN, Translator, load
+from cyclestyle.tasks.hub import Run, model_card
 from cyclestyle.weights.checkpoints import write_checkpoint
 
 pytest.importorskip("safetensors")
@@ -60,10 +61,10 @@ def test_another_process_translates_the_same(run, saved):
 
 def test_the_card_is_written_from_the_run(run, saved):
     card = (saved / "README.md").read_text()
-    for text in ('license_name: "CC0-1.0"', "CycleGAN", "domain A: 2 images", "domain B: 1 images", "samples.png"):
+    for text in ("license: cc0-1.0\n", "CycleGAN", "domain A: 2 images", "domain B: 1 images", "samples.png"):
         assert text in card
-    assert "| raw AtoB kid | 0.25 |" in card
-    assert "| raw AtoB extractor | statistics |" in card
+    assert "| KID, AtoB, weights of the last step | 0.25 |" in card
+    assert "| extractor, AtoB, weights of the last step | statistics |" in card
     assert (saved / "samples.png").read_bytes() == (run / "grids" / "7.png").read_bytes()
     config = json.loads((saved / "config.json").read_text())
     assert config["direction"] == "BtoA"
@@ -76,6 +77,25 @@ def test_predict_takes_the_folder(cyclestyle, saved, tmp_path):
     status, _, err = cyclestyle("predict", "--ckpt_path", saved, "--direction", "AtoB", *words)
     assert status == 0, err
     assert Image.open(tmp_path / "out.png").size == (20, 12)
+
+
+def test_a_licence_that_the_hub_does_not_know_is_named():
+    description = {"licence": "mine: ask me", "method": "CycleGAN", "settings": {}}
+    assert 'license: other\nlicense_name: "mine: ask me"\n' in model_card(description, Run(), ["AtoB"])
+    assert "license: gpl-3.0\n" in model_card({**description, "licence": "GPL-3.0-or-later"}, Run(), ["AtoB"])
+
+
+def test_predict_takes_a_repository_as_python_does(cyclestyle, saved, tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: asked.append(name) or str(saved))
+    Image.radial_gradient("L").resize((20, 12)).convert("RGB").save(tmp_path / "photo.png")
+    words = ["--input", tmp_path / "photo.png", "--output", tmp_path / "out.png", "--speed=exact", "--workers=0"]
+    status, _, err = cyclestyle("predict", "--ckpt_path", "someone/mine", *words)
+    assert status == 0, err
+    translate = Translator.from_pretrained("someone/mine", speed="exact")
+    assert set(asked) == {"someone/mine"}
+    assert list(Image.open(tmp_path / "out.png").getdata()) == list(translate(tmp_path / "photo.png").getdata())
 
 
 def test_pushing_hands_the_folder_to_the_client(run, saved, monkeypatch):

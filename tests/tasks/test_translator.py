@@ -121,6 +121,8 @@ def test_a_list_comes_back_as_a_list_in_its_order(invert, tmp_path):
         (3, TypeError, "an image must be a path, a PIL image"),
         (np.zeros((2, 2, 5), np.uint8), ValueError, r"1 to 4 channels, got \(2, 2, 5\)"),
         (np.zeros((2, 2, 3), np.int64), ValueError, "got int64"),
+        (np.zeros((0, 2, 3), np.uint8), ValueError, r"an array must have pixels, got \(0, 2, 3\)"),
+        (torch.zeros(0, 3, 2, 2), ValueError, r"a tensor must have pixels, got \(0, 3, 2, 2\)"),
         (torch.zeros(2, 2), ValueError, r"1 to 4 channels, got \(2, 2\)"),
         (torch.zeros(3, 2, 2, dtype=torch.int64), ValueError, "got torch.int64"),
         ("nowhere.png", ImageError, "cannot read nowhere.png: No such file"),
@@ -130,6 +132,18 @@ def test_a_list_comes_back_as_a_list_in_its_order(invert, tmp_path):
 def test_other_kinds_are_refused(invert, given, error, message):
     with pytest.raises(error, match=message):
         invert(given)
+
+
+def test_a_translator_says_what_it_is(checkpoint):
+    translate = Translator.load(checkpoint, direction="BtoA")
+    assert str(translate).splitlines() == [
+        "Translator",
+        "  method: CycleGAN",
+        "  direction: BtoA of AtoB, BtoA",
+        f"  checkpoint: {checkpoint}",
+        "  device: cpu",
+        f"  parameters: {sum(value.numel() for name, value in translate.named_parameters() if '.G_' in name):,}",
+    ]
 
 
 def test_the_device_is_chosen(checkpoint):
@@ -182,7 +196,7 @@ class Attack:
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "is a folder; expected a checkpoint file, or the folder of a run"),
         (lambda path: path.write_text("text"), "is not a checkpoint of plain tensors|is damaged or not a checkpoint"),
-        (lambda path: path.write_bytes(b""), "is damaged or not a checkpoint"),
+        (lambda path: path.write_bytes(b""), "is empty; copy or download it again"),
         (lambda path: torch.save(torch.zeros(1), path), "contains a Tensor, not a checkpoint"),
         (lambda path: torch.save({"state_dict": {}}, path), "is a checkpoint of another program"),
         (lambda path: torch.save({"net.0.weight": torch.zeros(1)}, path), "holds no generator of a known kind"),

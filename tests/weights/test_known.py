@@ -109,6 +109,16 @@ def test_what_is_no_model_is_told(server, how, text):
     assert not known.known_path("style_monet").exists()
 
 
+def test_a_folder_takes_the_place_of_the_address(server, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "style_monet.pth").write_bytes(server.content)
+    monkeypatch.setenv("CYCLESTYLE_MODELS_URL", str(tmp_path / "models"))
+    assert known.fetch("style_monet").read_bytes() == server.content
+    with pytest.raises(CheckpointError, match=r"style_cezanne\.pth: .*No such file"):
+        known.fetch("style_cezanne")
+    assert not server.asked
+
+
 def test_a_page_in_place_of_a_model_is_told_and_removed(server):
     server.content = b"<html>moved</html>"
     with pytest.raises(CheckpointError, match="is no generator of the original CycleGAN"):
