@@ -250,12 +250,7 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         choice = self.choice
-        self.model.tune(
-            choice.tuning,
-            training=True,
-            compiled_steps=choice.compiled_steps,
-            compiled_channels_last=choice.compiled_channels_last,
-        )
+        self.model.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps)
         if config.speed != "exact":
             rank_zero_only(print)(f"speed {config.speed}: {self.choice.reason}")
         if config.init_from and config.ckpt_path is None:

@@ -103,7 +103,6 @@ class Task(pl.LightningModule, ABC):
         memory_format: of weights and images. This and the following are what `tune` sets.
         compile_networks: whether training compiles the networks.
         compiled_steps: steps that a training must have for that.
-        compiled_channels_last: whether compiled networks get the memory format channels_last.
         fused: whether Adam updates all parameters in one call.
     """
 
@@ -157,7 +156,6 @@ class Task(pl.LightningModule, ABC):
         self.memory_format = torch.contiguous_format
         self.compile_networks = False
         self.compiled_steps = 0
-        self.compiled_channels_last = False
         self.fused = False
         self._convolutions: AbstractContextManager[Any] = nullcontext()
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
@@ -478,16 +476,13 @@ class Task(pl.LightningModule, ABC):
 
     # Speed
 
-    def tune(
-        self, tuning: Tuning, *, training: bool, compiled_steps: int = 0, compiled_channels_last: bool = False
-    ) -> None:
+    def tune(self, tuning: Tuning, *, training: bool, compiled_steps: int = 0) -> None:
         """Run as `tuning` says, in which null leaves everything as it is.
 
         Args:
             tuning: what makes the task faster.
             training: whether it will be trained; in translating, weights get the type of `tuning.precision`.
             compiled_steps: steps that a training must have for its networks to be compiled.
-            compiled_channels_last: whether they then get the memory format channels_last.
         """
         if tuning.channels_last:
             self.memory_format = torch.channels_last
@@ -498,7 +493,6 @@ class Task(pl.LightningModule, ABC):
             self.to(torch.bfloat16)
         if training and tuning.compile:
             self.compile_networks, self.compiled_steps = True, compiled_steps
-            self.compiled_channels_last = compiled_channels_last
         if training:
             self.fused = bool(tuning.fused)
 
@@ -506,9 +500,6 @@ class Task(pl.LightningModule, ABC):
         """Compile the networks, if that is wanted for a training of so many steps."""
         if self.compile_networks and steps >= self.compiled_steps:
             rank_zero_info("compiling the networks; the first step takes minutes, in later runs a few seconds")
-            if self.compiled_channels_last:
-                self.memory_format = torch.channels_last
-                self._arrange()
             for network in self._run_networks():
                 # In place: the keys of the state_dict stay the same. Without CUDA graphs (mode="reduce-overhead"): the
                 # next call of a network overwrites what its graph returned, such as the fakes of a grid, and the step

@@ -104,13 +104,11 @@ class Choice:
         tuning: the settings.
         reason: what was chosen and why, in words.
         compiled_steps: steps of a training from which on its networks are compiled, if `tuning` says so.
-        compiled_channels_last: whether they then also change to the memory format channels_last.
     """
 
     tuning: Tuning
     reason: str
     compiled_steps: int = 0
-    compiled_channels_last: bool = False
 
 
 def choose(
@@ -143,9 +141,6 @@ def choose(
         tuning, reasons = _fastest(given, hardware, bfloat16=bfloat16, training=training)
         if training and given.compile is None:
             reasons.append(_about_compiling(tuning, hardware, compiled_steps))
-    late = bool(compiled_steps and tuning.compile and given.channels_last is None and hardware.kind == "cpu")
-    if late:
-        tuning = replace(tuning, channels_last=False)
     tuning, missing = _available(tuning, given, hardware)
     named = [field.name for field in fields(given) if getattr(given, field.name) is not None]
     if named:
@@ -154,7 +149,6 @@ def choose(
         tuning=tuning,
         reason="; ".join([*reasons, *missing]),
         compiled_steps=compiled_steps,
-        compiled_channels_last=late,
     )
 
 
@@ -264,7 +258,7 @@ def _fastest(given: Tuning, hardware: Hardware, *, bfloat16: bool, training: boo
     best = Tuning(
         precision=precision,
         # On CPUs, gradients of eager networks are slower in it: in bfloat16 a step takes twice the time
-        channels_last=cuda or compiled or (not training and (precision == "bfloat16" or tiled)),
+        channels_last=cuda or (not training and (precision == "bfloat16" or tiled)),
         winograd=tiled,
         compile=compiled,
         fused=training and hardware.kind in ("cpu", "cuda"),

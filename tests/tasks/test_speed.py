@@ -54,7 +54,6 @@ def test_auto_compiles_long_trainings_alone():
     assert chosen("fast", AMX).compiled_steps == 0
     assert chosen("auto", AMX, compile=True).compiled_steps == 0  # as given
     assert chosen("auto", AMX).tuning.compile
-    assert chosen("auto", AMX).compiled_channels_last
     assert not chosen("fast", AMX, training=False).tuning.compile
     assert "compiled" not in chosen("fast", AMX, compile=False).reason  # the user knows why
 
@@ -85,26 +84,22 @@ def test_what_does_not_exist_is_left_out_with_a_word(given, hardware):
     assert f"{name} left out" in choice.reason
 
 
-def test_eager_trainings_in_bfloat16_keep_the_memory_format():
-    assert chosen("fast", AMX).tuning.channels_last  # compiled
-    assert not chosen("auto", AMX).tuning.channels_last  # perhaps compiled
-    assert not chosen("fast", AMX, compile=False).tuning.channels_last
-    assert not chosen("fast", replace(AMX, compiler=False)).tuning.channels_last
+def test_trainings_on_processors_keep_the_memory_format():
+    """Eager, they are slower in channels_last and bfloat16; compiled, PyTorch gives NaN on processors with AMX."""
+    assert not any(chosen(speed, AMX).tuning.channels_last for speed in ("auto", "fast"))
     assert chosen("auto", AMX, channels_last=True).tuning.channels_last
     assert chosen("auto", GPU).tuning.channels_last
-    assert not chosen("auto", GPU).compiled_channels_last
 
 
-@pytest.mark.parametrize(("steps", "format"), [(1999, torch.contiguous_format), (2000, torch.channels_last)])
-def test_long_trainings_change_the_memory_format_when_they_compile(monkeypatch, steps, format):
-    # Without a mode: CUDA graphs overwrite results
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: None)
+@pytest.mark.parametrize("steps", [1999, 2000])
+def test_long_trainings_are_compiled(monkeypatch, steps):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compiled.append(options))
     task, choice = CycleGAN(generator="resnet6", ngf=2, ndf=2), chosen("auto", AMX)
-    late = choice.compiled_channels_last
-    task.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps, compiled_channels_last=late)
+    task.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps)
     task.compile_for_training(steps=steps)
-    assert task.memory_format is format
-    assert task.G_AB.model[4].weight.is_contiguous(memory_format=format)
+    # Without a mode: CUDA graphs overwrite results. The layouts of the compiler are channels_last.
+    assert compiled == ([] if steps < 2000 else 4 * [{"layout_optimization": False}])
 
 
 @pytest.mark.parametrize("hardware", [PLAIN, AMX, GPU])
