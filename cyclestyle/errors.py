@@ -63,4 +63,6 @@ def optional(module: str, purpose: str, extra: str) -> Any:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
             raise
-        raise CycleStyleError(f'{purpose} needs {package}: pip install "cyclestyle[{extra}]"') from error
+        raise CycleStyleError(
+            f'{purpose} needs {package}: pip install {package}, or pip install ".[{extra}]" in the clone of cyclestyle'
+        ) from error

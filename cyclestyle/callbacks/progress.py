@@ -14,6 +14,10 @@ from cyclestyle.tasks.base import as_task
 
 SHOWN = ("loss", "loss_G", "loss_D")
 """The sums of losses that a bar shows, of those that tasks log."""
+WARM_UP, TIMED = 3, 10
+"""Steps that are not timed, because they set things up, and steps that are timed, for the first line about the time."""
+LONG = 24 * 3600
+"""Seconds after which a training on a CPU is better made shorter."""
 
 
 class RemainingTime:
@@ -45,6 +49,8 @@ class ProgressBar(TQDMProgressBar):
     Where the output is not a terminal, such as a log file, plain lines take the place of the bar: one for each epoch,
     one for each validation with its figures, and one every `line_every_n_steps` steps.
 
+    After the first steps, one line says how long a step takes, and all that are left.
+
     Args:
         refresh_rate: steps between two updates, each of which copies the losses from the device; 0 for no progress.
         line_every_n_steps: steps between two lines where the output is not a terminal.
@@ -60,11 +66,14 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=0 if plain else refresh_rate)
         self._line_every = line_every_n_steps if plain and refresh_rate else 0
         self._time = RemainingTime()
+        self._says_time = refresh_rate > 0
+        self._first_steps = RemainingTime()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the run."""
         super().on_train_start(trainer, pl_module)
         self._time.start(trainer)
+        self._begun = trainer.global_step
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the losses, which are copied from the device, and the remaining time of the run."""
@@ -78,6 +87,8 @@ class ProgressBar(TQDMProgressBar):
     ) -> None:
         """Update the bar, or print a line if one is due."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._says_time and trainer.is_global_zero:
+            self._say_time(trainer, trainer.global_step - self._begun)
         if self._line_every and (trainer.global_step % self._line_every == 0 or trainer.is_last_batch):
             self._print_line(trainer, self.get_metrics(trainer, pl_module))
 
@@ -91,6 +102,23 @@ class ProgressBar(TQDMProgressBar):
                 if name.startswith("val") and not name.endswith(("_AtoB", "_BtoA"))
             }
             self._print_line(trainer, figures)
+
+    def _say_time(self, trainer: pl.Trainer, steps: int) -> None:
+        """Print how long the steps take, once, after the first `steps`."""
+        if steps == WARM_UP:
+            self._first_steps.start(trainer)
+        if steps < WARM_UP + TIMED:
+            return
+        self._says_time = False
+        each, left = self._first_steps.seconds_per_step(trainer), self._first_steps.seconds(trainer)
+        if each is None:
+            return
+        line = f"{each:.3g} s a step"
+        if left is not None:
+            line += f", about {format_time(left)} for the {round(left / each):,} steps that are left"
+        if left is not None and left > LONG and trainer.strategy.root_device.type == "cpu":
+            line += "; `cyclestyle configs` lists shorter recipes, such as monet_small"
+        self.print(line) if self.is_enabled else print(line, flush=True)
 
     def _print_line(self, trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
         if not trainer.is_global_zero:

@@ -105,7 +105,7 @@ def compare(
             key: (method_folder / key).with_name(target_format(path)[1]) for key, path in photos.items()
         }
         rows.append(evaluator.row(method.name, results[method.name], _cost(method, method_folder)))
-    _write(folder, rows, photos, results, evaluator.notes(), paintings, logger)
+    _write(folder, rows, photos, results, failures, evaluator.notes(), paintings, logger)
     for name, reason in failures.items():
         print(f"cyclestyle: error: {name} failed: {reason}", file=sys.stderr)
     return 1 if failures else 0
@@ -198,11 +198,13 @@ def _write(
     rows: Sequence[dict[str, Any]],
     photos: Mapping[str, Path],
     results: Mapping[str, Mapping[str, Path]],
+    failures: Mapping[str, str],
     notes: Sequence[str],
     paintings: Sequence[Path],
     logger: WandbLogger | None,
 ) -> None:
-    write_json(output / "compare.json", rows)
+    write_json(output / "compare.json", [*rows, *({"name": name, "error": failures[name]} for name in failures)])
+    notes = [*(f"{name} failed: {reason}" for name, reason in failures.items()), *notes]
     write_image(comparison_sheet(photos, results), output / "sheet.png")
     metrics = columns(rows[0])
     header = ["", *(METRICS[name].heading for name in metrics), *(heading for heading, _ in COSTS.values())]

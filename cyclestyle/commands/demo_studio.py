@@ -216,7 +216,7 @@ class Studio:
 
     def _check_video(self, path: Path) -> None:
         if not has_video():
-            raise CycleStyleError('Videos need PyAV on this server: pip install "cyclestyle[video]"')
+            raise CycleStyleError("Videos need PyAV on this server: pip install av")
         try:
             video = read_video(path)
         except ImageError as error:

@@ -363,7 +363,7 @@ def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
 def _prepare(task: Task, settings: Prediction) -> None:
     """Give the task its direction and its styles."""
     if settings.steady and not has_optical_flow():
-        raise CycleStyleError('--steady needs OpenCV: pip install "cyclestyle[video]"')
+        raise CycleStyleError("--steady needs OpenCV: pip install opencv-python-headless")
     if settings.mask and not task.takes_masks:
         raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
     if settings.mask and settings.style_weights:
@@ -457,7 +457,7 @@ def _report(plan: PredictionPlan, writer: ImageWriter, settings: Prediction) -> 
         heic = any(path.suffix.lower() in HEIC for path in plan.others)
         hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
         if any(map(is_video, plan.others)):
-            hint += '; `pip install "cyclestyle[video]"` adds videos'
+            hint += "; `pip install av` adds videos"
         print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
     if writer.cut:
         print(

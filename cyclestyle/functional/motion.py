@@ -38,7 +38,7 @@ def optical_flow(frames: Tensor, others: Tensor) -> Tensor:
     try:
         import cv2
     except ImportError as error:
-        raise CycleStyleError('motion needs OpenCV: pip install "cyclestyle[video]"') from error
+        raise CycleStyleError("motion needs OpenCV: pip install opencv-python-headless") from error
     if min(frames.shape[2:]) < MIN_SIDE:
         return frames.new_zeros(len(frames), 2, *frames.shape[2:])
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]

@@ -164,7 +164,7 @@ def check_has_video(path: Path) -> None:
         CycleStyleError: PyAV is missing.
     """
     if not has_video():
-        raise CycleStyleError(f'{path} is a video, which needs PyAV: pip install "cyclestyle[video]"')
+        raise CycleStyleError(f"{path} is a video, which needs PyAV: pip install av")
 
 
 def read_video(path: Path) -> Video:

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,15 @@ def test_time_left_is_that_of_the_whole_run(monkeypatch):
     bar._time._start = progress.time.monotonic(), 50
     trainer.global_step = 80  # 30 steps in 60 seconds, 920 to go
     assert bar.get_metrics(trainer, None) == {"loss_G": 1.5, "left": "0:30:40"}
+
+
+def test_one_line_says_how_long_a_run_takes(cyclestyle, tiny_fit, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "LONG", -1)  # any time is a long one
+    words = [*tiny_fit, "--trainer.enable_progress_bar=true", f"--trainer.default_root_dir={tmp_path}"]
+    status, out, error = cyclestyle(*words, "--model.decay_epochs=1")  # 14 steps
+    assert status == 0, error
+    (line,) = (line for line in out.splitlines() if "s a step" in line)
+    assert re.fullmatch(r"[\d.e-]+ s a step, about 0:00:\d\d for the 1 steps that are left; .*monet_small", line)
 
 
 def test_images_per_second_counts_all_processes_and_leaves_validation_out(monkeypatch):

@@ -107,7 +107,9 @@ def test_a_method_that_fails_is_named_and_the_others_are_shown(cyclestyle, input
     assert status == 1
     assert "Broken failed: checkpoint missing.ckpt does not exist" in err
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [row["name"] for row in rows] == ["photo", "Cycle GAN"]
+    assert [row["name"] for row in rows] == ["photo", "Cycle GAN", "Broken"]
+    assert rows[-1]["error"] == "checkpoint missing.ckpt does not exist"
+    assert "Broken failed: checkpoint missing.ckpt does not exist" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_an_image_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_path):

@@ -156,8 +156,9 @@ def test_an_image_that_breaks_during_training_is_named(cyclestyle, tiny_fit, sam
     assert "Traceback" not in error
 
 
-def test_help_does_not_import_torch():
-    code = "import sys, cyclestyle.cli as c; c.main(['--help']); assert 'torch' not in sys.modules"
+def test_help_and_lists_do_not_import_torch():
+    code = "import sys, cyclestyle.cli as c; [c.main([word]) for word in ('--help', 'models', 'configs')]\n"
+    code += "assert not {'torch', 'pytorch_lightning'} & sys.modules.keys()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "predict" in result.stdout
 
