@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--ckpt_path", default="styles")
     parser.add_argument("--styles", nargs="+", help="names; default all")
     parser.add_argument("--photos", nargs="+", type=Path, default=sorted(PHOTOS.glob("*.jpg")))
+    parser.add_argument("--columns", type=int, help="cells in a row; default one row for each photo")
     parser.add_argument("--side", type=int, default=240, help="pixels of a cell")
     options = parser.parse_args()
     translate = Translator.load(options.ckpt_path)
@@ -33,7 +34,7 @@ def main() -> None:
             cells.append((style.replace("_", " "), translate(photo)))
     for _, cell in cells:
         cell.thumbnail((options.side, options.side))
-    write_image(labelled_sheet(cells, len(styles) + 1), options.output, quality=80)
+    write_image(labelled_sheet(cells, options.columns or len(styles) + 1), options.output, quality=80)
 
 
 if __name__ == "__main__":
