@@ -56,6 +56,8 @@ def _imported(module: str, name: str) -> type[Exception]:
 def one_line(message: str) -> str:
     """Join the lines of a message, and reduce nested reports of jsonargparse to the option and the innermost error."""
     message = re.sub(r"\s+", " ", message).strip()
+    if wanted := re.search(r"Requirement '([\w-]+)[^']*' not met", message):  # of a logger or callback of Lightning
+        return f"{wanted[1]} is not installed; `pip install {wanted[1]}` adds it"
     message = re.sub(r"\. Got value: ", ", got ", message)
     message = re.sub(r"Option '(\w+)' is not accepted", r"there is no option \1", message)
     if message == "the following arguments are required: fit.data, fit.model":
@@ -69,6 +71,7 @@ def one_line(message: str) -> str:
     complaint = re.sub(r"(- )?Expected a <class 'NoneType'>( - (?=Expected))?", "", complaint).strip()
     complaint = complaint.replace("Expected a typing.Literal", "Expected one of ")
     complaint = re.sub(r"a <class '(?:\w+\.)*(\w+)'>", r"\1", complaint)
+    complaint = re.sub(r"( - Expected (Iterable|bool))+$", "", complaint)  # what a logger may be beside a class
     if inner := re.match(r"(\w+): ", complaint):  # an option that a parser inside the parser has named
         options, complaint = [*options, inner[1]], complaint[inner.end() :]
     value = re.sub(r"^.*?Given value: ", "", value).split(" - Expected a ")[0]

@@ -29,6 +29,10 @@ MESSAGES = {
     "the following arguments are required: fit.data, fit.model": (
         "nothing to train: add --config cyclegan, or any other name that `cyclestyle configs` lists"
     ),
+    """Parser key "trainer.logger":
+      Problem with given class_path 'cyclestyle.callbacks.MLFlowLogger':
+        Requirement 'mlflow>=1.0.0' not met. HINT: Try running `pip install -U 'mlflow>=1.0.0'`
+      - Expected Iterable""": "mlflow is not installed; `pip install mlflow` adds it",
     "a plain\n   message": "a plain message",
 }
 
@@ -45,6 +49,8 @@ def test_messages_are_one_line(message, line):
         (["fit", "--config=cyclegan", "--model.ngf=abc"], "model.ngf: Expected int, got abc"),
         (["fit", "--config=cyclegan", "--trainer.max_epochs=x"], "trainer.max_epochs: Expected int, got x"),
         (["fit"], "nothing to train: add --config cyclegan"),
+        (["fit", "--config=cyclegan", "--trainer.logger=WandLogger"],
+         "trainer.logger: Expected a dot import path string: WandLogger, got WandLogger\n"),
         (["predict", "--input=a"], "name the file or folder of the results with --output"),
         (["score", "--output=a"], "the following arguments are required: input, source, target"),
         (["score", "--json=/proc/none/x.json", *(f"--{one}=a" for one in ("output", "input", "source", "target"))],
