@@ -83,7 +83,7 @@ def test_amounts_that_are_none(text):
 
 
 def test_amounts_are_written_as_people_write_them():
-    assert [format_bytes(count) for count in (12_345_678, 1.5e9)] == ["12 MB", "1.5 GB"]
+    assert [format_bytes(count) for count in (7, 40_000, 12_345_678, 1.5e9)] == ["7 bytes", "40 kB", "12 MB", "1.5 GB"]
 
 
 def test_memory_is_that_of_the_tightest_control_group(monkeypatch, tmp_path):
