@@ -49,7 +49,7 @@ from cyclestyle.tasks.large import LargeImages
 from cyclestyle.tasks.load import read
 from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.tasks.steady import Steady
-from cyclestyle.tasks.translator import finish_as, use_styles
+from cyclestyle.tasks.translator import finish_as, read_styles, use_styles
 from cyclestyle.weights.checkpoints import run_checkpoint
 from cyclestyle.weights.located import CONFIG, located
 from cyclestyle.weights.shipped import SHIPPED
@@ -189,6 +189,8 @@ def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[
     if settings.ckpt_path is not None:
         settings.ckpt_path = str(located(settings.ckpt_path))
     chosen, shard = _format(settings), _shard(settings.shard)
+    for style in settings.style or [] if settings.ckpt_path is None else []:
+        read_styles(style)  # before a network is downloaded for it
     trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
     try:
         encoding = Encoding(settings.video_codec, settings.crf)

@@ -327,7 +327,7 @@ def use_styles(task: Task, styles: Sequence[Style], weights: Sequence[float] | N
         ImageError: a style is not an image.
     """
     if not task.style_names:
-        pictures = [image for one in styles for image in _read_styles(one)]
+        pictures = [image for one in styles for image in read_styles(one)]
         if pictures or task.takes_styles:
             task.use_styles(pictures, weights)
         return len(pictures)
@@ -379,8 +379,12 @@ def finish_as(
         task.strength = strength
 
 
-def _read_styles(style: Style) -> list[Tensor]:
-    """A style image, or all of a folder, `(3, H, W)` in [-1, 1]."""
+def read_styles(style: Style) -> list[Tensor]:
+    """Return a style image, or all of a folder, `(3, H, W)` in [-1, 1].
+
+    Raises:
+        ImageError: one is not an image.
+    """
     if isinstance(style, Image.Image):
         return [images.to_tensor(images.convert(style))]
     paths = find_images(Path(style)) if Path(style).is_dir() else [Path(style)]

@@ -148,10 +148,10 @@ def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, t
     if damage == "missing":
         assert not warned
     else:
-        assert warned == [
-            f"cyclestyle: warning: {last} is damaged or not a checkpoint; use an earlier one; "
-            f"resuming from {last.with_name('previous.ckpt')}"
-        ]
+        problem = "is damaged or not a checkpoint; use an earlier one"
+        problem = "is empty; copy or download it again" if damage == "empty" else problem
+        previous = last.with_name("previous.ckpt")
+        assert warned == [f"cyclestyle: warning: {last} {problem}; resuming from {previous}"]
     assert_same(run, whole)
 
 
