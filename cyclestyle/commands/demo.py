@@ -6,7 +6,8 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cyclestyle.commands.demo_studio import Limits, Studio
@@ -60,8 +61,10 @@ def demo(
 
         page = build_page(studio, waiting=max_waiting)
         address = launch(page, host=host, port=port, password=password, upload=f"{upload}b")
-        print(f"serving {', '.join(studio.translators)} at {address} (stop with Ctrl-C)", flush=True)
-        _wait()
+        with _signals() as stopped:
+            print(f"serving {', '.join(studio.translators)} at {address} (stop with Ctrl-C)", flush=True)
+            while not stopped:
+                time.sleep(0.2)
         page.close(verbose=False)
     return 0
 
@@ -120,13 +123,13 @@ def _names(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _wait() -> None:
-    """Wait for Ctrl-C, or for a signal that ends the process, so that the folder is removed."""
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the signals that end the process, so that the folder is removed; Ctrl-C ends the block."""
     stopped: list[int] = []
     previous = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     try:
-        while not stopped:
-            time.sleep(0.2)
+        yield stopped
     except KeyboardInterrupt:
         pass
     finally:
