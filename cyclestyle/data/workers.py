@@ -84,7 +84,7 @@ class Worker:
 
 @cache
 def _notice() -> Semaphore:
-    """Whoever acquires it gives the notice; the workers of all loaders give it once."""
+    """Return a semaphore that one worker of all loaders can acquire, so that the notice is given once."""
     return multiprocessing.Semaphore(1)
 
 
