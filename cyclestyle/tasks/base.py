@@ -302,9 +302,7 @@ class Task(pl.LightningModule, ABC):
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             self.trainer.strategy.optimizer_step(optimizer, lambda: True)
-        if (
-            scaler is not None
-        ):  # the step may have changed the scale, which those of the earlier batches were multiplied by
+        if scaler is not None:  # the step may have changed the scale that those of the earlier batches have
             torch._foreach_mul_(others, scaler.get_scale() / before)
 
     def _discriminator_parameters(self) -> list[nn.Parameter]:
@@ -500,13 +498,14 @@ class Task(pl.LightningModule, ABC):
         """Compile the networks, if that is wanted for a training of so many steps."""
         if self.compile_networks and steps >= self.compiled_steps:
             rank_zero_info("compiling the networks; the first step takes minutes, in later runs a few seconds")
+            # Without layouts chosen by the compiler: on processors with AMX, PyTorch 2.14.1 gives NaN in them for the
+            # gradient of a norm before a padded residual block in bfloat16.
+            options = {"layout_optimization": False} if self.device.type == "cpu" else None
             for network in self._run_networks():
                 # In place: the keys of the state_dict stay the same. Without CUDA graphs (mode="reduce-overhead"): the
                 # next call of a network overwrites what its graph returned, such as the fakes of a grid, and the step
-                # of a discriminator inside the batch does so while the generator's loss still needs them. Without
-                # layouts chosen by the compiler: on processors with AMX, PyTorch 2.14 then gives NaN for the gradient
-                # of a norm before a padded residual block in bfloat16.
-                network.compile(options={"layout_optimization": False})
+                # of a discriminator inside the batch does so while the generator's loss still needs them.
+                network.compile(options=options)
 
     def _arrange(self) -> None:
         """Bring the weights into the memory format."""

@@ -58,7 +58,7 @@ class Exported(Task):
         height, width = images.shape[-2:]
         self.check_fits(width, height)
         if self.style_names:
-            style = self.shares
+            style = None if self.shares is None else self.shares.to(images.device)
         else:
             style = None if self.style is None else self._padded(self.style.to(images)[None])
         return self.runtime(self._padded(images), style)[..., :height, :width]

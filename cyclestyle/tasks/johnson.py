@@ -182,8 +182,13 @@ class Johnson(Task):
         base = None
         if conditional and style_names is None:  # a new network, not one from a checkpoint
             base = None if extend is None else _base(extend, self.hparams)
-            known = [] if base is None else [Path(name) for name in base.settings["style_names"]]
-            self.hparams["style_names"] = style_names = _names([*known, *self._paintings()])
+            known = [] if base is None else base.settings["style_names"]
+            style_names = [*known, *(path.stem for path in self._paintings())]
+            if twice := [name for name in style_names if style_names.count(name) > 1]:
+                raise ValueError(
+                    f"two paintings are called {twice[0]}; styles have the names of their files: rename one"
+                )
+            self.hparams["style_names"] = style_names
         self.style_names = tuple(style_names or ())
         self.takes_masks = conditional
         self.known = 0  # styles of the network that is extended, which are not trained
@@ -283,7 +288,11 @@ class Johnson(Task):
         height, width = images.shape[-2:]
         padded = pad_to_multiple(images, self.transform.multiple, self.transform.min_size)
         channels = self.transform.in_channels
-        shares = self.shares if images.shape[1] == channels else self._shares_in((padded[:, channels:] + 1) / 2)
+        shares = (
+            self.shares.to(images.device)
+            if images.shape[1] == channels
+            else self._shares_in((padded[:, channels:] + 1) / 2)
+        )
         painted: Tensor = self.transform(padded[:, :channels], shares)
         return painted[..., :height, :width]
 
@@ -446,13 +455,6 @@ def _with_new_styles(weights: Mapping[str, Tensor], state: Mapping[str, Tensor])
 
     given = {key: weights[f"transform.{key}"].float() for key in state}
     return {key: extended(given[key], len(value)) if ".norm." in key else given[key] for key, value in state.items()}
-
-
-def _names(paintings: Sequence[Path]) -> list[str]:
-    names = [path.stem for path in paintings]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two paintings are called {twice[0]}; styles have the names of their files: rename one")
-    return names
 
 
 def _truncated(layers: Iterable[str], vgg: VGG) -> VGG:

@@ -281,6 +281,13 @@ def test_styles_are_mixed_by_their_weights(new_task):
         task.use_styles(["nix"])
 
 
+def test_styles_are_on_the_device_of_the_images(new_task):
+    task = many(new_task).to("meta")
+    for size in (3, 5):  # without regions, and with two
+        task.use_styles(["0001", "0000"])
+        assert task.translate(torch.empty(1, size, 16, 16, device="meta"), "AtoB").device.type == "meta"
+
+
 def test_regions_have_their_styles_also_where_images_are_streamed(new_task):
     task, images = many(new_task), torch.cat([photos(1, 64), torch.full((1, 2, 64, 64), -1.0)], dim=1)
     for table in (parameter for name, parameter in task.transform.named_parameters() if ".norm." in name):
