@@ -24,7 +24,7 @@ from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, number_of
 from cyclestyle.commands.standard_streams import STREAM, as_files
-from cyclestyle.commands.style_sheet import write_style_sheet
+from cyclestyle.commands.style_sheet import check_style_sheet, write_style_sheet
 from cyclestyle.commands.trainer_options import check_processes, name_devices
 from cyclestyle.commands.tuning import choose_tuning
 from cyclestyle.data.folders import name_some
@@ -211,8 +211,10 @@ def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[
     task.large_images, task.steady = large_images, steady
     _prepare(task, settings)
     task.tune(choice.tuning, training=False)
+    if settings.sheet is not None:
+        check_style_sheet(task, settings.input, Path(settings.sheet))
     if settings.output is None:
-        write_style_sheet(task, settings.input, Path(str(settings.sheet)))
+        write_style_sheet(task, Path(settings.input[0]), Path(str(settings.sheet)))
         return {"sheet": settings.sheet}, 0
     plan = plan_prediction(
         settings.input,
@@ -228,7 +230,7 @@ def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[
         print(f"speed {settings.speed}: {choice.reason}")
     done, status = _predict(task, plan, settings, encoding, identity, trainer_settings)
     if settings.sheet is not None:
-        write_style_sheet(task, settings.input, Path(settings.sheet))
+        write_style_sheet(task, Path(settings.input[0]), Path(settings.sheet))
     return {**done, "sheet": settings.sheet}, status
 
 

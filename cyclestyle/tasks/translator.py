@@ -327,7 +327,7 @@ def use_styles(task: Task, styles: Sequence[Style], weights: Sequence[float] | N
         ImageError: a style is not an image.
     """
     if not task.style_names:
-        pictures = [image for one in styles for image in read_styles(one)]
+        pictures = [image for one in styles for image in read_styles(one)] if task.takes_styles else styles
         if pictures or task.takes_styles:
             task.use_styles(pictures, weights)
         return len(pictures)
@@ -366,8 +366,10 @@ def finish_as(
         work_size: longest side in pixels; 0: the size of the image; None: that of the model of the package, or 0.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of its range, or the images of the task have no colours to keep.
     """
+    if preserve_color and task.in_channels(task.direction) != 3:
+        raise ValueError("preserve_color is for colour images; leave it out")
     if work_size is None:
         shipped = None if checkpoint is None else shipped_name(checkpoint)
         work_size = SHIPPED[shipped].work_size if shipped else 0

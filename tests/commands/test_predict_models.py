@@ -126,6 +126,13 @@ def test_strength_and_colours(cyclestyle, photo, folder):
     assert "strength must be from 0 to 1, got 2" in error
 
 
+def test_a_method_of_one_style_says_so(cyclestyle, checkpoint, photo, folder):
+    words = ["--ckpt_path", checkpoint, "--input", photo, "--output", "no.png", "--style", "wave"]
+    status, _, error = cyclestyle("predict", *words)
+    assert status == 1
+    assert "CycleGAN has learnt its style; leave --style out" in error
+
+
 def test_large_photos_are_painted_at_the_work_size(cyclestyle, folder, save_image, checkpoint):
     save_image("large.jpg", size=(1500, 100), colour=(9, 99, 200))
     assert cyclestyle("predict", "--input", "large.jpg", "--output", "painted.jpg")[0] == 0
@@ -193,10 +200,11 @@ def test_a_sheet_shows_the_photo_in_all_styles(cyclestyle, checkpoint, photo, fo
     status, _, error = cyclestyle("predict", *words)
     assert status == 1
     assert "--sheet is for networks of many styles" in error
-    status, _, error = cyclestyle("predict", "--input", samples_folder(photo), "--sheet", "no.png")
-    assert status == 1
-    assert "--sheet shows one photo" in error
-
-
-def samples_folder(photo):
-    return photo.parent
+    for more, message in (
+        (["--input", photo.parent, "--sheet", "no.png"], "--sheet shows one photo"),
+        (["--input", photo, "--sheet", "no.xyz"], "images are not written as .xyz"),
+    ):
+        status, _, error = cyclestyle("predict", *more, "--output", "out")
+        assert status == 1
+        assert message in error
+        assert not (folder / "out").exists()  # before the work
