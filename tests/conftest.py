@@ -48,8 +48,10 @@ def _slow_hardware(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _no_seed_from_other_tests(monkeypatch):
+def _nothing_from_other_tests(monkeypatch):
+    """A training sets a seed and may set deterministic algorithms, for the whole process."""
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

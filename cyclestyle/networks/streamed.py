@@ -44,9 +44,20 @@ class StreamedTensor(Tensor):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Compute an instance norm as a group norm, which reaches `__torch_dispatch__` in one piece on every device."""
+        """Let instance norms and interpolations reach `__torch_dispatch__` in one piece on every device.
+
+        An instance norm is computed as a group norm. Deterministic algorithms would take an interpolation apart for
+        its gradient, on every device but the CPU; here are no gradients.
+        """
         if func is torch.nn.functional.instance_norm:
             return _as_group_norm(*args, **(kwargs or {}))
+        if func is torch.nn.functional.interpolate and torch.are_deterministic_algorithms_enabled():
+            only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+            torch.use_deterministic_algorithms(False)
+            try:
+                return cls.__torch_function__(func, types, args, kwargs)
+            finally:
+                torch.use_deterministic_algorithms(True, warn_only=only_warned)
         with torch._C.DisableTorchFunctionSubclass():  # the function of Tensor would turn statistics into its own class
             return func(*args, **(kwargs or {}))
 

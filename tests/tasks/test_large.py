@@ -118,6 +118,17 @@ def test_results_and_kept_activations_are_on_the_device_of_the_images(elsewhere)
     assert torch.cat([whole, streamed]).shape == (2, *images.shape[1:])
 
 
+def test_deterministic_algorithms_change_no_plan(elsewhere):
+    """Outside of CPUs, PyTorch takes interpolations apart then, so that their gradients are deterministic."""
+    task, images, memory = elsewhere
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert translated(task, images, memory)[1]
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_an_activation_that_a_gpu_cannot_index_is_streamed(elsewhere, photo, monkeypatch):
     task, images, _ = elsewhere
     monkeypatch.setattr("cyclestyle.tasks.large.INDEXABLE", 3 * 103 * 67 - 1)  # the first padding makes 103×67
