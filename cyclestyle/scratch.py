@@ -4,6 +4,7 @@ import mmap
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -168,3 +169,13 @@ def _left_in_group(group: tuple[Path, str, str]) -> int | None:
         return int(limit) - usage + reclaimable
     except (OSError, ValueError):
         return None
+
+
+def peak_memory() -> int:
+    """Return the most memory, in bytes, that this process has taken so far; 0 where the system does not say."""
+    try:
+        import resource  # which other systems than Unix lack
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -39,16 +39,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cyclestyle.commands.process import keep_memory
 from cyclestyle.data.reader import ImageCache, ImageReader
 from cyclestyle.data.sample import write_samples
 from cyclestyle.data.transforms import Preparation
 from cyclestyle.files import write_json
 from cyclestyle.images import to_tensor
 from cyclestyle.networks.normalisation import InstanceNorm2d
-from cyclestyle.tasks import CycleGAN, Translator
+from cyclestyle.speed.choice import EXACT, Tuning, choose, known_hardware
+from cyclestyle.speed.memory import keep_memory
+from cyclestyle.tasks import CycleGAN
 from cyclestyle.tasks.image_pool import ImagePool
-from cyclestyle.tasks.speed import EXACT, Tuning, choose, known_hardware
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translator import Translator
 
 Call = Callable[[], object]
 """Does the work once. A number that it returns is taken for the seconds of the work."""
@@ -197,23 +199,21 @@ def _step(size: int, network: str, width: int) -> Callable[..., Row]:
 def _generator(size: int) -> Callable[..., Row]:
     def build(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
         images = torch.rand(1, 3, size, size, device=device) * 2 - 1
-        exact, tuned = (_task("resnet9", 64, device).eval() for _ in range(2))
-        exact.tune(EXACT, training=False)
-        tuned.tune(translating, training=False)
 
-        def translate(task: CycleGAN) -> Call:
-            return torch.inference_mode()(lambda: task.translate_any_size(images))
+        def translate(tuning: Tuning) -> Call:
+            engine = Engine(_task("resnet9", 64, device))
+            engine.tune(tuning)
+            return lambda: engine(images)
 
         ways = {
             "classic": _elsewhere(partial(_classic_translation, size, device), device),
-            "exact": translate(exact),
-            "fast": translate(tuned),
+            "exact": translate(EXACT),
+            "fast": translate(translating),
         }
         if translating.precision == "bfloat16":
-            plain = _task("resnet9", 64, device).eval()
-            plain.tune(_in_float32(device, training=False), training=False)
-            ways["float32"] = translate(plain)
-        return Row(name, ways, _flop(torch.no_grad()(lambda: exact.G_AB(images))), _precision(translating))
+            ways["float32"] = translate(_in_float32(device, training=False))
+        flop = _flop(torch.no_grad()(lambda: _task("resnet9", 64, device).G_AB(images)))
+        return Row(name, ways, flop, _precision(translating))
 
     return build
 
@@ -235,9 +235,9 @@ def _styles(size: int) -> Callable[..., Row]:
         given = {"image": images.numpy(), "style_weights": torch.eye(26)[0].numpy()}
         ways: dict[str, Call] = {"classic": lambda: session.run(None, given)}
         for way, tuning in (("exact", EXACT), ("fast", translating)):
-            task = Translator.load("styles", work_size=0, device=device, speed="exact").task
-            task.tune(tuning, training=False)
-            ways[way] = torch.inference_mode()(partial(task.translate_any_size, (images * 2 - 1).to(device)))
+            engine = Translator.load("styles", work_size=0, device=device, speed="exact").engine
+            engine.tune(tuning)
+            ways[way] = partial(engine, (images * 2 - 1).to(device))
         return Row(name, ways, precision=_precision(translating))
 
     return build
@@ -369,7 +369,7 @@ def _batch(size: int, device: torch.device) -> dict[str, Tensor]:
 
 def _our_step(task: CycleGAN, tuning: Tuning, size: int, device: torch.device) -> Call:
     """A step as `Task` takes it: all losses, one backward pass, one Adam."""
-    task.tune(tuning, training=True)
+    task.tune(tuning)
     task.train().compile_for_training(steps=float("inf"))
     optimizer: torch.optim.Optimizer = task.configure_optimizers()["optimizer"]  # type: ignore[index,call-overload]
     batch = _batch(size, device)

@@ -10,12 +10,15 @@ from statistics import median
 
 import torch
 
-from cyclestyle.commands.process import keep_memory
 from cyclestyle.data.sample import sample_image
 from cyclestyle.images import to_tensor
-from cyclestyle.tasks import Direction, GeneratorOnly, Task, load
-from cyclestyle.tasks.exporting import Exporting, describe
-from cyclestyle.tasks.speed import Tuning, choose, known_hardware
+from cyclestyle.networks.method import Direction, Method
+from cyclestyle.sharing.exporting import Exporting, describe
+from cyclestyle.speed.choice import Tuning, choose, known_hardware
+from cyclestyle.speed.memory import keep_memory
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.opening import open_method
+from cyclestyle.translation.plain import GeneratorOnly
 from cyclestyle.weights.exported import RUNTIMES
 
 Translate = Callable[[torch.Tensor, Direction], torch.Tensor]
@@ -26,8 +29,7 @@ def main() -> None:
     keep_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    task = load(options.ckpt_path) if options.ckpt_path else GeneratorOnly(generator="resnet9", ngf=64)
-    task.eval().requires_grad_(False)
+    task = open_method(options.ckpt_path) if options.ckpt_path else GeneratorOnly(generator="resnet9", ngf=64).eval()
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         ways = {"PyTorch": task.translate, "PyTorch, --speed fast": fast(task)}
         for name in options.formats:
@@ -48,25 +50,25 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def exported(task: Task, name: str, folder: Path) -> Task:
+def exported(task: Method, name: str, folder: Path) -> Method:
     """Export in float32, and open the file as `predict` does."""
     network = task.exported("AtoB")
     wanted = Exporting(format=name, training={}, checks=())
     path = folder / f"network{RUNTIMES[name].ending}"
     with torch.inference_mode(mode=False):
         RUNTIMES[name].write(network, describe(task, wanted, network), path)
-    return load(path)
+    return open_method(path)
 
 
-def fast(task: Task) -> Translate:
+def fast(task: Method) -> Translate:
     """As `predict --speed fast` translates on this hardware."""
-    tuned = copy.deepcopy(task)
+    engine = Engine(copy.deepcopy(task))
     choice = choose("fast", Tuning(), known_hardware("cpu"), bfloat16=True, training=False)
-    tuned.tune(choice.tuning, training=False)
+    engine.tune(choice.tuning)
 
     def translate(images: torch.Tensor, direction: Direction) -> torch.Tensor:
-        tuned.direction = direction
-        return tuned.translate_any_size(images)
+        engine.direction = direction
+        return engine(images)
 
     return translate
 

@@ -17,9 +17,12 @@ import torch
 from PIL import Image
 
 from cyclestyle.images import from_levels, read_image, to_levels
+from cyclestyle.networks.method import Direction
 from cyclestyle.networks.streaming import Room, stream
-from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, GeneratorOnly, Johnson, Task, load
-from cyclestyle.tasks.large import LargeImages
+from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, Johnson, Task, load
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.large import LargeImages
+from cyclestyle.translation.plain import GeneratorOnly
 
 WHOLE = "900GB"
 SHAPES = [(256, 256), (1, 700), (700, 1), (3, 5000), (5000, 3), (533, 1021)]
@@ -45,17 +48,20 @@ RESAMPLE = ("transpose", "resize", "blur")
 
 
 @torch.inference_mode()
-def translated(task: Task, image: torch.Tensor, memory: str, statistics: str = "exact") -> torch.Tensor:
-    task.large_images = LargeImages(memory=memory, statistics=statistics)
-    return task.translate_any_size(image)
+def translated(
+    task: Task, direction: Direction, image: torch.Tensor, memory: str, statistics: str = "exact"
+) -> torch.Tensor:
+    engine = Engine(task, direction=direction)
+    engine.large_images = LargeImages(memory=memory, statistics=statistics)
+    return engine(image)
 
 
 @torch.inference_mode()
-def streamed(task: Task, image: torch.Tensor) -> torch.Tensor:
+def streamed(task: Task, direction: Direction, image: torch.Tensor) -> torch.Tensor:
     """Translate by strips of one row or little more, with all activations in the scratch file."""
     rows: list[torch.Tensor] = []
     stream(
-        lambda images: task.translate(images, task.direction),
+        lambda images: task.translate(images, direction),
         image.shape,
         lambda start, stop: image[:, :, start:stop],
         lambda start, strip: rows.append(strip),
@@ -71,11 +77,10 @@ def exactness() -> None:
     print("|---|---|" + "---|" * len(SHAPES))
     for name, task in methods().items():
         for direction in task.directions if name[:3] in ("Cyc", "DCL") else ("AtoB",):
-            task.direction = direction
             cells = []
             for shape in SHAPES:
                 image = torch.rand(1, 3, *shape) * 2 - 1
-                difference = translated(task, image, WHOLE) - streamed(task, image)
+                difference = translated(task, direction, image, WHOLE) - streamed(task, direction, image)
                 cells.append(f"{difference.abs().max():.0e}")
             print(f"| {name} | {direction} |", " | ".join(cells), "|", flush=True)
 
@@ -115,9 +120,8 @@ def reduced(ckpt_path: str, folder: str, side: int, count: int) -> None:
         scale = side / max(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         for direction in task.directions or ("AtoB",):
-            task.direction = direction
             values = from_levels(to_levels(image)[None])
-            exact, fast = (translated(task, values, "200MB", name) for name in ("exact", "reduced"))
+            exact, fast = (translated(task, direction, values, "200MB", name) for name in ("exact", "reduced"))
             levels = ((exact - fast) * 127.5).abs()
             psnr = 10 * torch.log10(255**2 / levels.square().mean())
             high = levels.flatten().kthvalue(int(levels.numel() * 0.99)).values

@@ -34,9 +34,10 @@ from cyclestyle.callbacks import CSVLogger, FiniteNumbers, ProgressBar, Speed
 from cyclestyle.data import UnpairedImages
 from cyclestyle.data.sample import write_samples
 from cyclestyle.images import read_image, to_tensor
-from cyclestyle.tasks import CycleGAN, Translator
+from cyclestyle.speed.choice import EXACT, Tuning, choose, known_hardware, set_tf32
+from cyclestyle.tasks import CycleGAN
 from cyclestyle.tasks.base import total
-from cyclestyle.tasks.speed import EXACT, Tuning, choose, known_hardware, set_tf32
+from cyclestyle.translator import Translator
 
 TINY = ["--model.ngf", "4", "--model.ndf", "4", "--tune.compile", "false"]
 """Settings with which a step takes no time on a processor either."""
@@ -115,7 +116,7 @@ def translator(machine: Machine) -> str:
     found = []
     for speed, bound in (("exact", 1.0), ("auto", 16.0)):
         there = Translator.load(SHIPPED, device=machine.device, speed=speed)  # type: ignore[arg-type]
-        assert there.task.device.type == machine.device.type, f"the task is on {there.task.device}"
+        assert there.engine.device.type == machine.device.type, f"the weights are on {there.engine.device}"
         for images in (photos, photos.to(machine.device)):
             result = there.translate(images)
             assert result.device == images.device, f"images on {images.device} came back on {result.device}"
@@ -222,7 +223,7 @@ def large(machine: Machine) -> str:
         settings["scratch"] = machine.folder
         translate = Translator.load(SHIPPED, device=machine.device, speed="exact", **settings)
         shares: list[float] = []
-        translate.task.on_progress = shares.append
+        translate.engine.on_progress = shares.append
         start = time.perf_counter()
         results[name] = translate.translate(photo)
         found.append(f"{name} {time.perf_counter() - start:.2f} s")
@@ -256,7 +257,7 @@ def export(machine: Machine) -> str:
     photo = _photo(160, 120)
     expected = Translator.load(SHIPPED, speed="exact").translate(photo)
     translate = Translator.load(file, device=machine.device)
-    assert translate.task.device.type == machine.device.type, f"the task is on {translate.task.device}"
+    assert translate.engine.device.type == machine.device.type, f"the weights are on {translate.engine.device}"
     return f"largest difference to the processor {_levels(translate.translate(photo), expected, 1.01):.2f} levels"
 
 
@@ -344,7 +345,7 @@ def _step(machine: Machine, tuning: Tuning) -> float:
     """The mean seconds of an eager step of CycleGAN at 256²."""
     torch.manual_seed(0)
     task = CycleGAN(generator="resnet9").to(machine.device)
-    task.tune(tuning, training=True)
+    task.tune(tuning)
     optimizer = torch.optim.Adam(task.parameters(), 2e-4, fused=True)
     batch = {domain: torch.rand(1, 3, 256, 256, device=machine.device) * 2 - 1 for domain in "AB"}
     start = 0.0

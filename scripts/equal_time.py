@@ -32,9 +32,9 @@ import torch
 from PIL import Image
 
 import cyclestyle
-from cyclestyle.data.folders import find_images
 from cyclestyle.files import write_json
 from cyclestyle.images import read_image, write_image
+from cyclestyle.images.folders import find_images
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 LAST = "--ckpt_path {run}/checkpoints/last.ckpt"

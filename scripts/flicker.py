@@ -17,7 +17,8 @@ from cyclestyle.functional.motion import not_occluded, optical_flow
 from cyclestyle.images import VideoFile, read_image, to_tensor
 from cyclestyle.metrics import Extractor, build_extractor, content_distance, flicker
 from cyclestyle.tasks import Task, load
-from cyclestyle.tasks.steady import Steady
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.steady import Steady
 
 HEIGHT, WIDTH, FRAMES, STEP = 128, 128, 24, 2
 
@@ -62,12 +63,12 @@ def scenes(photo: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor | 
     return {name: (frames.clamp(-1, 1), mask) for name, (frames, mask) in made.items()}
 
 
-@torch.inference_mode()
 def translated(task: Task, frames: torch.Tensor, steady: Steady | None) -> torch.Tensor:
-    task.steady = steady
+    engine = Engine(task)
+    engine.steady = steady
     if steady is not None:
         steady.watch(Path("scene"))
-    return torch.cat([task.translate_any_size(batch) for batch in torch.split(frames, 4)]).clamp(-1, 1)
+    return torch.cat([engine(batch) for batch in torch.split(frames, 4)]).clamp(-1, 1)
 
 
 def of_scenes(photo: Path, task: Task, extractor: Extractor) -> None:
@@ -77,12 +78,7 @@ def of_scenes(photo: Path, task: Task, extractor: Extractor) -> None:
     image = F.interpolate(image, size, mode="bicubic", antialias=True).clamp(-1, 1)[0]
     flow = torch.zeros(FRAMES - 1, 2, HEIGHT, WIDTH)
     flow[:, 0] = STEP  # what is seen at x now was at x + 2 in the frame before
-    kinds = {
-        "plain": lambda: None,
-        "statistics": lambda: Steady(0.9, share=0),
-        "motion": Steady,
-        "both": lambda: Steady(0.9),
-    }
+    kinds = {"plain": lambda: None, "steady": Steady}
     print("| scene | input | " + " | ".join(f"{name} | content" for name in kinds) + " |")
     for scene, (frames, mask) in scenes(image).items():
         cells = [f"{flicker(frames, flow, mask).mean():.2f}"]

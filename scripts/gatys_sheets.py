@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyclestyle.images import read_image, to_image, to_tensor, write_image
-from cyclestyle.tasks import Autoencoder, Gatys, Translator, load
+from cyclestyle.tasks import Autoencoder, Gatys, load
 from cyclestyle.tasks.gatys import resized, working_size
+from cyclestyle.translator import Translator
 
 WEIGHTS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 CONTENT = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_1")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from cyclestyle import Translator
-from cyclestyle.data.folders import find_images
 from cyclestyle.files import write_json
 from cyclestyle.functional.style import content_loss, gram_matrix, style_loss
 from cyclestyle.images import read_image, to_tensor
+from cyclestyle.images.folders import find_images
 from cyclestyle.networks.vgg import VGG
 from cyclestyle.tasks import Gatys
 from cyclestyle.tasks.gatys import STYLE_LAYERS, resized, working_size
@@ -48,10 +48,10 @@ def main() -> None:
     photos = [_read(path, options.size) for path in find_images(options.photos)[: options.count]]
     seen = [_features(vgg, photo) for photo in photos]
     rows = {}
-    for name in options.only or translate.task.style_names:
+    for name in options.only or translate.method.style_names:
         painting = _read(paintings[name], options.style_size)
         target = _features(vgg, painting)[0]
-        translate.task.use_styles([name])
+        translate.method.use_styles([name])
         results = {"network": [translate.translate(photo) for photo in photos]}
         if options.evaluations:
             results["Gatys"] = _gatys(options, painting, photos)

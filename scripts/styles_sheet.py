@@ -25,12 +25,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=240, help="pixels of a cell")
     options = parser.parse_args()
     translate = Translator.load(options.ckpt_path)
-    styles = options.styles or translate.task.style_names
+    styles = options.styles or translate.method.style_names
     cells = []
     for photo in options.photos:
         cells.append(("photo", read_image(photo)))
         for style in styles:
-            translate.task.use_styles([style])
+            translate.method.use_styles([style])
             cells.append((style.replace("_", " "), translate(photo)))
     for _, cell in cells:
         cell.thumbnail((options.side, options.side))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cyclestyle.cli import main
 from cyclestyle.data.sample import write_samples
-from cyclestyle.tasks.speed import Hardware, hardware_name
+from cyclestyle.speed.choice import Hardware, hardware_name
 
 # Tests run in as many processes as there are cores, and tiny networks gain nothing from more threads.
 os.environ["OMP_NUM_THREADS"] = "1"

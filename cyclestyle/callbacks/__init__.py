@@ -9,13 +9,12 @@ from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
 from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
-from cyclestyle.callbacks.progress import ImageProgress, PredictionProgress, ProgressBar
+from cyclestyle.callbacks.progress import ProgressBar
 from cyclestyle.callbacks.report import TestReport
 from cyclestyle.callbacks.run_page import RunPage
 from cyclestyle.callbacks.sample_grid import SampleGrid
 from cyclestyle.callbacks.save_config import SaveConfig
 from cyclestyle.callbacks.speed import Speed
-from cyclestyle.callbacks.writer import ImageWriter, Manifest
 
 __all__ = [
     "Alarms",
@@ -26,12 +25,8 @@ __all__ = [
     "EMAGenerators",
     "Evaluation",
     "FiniteNumbers",
-    "ImageProgress",
-    "ImageWriter",
     "LastCheckpoint",
     "MLFlowLogger",
-    "Manifest",
-    "PredictionProgress",
     "ProgressBar",
     "RunPage",
     "SampleGrid",

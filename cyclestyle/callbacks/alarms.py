@@ -13,7 +13,8 @@ from torch import Tensor
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics.checkerboard import checkerboard_spectrum
 from cyclestyle.metrics.health import diversity, duplicate_share, luminance_correlation, thumbnails
-from cyclestyle.tasks.base import DOMAINS, as_task
+from cyclestyle.networks.method import DOMAINS
+from cyclestyle.tasks.base import as_task
 
 WINDOW = 100  # steps between two checks of losses and gradients
 IDENTITY = 0.02  # mean absolute change, in [0, 2], below which a generator counts as the identity

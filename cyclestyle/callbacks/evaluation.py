@@ -27,7 +27,8 @@ from cyclestyle.metrics import (
     measure_sets,
     summarise,
 )
-from cyclestyle.tasks.base import DOMAINS, Task, as_task, batch_size
+from cyclestyle.networks.method import DOMAINS
+from cyclestyle.tasks.base import Task, as_task, batch_size
 
 T = TypeVar("T")
 Measured = dict[str, Any]

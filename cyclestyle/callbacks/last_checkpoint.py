@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
-from cyclestyle.callbacks.signals import StopSignals
+from cyclestyle.callbacks.signals import TrainingSignals
 from cyclestyle.errors import CheckpointError, StoppedError
 from cyclestyle.files import remove_unfinished, unfinished_name
 from cyclestyle.weights.checkpoints import read_checkpoint, write_checkpoint
@@ -55,7 +55,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self.every_n_epochs = every_n_epochs
         self.keep_every_n_epochs = keep_every_n_epochs
-        self._signals = StopSignals()
+        self._signals = TrainingSignals()
         self._length = 0.0  # number of batches of an epoch
         self._due = False  # a checkpoint is due
         self._stop = False  # the run stops after the next checkpoint

@@ -24,8 +24,9 @@ from cyclestyle.callbacks.run_parts import (
 from cyclestyle.files import write_json
 from cyclestyle.images import as_rgb, to_image
 from cyclestyle.metrics import METRICS, finite, summarise
+from cyclestyle.networks.method import DOMAINS, Direction
 from cyclestyle.report import ImageSource, Page
-from cyclestyle.tasks.base import DOMAINS, Batch, Direction, as_task
+from cyclestyle.tasks.base import Batch, as_task
 
 EXAMPLES = 4  # images of each kind: best, median, worst
 HISTORY = 24  # sample grids at most

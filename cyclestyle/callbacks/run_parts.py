@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from cyclestyle.metrics import METRICS, columns
+from cyclestyle.networks.method import DOMAINS
 from cyclestyle.report import Curve, ImageSource, Page
-from cyclestyle.tasks.base import DOMAINS
 
 POINTS = 400  # points of a curve at most
 BESIDE = ("train/lr", "train/images_per_second")  # columns of the log that are no losses

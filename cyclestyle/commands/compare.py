@@ -16,10 +16,10 @@ from cyclestyle.callbacks import WandbLogger
 from cyclestyle.commands.parser import call
 from cyclestyle.commands.predict import LISTS
 from cyclestyle.commands.process import ensure_writable, number_of, refuse_input_as_output
-from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_json
 from cyclestyle.images import read_image, target_format, to_tensor, write_image
+from cyclestyle.images.folders import find_images
 from cyclestyle.metrics import (
     METRICS,
     Extractor,

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cyclestyle.commands.demo_studio import Limits, Studio
-from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import call
-from cyclestyle.commands.process import keep_memory
-from cyclestyle.commands.tuning import device_kind
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.scratch import parse_bytes
-from cyclestyle.tasks import Translator, load
+from cyclestyle.speed.memory import keep_memory
+from cyclestyle.speed.setup import choose_device
+from cyclestyle.translation.opening import open_method
+from cyclestyle.translator import Translator
 from cyclestyle.weights.shipped import SHIPPED
 
 
@@ -102,11 +102,8 @@ def load_studio(
     if len(set(paths)) < len(paths):
         raise CycleStyleError("a checkpoint is named twice in --ckpt_path")
     names = _names(paths)
-    place = device_kind({}) if device is None else device
-    try:
-        translators = {name: Translator(load(path), device=place) for name, path in zip(names, paths, strict=True)}
-    except (RuntimeError, AssertionError) as error:  # of PyTorch
-        raise CycleStyleError(f"cannot use the device {place}: {one_line(str(error))}") from error
+    place = choose_device(device)
+    translators = {name: Translator(open_method(path), device=place) for name, path in zip(names, paths, strict=True)}
     for translator in translators.values():
         translator.choose_speed()
     checkpoints = dict(zip(names, paths, strict=True))

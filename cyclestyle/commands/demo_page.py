@@ -81,7 +81,7 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
         )
 
         def clicked(name: str, event: gr.SelectData) -> str:  # type: ignore[name-defined]  # Gradio has no types
-            chosen: str = studio.task(name).style_names[event.index]
+            chosen: str = studio.method(name).style_names[event.index]
             return chosen
 
         choices["gallery"].select(clicked, [checkpoint], [choices["style"]], api_visibility="private")
@@ -115,7 +115,7 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
 def _add_video(studio: Studio, checkpoint: Any, direction: Any) -> None:
     def translate(name: str, video: str | None, way: str) -> str:
         try:
-            return str(studio.translate_video(name, video, way))
+            return str(studio.translate_video(name, video, Wishes(direction=way)))
         except CycleStyleError as error:
             raise gr.Error(str(error), print_exception=False, title="Not translated") from error
 
@@ -155,8 +155,8 @@ def _choices(studio: Studio, name: str) -> dict[str, Any]:
 
 def _settings(studio: Studio, name: str) -> dict[str, dict[str, Any]]:
     """What the components of `_choices` show for a checkpoint."""
-    task, ways = studio.task(name), studio.directions(name)
-    names = [(_in_words(style), style) for style in task.style_names]
+    method, ways = studio.method(name), studio.directions(name)
+    names = [(_in_words(style), style) for style in method.style_names]
     many = bool(names)
     photo = next(PHOTOS.glob("chelsea.jpg"))
     gallery = [(image, _in_words(style)) for style, image in studio.thumbnails(name, photo, THUMBNAIL).items()]
@@ -166,9 +166,9 @@ def _settings(studio: Studio, name: str) -> dict[str, dict[str, Any]]:
         "second": {"choices": [("nothing", ""), *names], "value": "", "visible": many},
         "share": {"visible": many},
         "direction": {"choices": [(NAMES[way], way) for way in ways], "value": ways[0], "visible": len(ways) > 1},
-        "painting": {"visible": task.takes_styles},
-        "strength": {"value": 1.0 if task.strength is None else task.strength},
-        "preserve_color": {"visible": task.in_channels(ways[0]) == 3},
+        "painting": {"visible": method.takes_styles},
+        "strength": {"value": 1.0 if method.strength is None else method.strength},
+        "preserve_color": {"visible": method.in_channels(ways[0]) == 3},
     }
 
 

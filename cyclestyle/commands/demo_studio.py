@@ -1,7 +1,5 @@
 """What visitors of the demo do with the checkpoints, one at a time; nothing here knows how the page looks."""
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +23,11 @@ from cyclestyle.images import (
     to_tensor,
     write_frames,
 )
-from cyclestyle.tasks import Direction, Task, Translator
-from cyclestyle.tasks.exporting import directions
-from cyclestyle.tasks.translator import finish_as
+from cyclestyle.networks.method import Direction, Method
+from cyclestyle.translation.jobs import make_plan
+from cyclestyle.translation.run import Options, translate_files
+from cyclestyle.translation.wishes import finish_as
+from cyclestyle.translator import Translator
 from cyclestyle.weights.located import located
 
 PREVIEW = 1400
@@ -98,15 +98,15 @@ class Studio:
     ) -> None:
         self.translators, self.checkpoints = dict(translators), dict(checkpoints)
         self.folder, self.limits = folder, limits
-        self._lock = Lock()  # a task has one direction and one style at a time
+        self._lock = Lock()  # a method has one direction and one style at a time
 
-    def task(self, name: str) -> Task:
+    def method(self, name: str) -> Method:
         """Return the method of a checkpoint."""
-        return self.translators[name].task
+        return self.translators[name].method
 
     def directions(self, name: str) -> list[Direction]:
         """Return the directions that a checkpoint translates in."""
-        return list(directions(self.task(name)))
+        return list(self.method(name).known_directions)
 
     def translate(self, name: str, upload: str | Path | None, wishes: Wishes) -> Translation:
         """Translate an image.
@@ -141,25 +141,23 @@ class Studio:
             one.thumbnail((PREVIEW, PREVIEW))
         return Translation(before, after, written)
 
-    def translate_video(self, name: str, upload: str | Path | None, direction: str) -> Path:
-        """Translate a video, by `cyclestyle predict` in a process of its own, and return its file.
+    def translate_video(self, name: str, upload: str | Path | None, wishes: Wishes) -> Path:
+        """Translate a video, and return its file.
 
         Raises:
             CycleStyleError: a text for the visitor.
         """
         if upload is None or not is_video(Path(upload)):
             raise CycleStyleError("That file is no video that can be read. Choose an MP4, MOV, MKV or WebM file.")
-        path, task = Path(upload), self.task(name)
+        path, translator = Path(upload), self.translators[name]
         self._check_video(path)
-        if task.takes_styles:
+        if translator.method.takes_styles:
             raise CycleStyleError("Videos need a checkpoint that has learnt its style. Choose another checkpoint.")
         output = self._new_folder() / f"{path.stem[:60]}-translated{path.suffix}"
-        words = ["predict", "--ckpt_path", self.checkpoints[name], "--input", str(path), "--output", str(output)]
-        words += ["--direction", direction] if len(self.directions(name)) > 1 else []
-        words += ["--trainer.accelerator", "cpu"] if task.device.type == "cpu" else []
         with self._lock:
-            done = subprocess.run([sys.executable, "-m", "cyclestyle", *words], capture_output=True, text=True)
-        if done.returncode or not output.is_file():
+            self._prepare(name, wishes)
+            report = translate_files(translator.engine, make_plan([path], output).jobs, Options(progress=False))
+        if report.failures or not output.is_file():
             raise CycleStyleError("The video cannot be translated. It may be damaged.")
         return output
 
@@ -174,28 +172,30 @@ class Studio:
         image = read_image(photo)
         image.thumbnail((side, side))
         painted = {}
-        for style in self.task(name).style_names:
+        for style in self.method(name).style_names:
             with self._lock:
                 self._prepare(name, Wishes(style=style))
                 painted[style] = self.translators[name](image)
         return painted
 
     def _prepare(self, name: str, wishes: Wishes) -> None:
-        task, known = self.task(name), directions(self.task(name))
-        task.direction = next((one for one in known if one == wishes.direction), known[0])
+        engine, method = self.translators[name].engine, self.method(name)
+        known = method.known_directions
+        engine.direction = next((one for one in known if one == wishes.direction), known[0])
         strength = min(max(float(wishes.strength), 0.0), 1.0)
         checkpoint = located(self.checkpoints[name])
-        finish_as(task, checkpoint, strength=strength, preserve_color=wishes.preserve_color)
-        if task.style_names:
-            pair = [one for one in (wishes.style, wishes.second) if one in task.style_names] or task.style_names[:1]
+        finish_as(engine, checkpoint, strength=strength, preserve_color=wishes.preserve_color)
+        if method.style_names:
+            names = method.style_names
+            pair = [one for one in (wishes.style, wishes.second) if one in names] or names[:1]
             share = min(max(float(wishes.share), 0.0), 1.0)
-            task.use_styles(pair, [1 - share, share] if len(pair) == 2 else None)
-        if task.takes_styles:
+            method.use_styles(pair, [1 - share, share] if len(pair) == 2 else None)
+        if method.takes_styles:
             if wishes.painting is None:
                 raise CycleStyleError("This checkpoint paints in the style of another image. Choose a style image.")
             image = read_image(self._checked(wishes.painting, "the style image"))
             image.thumbnail((1024, 1024))
-            task.use_styles([to_tensor(image)])
+            method.use_styles([to_tensor(image)])
 
     def _checked(self, upload: str | Path | None, what: str) -> Path:
         """The path of an upload that is an image of a size that is allowed."""

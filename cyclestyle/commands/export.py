@@ -13,21 +13,23 @@ from torch import Tensor
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.predict import namespace, stored_model
 from cyclestyle.commands.process import ensure_writable
-from cyclestyle.data.folders import find_images
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.images import read_image, to_tensor, with_channels
-from cyclestyle.tasks import Averaging, Direction, Task, load
-from cyclestyle.tasks.exporting import (
+from cyclestyle.images.folders import find_images
+from cyclestyle.networks.method import Direction, Method
+from cyclestyle.sharing.exporting import (
     ENDINGS,
-    Exported,
     Exporting,
+    Outcome,
     check_packages,
-    directions,
-    export_task,
+    export_method,
     run_config,
 )
+from cyclestyle.tasks import Task
+from cyclestyle.translation.opening import PLAIN, open_method
 from cyclestyle.weights.checkpoints import read_checkpoint
+from cyclestyle.weights.contents import Averaging
 from cyclestyle.weights.exported import Precision
 from cyclestyle.weights.located import located
 from cyclestyle.weights.official import METHODS, method_of, write_official
@@ -82,7 +84,7 @@ def run(name: str, args: Sequence[str]) -> int:
     parser = Parser(prog=f"cyclestyle {name}", description=description)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, export)
-    parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
+    parser.add_subclass_arguments((Task, *PLAIN.values()), "model", required=False, fail_untyped=False)
     known = {option.partition(".")[0] for option in parser.option_names()}
     for path in config_files(args):
         if others := yaml.safe_load(path.read_text()).keys() - known:
@@ -105,9 +107,9 @@ def _export(config: Any) -> int:
     path = _target(config)
     if path.exists() and not config.overwrite:
         raise CheckpointError(f"{path} exists already; add --overwrite, or choose another --output")
-    task = _task(config)
-    chosen = _direction(task, config)
-    channels = task.in_channels(chosen)
+    method = _method(config)
+    chosen = _direction(method, config)
+    channels = method.in_channels(chosen)
     exporting = Exporting(
         format=config.format,
         direction=chosen,
@@ -115,11 +117,11 @@ def _export(config: Any) -> int:
         licence=config.licence,
         training=run_config(Path(config.ckpt_path)),
         checks=[_photos(*size, channels) for size in SIZES],
-        style=_photos(1, 128, 128, 3, painted=True)[0] if task.takes_styles else None,
+        style=_photos(1, 128, 128, 3, painted=True)[0] if method.takes_styles else None,
         calibration=_calibration(config.calibration, channels) if config.precision == "int8" else (),
     )
     ensure_writable(path.parent)
-    _report(export_task(task, path, exporting))
+    _report(export_method(method, path, exporting))
     return 0
 
 
@@ -177,24 +179,25 @@ def _target(config: Any) -> Path:
     return path
 
 
-def _task(config: Any) -> Task:
+def _method(config: Any) -> Method:
     model = config.get("model")
     if model is None:
-        return load(config.ckpt_path, averaging=config.averaging)
+        return open_method(config.ckpt_path, averaging=config.averaging)
     changes = vars(model.get("init_args", namespace()))
     try:
-        return load(config.ckpt_path, averaging=config.averaging, task=import_class(model.class_path), **changes)
+        chosen = import_class(model.class_path)
+        return open_method(config.ckpt_path, averaging=config.averaging, method=chosen, **changes)
     except ValueError as error:
         raise CycleStyleError(str(error)) from error
 
 
-def _direction(task: Task, config: Any) -> Direction:
-    known: tuple[Direction, ...] = directions(task)
+def _direction(method: Method, config: Any) -> Direction:
+    known = method.known_directions
     if config.format == "safetensors" and config.direction is not None:
         raise CycleStyleError("a file of safetensors holds all directions; leave --direction out")
     if config.direction is not None and config.direction not in known:
         raise CycleStyleError(
-            f"{type(task).__name__} translates {' and '.join(known)}; leave --direction {config.direction} out"
+            f"{method.name} translates {' and '.join(known)}; leave --direction {config.direction} out"
         )
     chosen: Direction = config.direction or known[0]
     return chosen
@@ -217,7 +220,7 @@ def _calibration(folder: str | None, channels: int) -> list[Tensor]:
     return [to_tensor(read_image(path, channels).resize((256, 256)))[None] for path in found]
 
 
-def _report(result: Exported) -> None:
+def _report(result: Outcome) -> None:
     print("difference from PyTorch, of values in [-1, 1]:")
     for one in result.differences:
         count, _, height, width = one.shape

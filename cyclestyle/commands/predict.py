@@ -1,10 +1,8 @@
 """`predict`: translate images, videos and folders of them."""
 
 import hashlib
-import inspect
 import json
 import re
-import resource
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -13,49 +11,38 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]  # exported without __all__
 
-import cyclestyle.tasks
-from cyclestyle.callbacks import ImageProgress, ImageWriter, Manifest, PredictionProgress
 from cyclestyle.commands.errors import one_line
 from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
 from cyclestyle.commands.process import ensure_writable, ensure_writable_file, number_of
 from cyclestyle.commands.standard_streams import STREAM, as_files
 from cyclestyle.commands.style_sheet import check_style_sheet, write_style_sheet
-from cyclestyle.commands.trainer_options import check_processes, name_devices
-from cyclestyle.commands.tuning import choose_tuning
-from cyclestyle.data.folders import name_some
-from cyclestyle.data.prediction import PredictionImages, PredictionPlan, plan_prediction
-from cyclestyle.errors import CheckpointError, CycleStyleError
+from cyclestyle.errors import CheckpointError, CycleStyleError, DiskError, StoppedError
 from cyclestyle.files import remove_unfinished, write_json
 from cyclestyle.functional.motion import has_optical_flow
-from cyclestyle.images import (
-    HEIC,
-    Encoding,
-    Format,
-    VideoCodec,
-    format_named,
-    is_video,
-    prepare_segments,
-    remove_empty_segments,
-)
+from cyclestyle.images import HEIC, Encoding, Format, VideoCodec, format_named, is_video, prepare_segments
+from cyclestyle.images.folders import name_some
+from cyclestyle.networks.method import Direction, Method
 from cyclestyle.networks.streaming import Statistics
-from cyclestyle.tasks import Averaging, Direction, Task, load
-from cyclestyle.tasks.hub import saved_direction
-from cyclestyle.tasks.large import LargeImages
-from cyclestyle.tasks.load import read
-from cyclestyle.tasks.speed import SpeedName, Tuning
-from cyclestyle.tasks.steady import Steady
-from cyclestyle.tasks.translator import finish_as, read_styles, use_styles
+from cyclestyle.scratch import peak_memory
+from cyclestyle.speed.choice import SpeedName, Tuning
+from cyclestyle.speed.setup import choose_device, choose_tuning, cores
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.jobs import Job, Plan, make_plan
+from cyclestyle.translation.large import LargeImages
+from cyclestyle.translation.opening import PLAIN, open_method
+from cyclestyle.translation.processes import Rank, translate_in_processes
+from cyclestyle.translation.run import Options, Report, translate_files
+from cyclestyle.translation.steady import Steady
+from cyclestyle.translation.wishes import finish_as, read_styles, use_styles
+from cyclestyle.translation.writer import Manifest
 from cyclestyle.weights.checkpoints import run_checkpoint
-from cyclestyle.weights.located import CONFIG, located
+from cyclestyle.weights.contents import Averaging, read
+from cyclestyle.weights.located import CONFIG, located, saved_direction
 from cyclestyle.weights.shipped import SHIPPED
 
-TRAINER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "enable_progress_bar")
-"""Options of Lightning's Trainer that concern translating."""
 LISTS = ("input", "style", "style_weights", "mask")
 """Options that take several words."""
 RESULT = (
@@ -73,9 +60,10 @@ RESULT = (
     "video_codec",
     "crf",
     "steady",
-    "steady_decay",
 )
 """Options that a result depends on, beside the checkpoint, which the manifest lists."""
+RENAMED = {"trainer.accelerator": "device", "trainer.devices": "devices", "trainer.enable_progress_bar": "progress"}
+"""Options of earlier versions, and the names that they have now."""
 
 
 @dataclass(kw_only=True)
@@ -104,7 +92,6 @@ class Prediction:
         video_codec: h264, hevc, vp9, av1, ffv1 (lossless) or mpeg4; null: the default of each container.
         crf: constant rate factor of videos, the lower, the better; null: the default of the codec.
         steady: average the results of a video along its motion, so that it flickers less.
-        steady_decay: decay of averages of the statistics of norms over frames, with --steady, such as 0.9; 0: none.
         shard: which part of the files to translate, such as 3/8, so that 8 machines share one folder.
         manifest: append a JSON line for each result to this file.
         batch_size: images of one size that are translated together.
@@ -114,8 +101,11 @@ class Prediction:
         statistics: exact, those of the whole image, or reduced, those of a large image at 1,024 pixels.
         speed: exact, as in training without --speed; auto, whatever is faster here with results that are as good; or
             fast, which is the same in this command.
-        workers: processes that load images; default 1, and with a GPU one for each other core, at most 4.
+        workers: threads that read images ahead; default 1, and with a GPU one for each other core, at most 4.
+        device: where to translate, such as cpu, cuda or cuda:1; default the GPU if there is one.
+        devices: processes that share the files, each on a GPU of its own, or on the CPU.
         oversubscribe: allow more processes than the machine has cores.
+        progress: show progress bars, on a terminal.
         stats: write time and memory to this JSON file.
         sheet: write the photo in all styles of the network, each with its name, to this one image.
         json: print what was done as one JSON object, and everything else to standard error.
@@ -137,7 +127,6 @@ class Prediction:
     video_codec: VideoCodec | None = None
     crf: int | None = None
     steady: bool = False
-    steady_decay: float = 0.0
     shard: str | None = None
     manifest: str | None = None
     batch_size: int = 8
@@ -147,94 +136,163 @@ class Prediction:
     statistics: Statistics = "exact"
     speed: SpeedName = "auto"
     workers: int | None = None
+    device: str | None = None
+    devices: int = 1
     oversubscribe: bool = False
+    progress: bool = True
     stats: str | None = None
     sheet: str | None = None
     json: bool = False
 
 
+@dataclass(frozen=True)
+class _Command:
+    """What the words of a command line ask for.
+
+    Attributes:
+        settings: the options.
+        tune: those of `--tune`.
+        model: the class and the constructor arguments of `--model`, if it is named.
+    """
+
+    settings: Prediction
+    tune: dict[str, Any]
+    model: Any
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "_Command":
+        """Parse the words."""
+        check_configs(words)
+        words = _renamed(_with_run(words))
+        config = _parser(words).parse_args(list(words))
+        settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
+        return cls(settings, vars(config.tune), config.get("model"))
+
+
 def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any image failed."""
-    check_configs(args)
-    args = _with_run(args)
-    parser = _parser(args)
-    config = parser.parse_args(list(args))
-    check_processes(config.trainer, oversubscribe=config.oversubscribe)
-    name_devices(config.trainer)
-    settings = Prediction(**{field.name: config[field.name] for field in fields(Prediction)})
-    if settings.batch_size < 1:
-        raise CycleStyleError(f"batch_size must be at least 1, got {settings.batch_size}")
-    if settings.workers is not None and settings.workers < 0:
-        raise CycleStyleError(f"workers must be at least 0, got {settings.workers}")
-    if settings.steady_decay and not settings.steady:
-        raise CycleStyleError("--steady_decay is for --steady; add --steady, or leave it out")
-    if settings.output is None and settings.sheet is None:
-        raise CycleStyleError("name the file or folder of the results with --output")
-    if settings.json and settings.output == STREAM:
-        raise CycleStyleError("--json and --output - both write to standard output; leave one of them out")
+    command = _Command.of(args)
+    settings = command.settings
+    _check(settings)
     stdout = sys.stdout
     quiet = redirect_stdout(sys.stderr) if settings.json else nullcontext()
     with quiet, as_files(settings.input, settings.output, _format(settings)) as files:
-        done, status = _run(replace(settings, input=files[0], output=files[1]), parser, config)
+        given = replace(settings, input=files[0], output=files[1])
+        done, status = _run(replace(command, settings=given), args)
     if settings.json:
         print(json.dumps(done), file=stdout)
     return status
 
 
-def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[str, Any], int]:
+def _check(settings: Prediction) -> None:
+    """Refuse options that are out of their range or do not go together."""
+    for name, least in (("batch_size", 1), ("workers", 0), ("devices", 1)):
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise CycleStyleError(f"{name} must be at least {least}, got {value}")
+    if settings.output is None and settings.sheet is None:
+        raise CycleStyleError("name the file or folder of the results with --output")
+    if settings.json and settings.output == STREAM:
+        raise CycleStyleError("--json and --output - both write to standard output; leave one of them out")
+    kind = choose_device(settings.device).type
+    if settings.devices > 1 and kind == "cpu" and settings.devices > cores() and not settings.oversubscribe:
+        raise CycleStyleError(
+            f"devices is {settings.devices}, but there are {cores()} cores, and on a CPU every device is a process; "
+            f"use at most {cores()}, or add --oversubscribe"
+        )
+
+
+def _run(command: _Command, words: Sequence[str]) -> tuple[dict[str, Any], int]:
     """Translate files, and return what was done and the status."""
-    if settings.ckpt_path is None and config.get("model") is None:
+    settings = command.settings
+    if settings.ckpt_path is None and command.model is None:
         settings.ckpt_path = next(iter(SHIPPED))
         print(f"with the model {settings.ckpt_path} of the package (--ckpt_path takes others; cyclestyle models)")
-    if settings.ckpt_path is not None:
-        settings.ckpt_path = str(located(settings.ckpt_path))
-    chosen, shard = _format(settings), _shard(settings.shard)
-    for style in settings.style or [] if settings.ckpt_path is None else []:
-        read_styles(style)  # before a network is downloaded for it
-    trainer_settings = parser.instantiate_classes(namespace(trainer=config.trainer)).trainer
-    try:
-        encoding = Encoding(settings.video_codec, settings.crf)
-        large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
-        steady = Steady(settings.steady_decay) if settings.steady else None
-        task = _task(settings, parser, config)
-        finish_as(
-            task,
-            None if settings.ckpt_path is None else Path(settings.ckpt_path),
-            strength=settings.strength,
-            preserve_color=settings.preserve_color,
-            work_size=settings.work_size,
-        )
-        fast = "translating" in task.in_bfloat16
-        choice = choose_tuning(settings.speed, vars(config.tune), config.trainer, bfloat16=fast, training=False)
-    except ValueError as error:
-        raise CycleStyleError(one_line(str(error))) from error
-    task.large_images, task.steady = large_images, steady
-    _prepare(task, settings)
-    task.tune(choice.tuning, training=False)
+    chosen, shard, rank = _format(settings), _shard(settings.shard), Rank.of_environment()
+    engine, reason = _engine(command)
+    _say(engine, settings)
     if settings.sheet is not None:
-        check_style_sheet(task, settings.input, Path(settings.sheet))
+        check_style_sheet(engine, settings.input, Path(settings.sheet))
     if settings.output is None:
-        write_style_sheet(task, Path(settings.input[0]), Path(str(settings.sheet)))
+        write_style_sheet(engine, Path(settings.input[0]), Path(str(settings.sheet)))
         return {"sheet": settings.sheet}, 0
-    plan = plan_prediction(
+    plan = make_plan(
         settings.input,
         Path(settings.output),
         overwrite=settings.overwrite,
         format=chosen,
         codec=settings.video_codec,
-        shard=shard,
+        shards=[one for one in (shard, (rank.number + 1, rank.count)) if one is not None],
     )
-    identity = _identity(settings, task, choice.tuning)
+    identity = _identity(settings, engine)
     _prepare_output(plan, settings, identity)
     if plan.jobs:
-        print(f"speed {settings.speed}: {choice.reason}")
-    done, status = _predict(task, plan, settings, encoding, identity, trainer_settings)
+        print(f"speed {settings.speed}: {reason}")
+    if settings.devices > 1 and rank.count == 1 and len(plan.jobs) > 1:
+        report = translate_in_processes(_work, words, plan.jobs, settings.devices)
+    else:
+        report = translate_files(engine, plan.jobs, _options(settings, identity))
+    _stop(report, _unit(plan))
+    if settings.stats:
+        _write_stats(Path(settings.stats), report, engine)
+    done, status = _report(plan, report, settings)
     if settings.sheet is not None:
-        write_style_sheet(task, Path(settings.input[0]), Path(settings.sheet))
+        write_style_sheet(engine, Path(settings.input[0]), Path(settings.sheet))
     return {**done, "sheet": settings.sheet}, status
 
 
-def _prepare_output(plan: PredictionPlan, settings: Prediction, identity: dict[str, Any]) -> None:
+def _work(words: Sequence[str], jobs: Sequence[Job]) -> Report:
+    """Translate the share of one of several processes of this machine."""
+    command = _Command.of(words)
+    with redirect_stdout(sys.stderr):
+        engine, _ = _engine(command)
+    settings = replace(command.settings, progress=False)
+    return translate_files(engine, jobs, _options(settings, _identity(settings, engine)))
+
+
+def _engine(command: _Command) -> tuple[Engine, str]:
+    """Return what translates, and how fast it runs and why."""
+    settings = command.settings
+    if settings.ckpt_path is not None:
+        settings.ckpt_path = str(located(settings.ckpt_path))
+    for style in settings.style or [] if settings.ckpt_path is None else []:
+        read_styles(style)  # before a network is downloaded for it
+    device = choose_device(settings.device, Rank.of_environment().local)
+    try:
+        large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
+        Encoding(settings.video_codec, settings.crf)
+        engine = Engine(_method(command))
+        finish_as(
+            engine,
+            None if settings.ckpt_path is None else Path(settings.ckpt_path),
+            strength=settings.strength,
+            preserve_color=settings.preserve_color,
+            work_size=settings.work_size,
+        )
+        fast = "translating" in engine.method.in_bfloat16
+        choice = choose_tuning(settings.speed, command.tune, device.type, bfloat16=fast, training=False)
+    except ValueError as error:
+        raise CycleStyleError(one_line(str(error))) from error
+    engine.large_images, engine.steady = large_images, Steady() if settings.steady else None
+    _use(engine, settings)
+    engine.method.to(device)
+    engine.tune(choice.tuning)
+    return engine, choice.reason
+
+
+def _options(settings: Prediction, identity: dict[str, Any]) -> Options:
+    return Options(
+        batch_size=settings.batch_size,
+        threads=settings.workers,
+        masks=[Path(mask) for mask in settings.mask or []],
+        quality=settings.quality,
+        encoding=Encoding(settings.video_codec, settings.crf),
+        manifest=None if settings.manifest is None else Manifest(Path(settings.manifest), identity),
+        progress=settings.progress,
+    )
+
+
+def _prepare_output(plan: Plan, settings: Prediction, identity: dict[str, Any]) -> None:
     """Check that everything can be written, and clear what killed runs left."""
     output = Path(str(settings.output))
     to_file = output.is_file() or [job.target for job in plan.jobs] == [output]
@@ -248,57 +306,25 @@ def _prepare_output(plan: PredictionPlan, settings: Prediction, identity: dict[s
             prepare_segments(job.source, job.target, identity)
 
 
+def _stop(report: Report, unit: str) -> None:
+    """Raise the error of work that was stopped before its end.
+
+    Raises:
+        DiskError: the disk is full, broken or read-only.
+        StoppedError: by a signal.
+    """
+    if not report.left and not report.disk_error:
+        return
+    text = f"{report.left} of {report.total} {unit}s are left; the same command goes on with them"
+    if report.disk_error:
+        raise DiskError(f"{report.disk_error}; {text} when there is space")
+    if report.signal is not None:
+        raise StoppedError(f"stopped by {report.signal.name}; {text}", status=128 + report.signal)
+
+
 def namespace(**values: Any) -> Any:
     """Return a namespace of jsonargparse, whose constructor has no types."""
     return Namespace(**values)  # type: ignore[no-untyped-call]
-
-
-def _predict(
-    task: Task,
-    plan: PredictionPlan,
-    settings: Prediction,
-    encoding: Encoding,
-    identity: dict[str, Any],
-    trainer_settings: Any,
-) -> tuple[dict[str, Any], int]:
-    total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
-    manifest = None if settings.manifest is None else Manifest(Path(settings.manifest), identity)
-    writer = ImageWriter(total, quality=settings.quality, encoding=encoding, manifest=manifest, unit=_unit(plan))
-    try:
-        trainer = pl.Trainer(
-            **trainer_settings,
-            callbacks=[writer, PredictionProgress(total, show), ImageProgress(show)],
-            enable_progress_bar=False,  # it would count batches, whose number is not known
-            enable_model_summary=False,
-            logger=False,
-            use_distributed_sampler=False,  # each process has its own images already
-        )
-    except (TypeError, ValueError) as error:  # of devices and accelerators
-        raise CycleStyleError(one_line(str(error))) from error
-    if plan.jobs:
-        # Methods that take styles translate one image at a time, so that each is written as soon as it is done.
-        batch_size = 1 if task.takes_styles else settings.batch_size
-        masks = [Path(mask) for mask in settings.mask or []]
-        channels = task.in_channels(task.direction)
-        workers = settings.workers
-        images = PredictionImages(
-            plan,
-            channels=channels,
-            batch_size=batch_size,
-            workers=workers,
-            masks=masks,
-            encoding=encoding,
-            steady=settings.steady,
-        )
-        trainer.predict(task, images, return_predictions=False)
-        for job in plan.jobs:
-            if job.is_video and str(job.source) in writer.failures:
-                remove_empty_segments(job.target)
-    if not trainer.is_global_zero:
-        return {}, 0
-    if settings.stats:
-        _write_stats(Path(settings.stats), writer)
-    return _report(plan, writer, settings)
 
 
 def _format(settings: Prediction) -> Format | None:
@@ -321,15 +347,15 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _identity(settings: Prediction, task: Task, tuning: Tuning) -> dict[str, Any]:
+def _identity(settings: Prediction, engine: Engine) -> dict[str, Any]:
     """What a result depends on, beside its input."""
     checkpoint = None if settings.ckpt_path is None else _sha256(Path(settings.ckpt_path))
     result = {name: value for name, value in asdict(settings).items() if name in RESULT}
-    arithmetic = {name: getattr(tuning, name) for name in ("precision", "winograd")}
-    return {"checkpoint_sha256": checkpoint, "settings": result | arithmetic, "model": dict(task.hparams)}
+    arithmetic = {name: getattr(engine.tuning, name) for name in ("precision", "winograd")}
+    return {"checkpoint_sha256": checkpoint, "settings": result | arithmetic, "model": engine.method.settings}
 
 
-def _unit(plan: PredictionPlan) -> str:
+def _unit(plan: Plan) -> str:
     """What the inputs are called."""
     return "file" if any(job.is_video for job in plan.jobs) else "image"
 
@@ -349,63 +375,87 @@ def _sha256(path: Path) -> str:
     )
 
 
-def _task(settings: Prediction, parser: Parser, config: Namespace) -> Task:
-    """The task of the checkpoint, or one that needs none."""
-    model = config.get("model")
-    if settings.ckpt_path is not None:
-        if model is None:
-            return load(settings.ckpt_path, averaging=settings.averaging)
-        chosen: type[Task] = import_class(model.class_path)
-        changes = vars(model.get("init_args", namespace()))
-        return load(settings.ckpt_path, averaging=settings.averaging, task=chosen, **changes)
-    task: Task = parser.instantiate_classes(namespace(model=model)).model
-    if not task.takes_styles:
-        raise CycleStyleError(f"{_a(task)} has to be trained first; name its checkpoint with --ckpt_path")
-    return task
+def _method(command: _Command) -> Method:
+    """The method of the checkpoint, or one that needs none."""
+    path, model = command.settings.ckpt_path, command.model
+    if model is None:
+        return open_method(str(path), averaging=command.settings.averaging)
+    chosen, settings = import_class(model.class_path), vars(model.get("init_args", namespace()))
+    if path is not None:
+        return open_method(path, averaging=command.settings.averaging, method=chosen, **settings)
+    method: Method = chosen(**settings)
+    if not method.takes_styles:
+        raise CycleStyleError(f"{_a(method)} has to be trained first; name its checkpoint with --ckpt_path")
+    return method
 
 
-def _prepare(task: Task, settings: Prediction) -> None:
-    """Give the task its direction and its styles."""
+def _use(engine: Engine, settings: Prediction) -> None:
+    """Give the engine its direction and its styles."""
+    method = engine.method
     if settings.steady and not has_optical_flow():
         raise CycleStyleError("--steady needs OpenCV: pip install opencv-python-headless")
-    if settings.mask and not task.takes_masks:
-        raise CycleStyleError(f"{_a(task)} takes no masks; leave --mask out")
+    if settings.mask and not method.takes_masks:
+        raise CycleStyleError(f"{_a(method)} takes no masks; leave --mask out")
     if settings.mask and settings.style_weights:
         raise CycleStyleError("--style_weights mixes styles, --mask gives each its region; leave one of them out")
-    if settings.style_weights and not (task.takes_styles or task.style_names):
-        raise CycleStyleError(f"{_a(task)} mixes no styles; leave --style_weights out")
-    count = use_styles(task, settings.style or [], settings.style_weights)
+    if settings.style_weights and not (method.takes_styles or method.style_names):
+        raise CycleStyleError(f"{_a(method)} mixes no styles; leave --style_weights out")
+    count = use_styles(method, settings.style or [], settings.style_weights)
     if settings.mask and len(settings.mask) != count:
         raise CycleStyleError(f"{len(settings.mask)} masks for {count} styles; give one mask for each style")
-    if task.style_names:
-        print(f"style: {', '.join(settings.style or task.style_names[:1])} (of {', '.join(task.style_names)})")
-    if task.finishing.work_size is not None and settings.work_size is None:
-        print(f"painting at {task.finishing.work_size} pixels; --work_size 0 paints photos at their own size")
     if settings.direction is not None:
-        known = () if task.takes_styles else task.directions
+        known = () if method.takes_styles else method.directions
         if settings.direction not in known:
             ways = f"translates {' and '.join(known)}" if known else "has one direction"
-            raise CycleStyleError(f"{_a(task)} {ways}; leave --direction {settings.direction} out")
-        task.direction = settings.direction
+            raise CycleStyleError(f"{_a(method)} {ways}; leave --direction {settings.direction} out")
+        engine.direction = settings.direction
     elif settings.ckpt_path is not None and (Path(settings.ckpt_path) / CONFIG).is_file():
-        task.direction = saved_direction(Path(settings.ckpt_path))
+        engine.direction = saved_direction(Path(settings.ckpt_path))
 
 
-def _a(task: Task) -> str:
-    name = type(task).__name__
-    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+def _say(engine: Engine, settings: Prediction) -> None:
+    """Say what the user may not expect."""
+    names = engine.method.style_names
+    if names:
+        print(f"style: {', '.join(settings.style or names[:1])} (of {', '.join(names)})")
+    if engine.finishing.work_size is not None and settings.work_size is None:
+        print(f"painting at {engine.finishing.work_size} pixels; --work_size 0 paints photos at their own size")
 
 
-def _parser(args: Sequence[str]) -> Parser:
+def _a(method: Method) -> str:
+    return f"{'an' if method.name[0] in 'AEIOU' else 'a'} {method.name}"
+
+
+def _parser(words: Sequence[str]) -> Parser:
     parser = Parser(prog="cyclestyle predict", description="Translate images, videos and folders of them.")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML file with any of these options")
     add_parameters(parser, Prediction)
     parser.add_class_arguments(Tuning, "tune", instantiate=False)
-    parser.add_subclass_arguments(Task, "model", required=False, fail_untyped=False)
-    others = set(inspect.signature(pl.Trainer).parameters) - set(TRAINER)
-    parser.add_class_arguments(pl.Trainer, "trainer", instantiate=False, skip=others)
-    parser.set_defaults({"trainer.devices": 1, **stored_model(args)})
+    configs = [yaml.safe_load(path.read_text()) or {} for path in config_files(words)]
+    asked = any(word.startswith(("--model", "--help", "-h", "--print_config")) for word in words)
+    if asked or any("model" in config for config in configs):
+        from cyclestyle.tasks import Task  # imports Lightning, which takes seconds
+
+        parser.add_subclass_arguments((Task, *PLAIN.values()), "model", required=False, fail_untyped=False)
+        parser.set_defaults(stored_model(words))
     return parser
+
+
+def _renamed(words: Sequence[str]) -> list[str]:
+    """Replace options of earlier versions, and say so."""
+    result: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        new = RENAMED.get(option.removeprefix("--")) if option.startswith("--") else None
+        if new is not None:
+            print(f"cyclestyle: {option} is --{new} now", file=sys.stderr)
+            result += [f"--{new}", *([value] if equals else [])]
+        else:
+            result.append(word)
+    while "--progress" in result and result[result.index("--progress") + 1 :][:1] in (["true"], ["false"]):
+        position = result.index("--progress")
+        result[position : position + 2] = [] if result[position + 1] == "true" else ["--no_progress"]
+    return result
 
 
 def _with_run(args: Sequence[str]) -> list[str]:
@@ -434,39 +484,44 @@ def stored_model(args: Sequence[str]) -> dict[str, Any]:
         found, _ = read(path, "auto")
     except CheckpointError:  # said when it is loaded
         return {}
+    if found.task in PLAIN:
+        return {"model": {"class_path": f"cyclestyle.translation.plain.{found.task}", "init_args": found.settings}}
+    import cyclestyle.tasks
+
     if not hasattr(cyclestyle.tasks, found.task):
         return {}  # --model has to name it
     return {"model": {"class_path": f"cyclestyle.tasks.{found.task}", "init_args": found.settings}}
 
 
-def _write_stats(path: Path, writer: ImageWriter) -> None:
+def _write_stats(path: Path, report: Report, engine: Engine) -> None:
     """Write the time and memory that translating took."""
-    on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
-    memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import torch
+
+    on_gpu = engine.device.type == "cuda"
     stats = {
-        "images": writer.written,
-        "seconds": writer.seconds,
-        "peak_memory_bytes": memory,
+        "images": report.written,
+        "seconds": report.seconds,
+        "peak_memory_bytes": report.peak_memory if on_gpu else peak_memory(),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
     }
     write_json(path, stats)
 
 
-def _report(plan: PredictionPlan, writer: ImageWriter, settings: Prediction) -> tuple[dict[str, Any], int]:
+def _report(plan: Plan, report: Report, settings: Prediction) -> tuple[dict[str, Any], int]:
     """Print what was done, and return it with the status."""
-    failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
+    failures = {**{str(path): text for path, text in plan.failures.items()}, **report.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{number_of(writer.written, writer.unit)} written to {settings.output}{kept}")
+    print(f"{number_of(report.written, _unit(plan))} written to {settings.output}{kept}")
     if plan.others:
         heic = any(path.suffix.lower() in HEIC for path in plan.others)
         hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
         if any(map(is_video, plan.others)):
             hint += "; `pip install av` adds videos"
         print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
-    if writer.cut:
+    if report.cut:
         print(
             "cyclestyle: warning: values outside of 0 to 1 (0 to 65535 for integers) became black or white in "
-            f"{number_of(len(writer.cut), 'file')}: {name_some([Path(path) for path in writer.cut])}",
+            f"{number_of(len(report.cut), 'file')}: {name_some([Path(path) for path in report.cut])}",
             file=sys.stderr,
         )
     results = [{"input": str(job.source), "output": str(job.target)} for job in plan.jobs]
@@ -475,11 +530,11 @@ def _report(plan: PredictionPlan, writer: ImageWriter, settings: Prediction) -> 
         "results": [one for one in results if one["input"] not in failures],
         "kept": plan.kept,
         "failures": failures,
-        "seconds": writer.seconds,
+        "seconds": report.seconds,
     }
     if not failures:
         return done, 0
-    print(f"cyclestyle: error: {number_of(len(failures), writer.unit)} failed:", file=sys.stderr)
+    print(f"cyclestyle: error: {number_of(len(failures), _unit(plan))} failed:", file=sys.stderr)
     for text in failures.values():
         print(f"  {text}", file=sys.stderr)
     return done, 1

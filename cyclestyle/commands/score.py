@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from cyclestyle.commands.parser import call
 from cyclestyle.commands.process import ensure_writable_file, number_of, refuse_input_as_output
-from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.files import write_json
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.images import EXTENSIONS, read_image, to_image, to_tensor, write_image
+from cyclestyle.images.folders import find_images
 from cyclestyle.metrics import (
     METRICS,
     Extractor,

@@ -1,6 +1,5 @@
 """What the options of Lightning's Trainer mean for a run: filled in, or refused in one line."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 
 from cyclestyle.commands.parser import ALIASES, import_class
-from cyclestyle.commands.tuning import device_kind
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.speed.setup import cores
 
 UNSUPPORTED = {
     "StochasticWeightAveraging": "it replaces the schedule; average weights with --ema.decay instead",
@@ -46,11 +45,11 @@ def check_processes(trainer: Mapping[str, Any], *, oversubscribe: bool) -> None:
     """
     devices = str(trainer.get("devices"))
     on_cpu = trainer.get("accelerator") == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if on_cpu and devices.isdecimal() and int(devices) > cores and not oversubscribe:
+    count = cores()
+    if on_cpu and devices.isdecimal() and int(devices) > count and not oversubscribe:
         raise CycleStyleError(
-            f"trainer.devices is {devices}, but there are {cores} cores, and on a CPU every device is a process; "
-            f"use at most {cores}, or add --oversubscribe true"
+            f"trainer.devices is {devices}, but there are {count} cores, and on a CPU every device is a process; "
+            f"use at most {count}, or add --oversubscribe true"
         )
 
 
@@ -63,6 +62,16 @@ def name_devices(trainer: Mapping[str, Any]) -> None:
     count = torch.cuda.device_count() if device_kind(trainer) == "cuda" else 0
     if count > 1 and str(trainer.get("devices")) == "1":
         print(f"using 1 of {count} GPUs; --trainer.devices {count} uses all of them, each with its own batches")
+
+
+def device_kind(trainer: Mapping[str, Any]) -> str:
+    """Return the type of the device that Lightning will choose."""
+    accelerator = trainer.get("accelerator", "auto")
+    if accelerator in ("cpu", "mps"):
+        return str(accelerator)
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def check_seed(seed: int | bool) -> None:

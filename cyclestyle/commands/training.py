@@ -40,17 +40,18 @@ from cyclestyle.commands.trainer_options import (
     check_processes,
     check_seed,
     check_training,
+    device_kind,
     fill_in_loggers,
     name_devices,
     unwanted_callbacks,
     with_own_logger,
 )
-from cyclestyle.commands.tuning import choose_tuning
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import locked
+from cyclestyle.speed.choice import SpeedName, Tuning
+from cyclestyle.speed.setup import choose_tuning
 from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.load import start_from
-from cyclestyle.tasks.speed import SpeedName, Tuning
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 SCHEDULE = "model.constant_epochs + model.decay_epochs"
@@ -208,7 +209,9 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         fast = "training" in task.in_bfloat16
         try:
-            self.choice = choose_tuning(config.speed, vars(config.tune), config.trainer, bfloat16=fast, training=True)
+            self.choice = choose_tuning(
+                config.speed, vars(config.tune), device_kind(config.trainer), bfloat16=fast, training=True
+            )
         except ValueError as error:
             raise CycleStyleError(one_line(str(error))) from error
         if self.choice.tuning.precision == "bfloat16" and str(config.trainer.precision) in ("32-true", "32", "None"):
@@ -250,7 +253,7 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         choice = self.choice
-        self.model.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps)
+        self.model.tune(choice.tuning, compiled_steps=choice.compiled_steps)
         if config.speed != "exact":
             rank_zero_only(print)(f"speed {config.speed}: {self.choice.reason}")
         if config.init_from and config.ckpt_path is None:

@@ -13,12 +13,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.datasets import Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
-from cyclestyle.data.folders import check_images, find_images_in, hold_out
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
-from cyclestyle.data.workers import default_workers, worker_options
+from cyclestyle.data.workers import worker_options
 from cyclestyle.errors import DataError
+from cyclestyle.images.folders import check_images, find_images_in, hold_out
+from cyclestyle.speed.setup import default_workers
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from cyclestyle.data.datamodule import ImageFolders, OnBadImage
 from cyclestyle.data.datasets import check_sizes
-from cyclestyle.data.folders import find_images_in
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader
 from cyclestyle.data.sampler import Draw
 from cyclestyle.data.transforms import Preparation, Resize
 from cyclestyle.errors import DataError
+from cyclestyle.images.folders import find_images_in
 
 Item = tuple[Tensor, str]
 

@@ -20,11 +20,6 @@ from torch.utils.data._utils import signal_handling
 from cyclestyle.scratch import format_bytes
 
 
-def default_workers() -> int:
-    """Return how many processes keep up with a network that is busy: one for each other core, at most 4."""
-    return min(4, (os.cpu_count() or 1) - 1)
-
-
 def worker_options(workers: int) -> dict[str, Any]:
     """Return the arguments of a `DataLoader` with so many workers; with none where the system cannot have any."""
     # Without the handler of PyTorch a dead worker is noticed at the next batch, as an error of the loader. The handler

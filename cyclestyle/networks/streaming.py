@@ -26,8 +26,6 @@ ReadRows = Callable[[int, int], Tensor]
 """Returns rows `start` to `stop` of an image, `(1, C, stop - start, W)`."""
 WriteRows = Callable[[int, Tensor], None]
 """Takes the rows `(1, C, h, W)` of the result that begin with row `start`."""
-Average = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Called with the mean and variance, `(C,)`, that a norm finds; returns those that it uses."""
 OnProgress = Callable[[float], None]
 """Called with the share that is done, in (0, 1]."""
 
@@ -80,7 +78,6 @@ def stream(
     work: float = 1.0,
     on_progress: OnProgress | None = None,
     statistics: Sequence[tuple[Tensor, Tensor]] | None = None,
-    average: Average | None = None,
 ) -> None:
     """Call `function` on an image that is read and written by rows.
 
@@ -97,7 +94,6 @@ def stream(
         work: that of the plan.
         on_progress: called after each strip.
         statistics: mean and variance of each channel for each norm, from `collect_statistics`.
-        average: what a norm uses in place of the statistics that it finds.
 
     Raises:
         NotStreamableError: an operation of `function` cannot be streamed.
@@ -106,16 +102,14 @@ def stream(
     running = Stream(room)
     running.on_work = None if on_progress is None else lambda done: on_progress(min(done / work, 1.0))
     running.given = None if statistics is None else list(statistics)
-    running.average = average
     _call(function, Node(torch.Size(shape), room.dtype, read), running, write)
 
 
 def collect_statistics(
-    function: Function, shape: Sequence[int], read: ReadRows, room: Room, average: Average | None = None
+    function: Function, shape: Sequence[int], read: ReadRows, room: Room
 ) -> list[tuple[Tensor, Tensor]]:
     """Return mean and variance of each channel, `(C,)`, that every norm of `function` uses on an image, in order."""
     running = Stream(room)
-    running.average = average
     _call(function, Node(torch.Size(shape), room.dtype, read), running)
     return running.found
 

@@ -16,11 +16,12 @@ from cyclestyle.functional.style import adaptive_instance_norm, mean_std_loss, w
 from cyclestyle.networks.autoencoder import AdaIN, Decoder, read_decoder
 from cyclestyle.networks.calls import pad_to_multiple
 from cyclestyle.networks.initialisation import initialise
+from cyclestyle.networks.method import Direction
 from cyclestyle.networks.one_pass import OnePass
+from cyclestyle.networks.styles import normalised_weights
 from cyclestyle.networks.vgg import VGG, WIDTHS, VGGName, stride
-from cyclestyle.tasks.base import Batch, Direction, Task, total
+from cyclestyle.tasks.base import Batch, Task, total
 from cyclestyle.tasks.checks import check_choices, check_positive
-from cyclestyle.tasks.styles import normalised_weights
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.vgg import load_vgg
 

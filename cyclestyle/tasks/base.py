@@ -1,10 +1,10 @@
 """The contract of a method: what a `Task` gives, and what is written once for all of them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -14,33 +14,23 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.functional.finishing import Finishing
-from cyclestyle.images import from_levels, nearest_levels
-from cyclestyle.networks.convolutions import FastConvolutions
+from cyclestyle.networks.method import Direction, Method
 from cyclestyle.networks.one_pass import OnePass
-from cyclestyle.networks.streaming import OnProgress, Room
-from cyclestyle.tasks.large import LargeImages, Plans, check_fits, translate_batch, translate_within
+from cyclestyle.speed.choice import Tuning
+from cyclestyle.speed.convolutions import FastConvolutions
 from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
 from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
-from cyclestyle.tasks.speed import Tuning
-from cyclestyle.tasks.steady import Steady
 
 Batch = dict[str, Any]
 """What a datamodule yields, such as `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`."""
 
-Direction = Literal["AtoB", "BtoA"]
-DOMAINS: dict[Direction, tuple[str, str]] = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
-"""Source and target domain of each direction."""
 
-OnEvaluation = Callable[[int, int, dict[str, Tensor]], None]
-"""Called with the number of the evaluation, how many there will be, and the weighted losses."""
-
-
-class Task(pl.LightningModule, ABC):
+class Task(pl.LightningModule, Method):
     """A method that learns to translate images.
 
-    A subclass gives three functions: `losses`, `sample` and `translate`. Steps, logging, checkpoints, random state,
-    validation and prediction are written here. Callbacks and commands ask the attributes below, and never the class.
+    A subclass gives three functions: `losses`, `sample` and `translate`. Steps, logging, checkpoints, random state and
+    validation are written here. Callbacks and commands ask the attributes below and those of `Method`, and never the
+    class.
 
     ```python
     class Denoise(Task):
@@ -84,22 +74,9 @@ class Task(pl.LightningModule, ABC):
         averaged: submodules whose weights are averaged (EMA); all trained ones but the discriminators by default.
         architecture: constructor arguments that a checkpoint and a config must agree on.
         filled_in: constructor arguments that the task finds itself where they are None, and checkpoints store.
-        style_names: names of the styles that the method has learnt, for `use_styles`; empty for methods of one style.
-        takes_styles: whether `predict` hands style images to `use_styles`.
-        takes_masks: whether `predict` adds `masks` to its batches.
-        one_pass: whether `translate` is one pass of networks, so that `translate_any_size` may stream it.
-        in_bfloat16: what gives results in bfloat16 that are as good as in float32: `training`, `translating`.
         renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
-        strength: share of the style in translations, in [0, 1], which may be changed; None where a method has none.
         lr: learning rate of Adam.
         betas: betas of Adam.
-        direction: the direction that `predict_step` translates in.
-        on_evaluation: called during `translate` by methods that optimise each image.
-        finishing: the size at which `translate_any_size` translates, and how it mixes the result with the photo.
-        large_images: how much memory `translate_any_size` takes, and where it keeps what does not fit.
-        on_progress: called with the share that is done of an image that is streamed.
-        steady: averages the statistics of norms over the frames of a video; None for no averages.
-        networks: the networks that `memory_format` and `compile_networks` concern; empty: all.
         memory_format: of weights and images. This and the following are what `tune` sets.
         compile_networks: whether training compiles the networks.
         compiled_steps: steps that a training must have for that.
@@ -107,17 +84,11 @@ class Task(pl.LightningModule, ABC):
     """
 
     monitor: ClassVar[str] = "val/loss"
-    directions: tuple[Direction, ...] = ()
     discriminators: ClassVar[Mapping[str, str]] = {}
     discriminators_first: ClassVar[bool] = False
     averaged: ClassVar[tuple[str, ...] | None] = None
     architecture: ClassVar[tuple[str, ...]] = ()
     filled_in: ClassVar[tuple[str, ...]] = ()
-    style_names: tuple[str, ...] = ()
-    takes_styles: bool = False
-    takes_masks: bool = False
-    one_pass: ClassVar[bool] = True
-    in_bfloat16: ClassVar[tuple[Literal["training", "translating"], ...]] = ()
     renamed_logs: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -142,17 +113,8 @@ class Task(pl.LightningModule, ABC):
             patience=lr_patience,
         )
         self._plateau = Plateau(self.schedule.reduction, lr_patience)
-        self.strength: float | None = None
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
-        self.direction: Direction = "AtoB"
-        self.on_evaluation: OnEvaluation | None = None
-        self.finishing = Finishing()
-        self.large_images = LargeImages()
-        self.on_progress: OnProgress | None = None
-        self._plans: dict[Direction, Plans] = {direction: {} for direction in DOMAINS}
-        self.steady: Steady | None = None
-        self.networks: tuple[nn.Module, ...] = ()  # a tuple does not register its modules a second time
         self.memory_format = torch.contiguous_format
         self.compile_networks = False
         self.compiled_steps = 0
@@ -176,10 +138,6 @@ class Task(pl.LightningModule, ABC):
     def sample(self, batch: Batch) -> dict[str, Tensor]:
         """Return the images that a sample grid shows and that evaluation measures, `(N, C, H, W)` in [-1, 1]."""
 
-    @abstractmethod
-    def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Translate `(N, C, H, W)` in [-1, 1] of any height and width; the result has the same height and width."""
-
     # What a method may give
 
     def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -201,18 +159,6 @@ class Task(pl.LightningModule, ABC):
         """
         return None
 
-    def in_channels(self, direction: Direction) -> int:
-        """Return the number of channels of the images that `translate` takes."""
-        return 3
-
-    def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
-        """Take the style from images `(3, H, W)` in [-1, 1], or from names in `style_names`, mixed by their weights.
-
-        Raises:
-            CycleStyleError: the method has learnt its style; a name is unknown; or the weights do not fit the styles.
-        """
-        raise CycleStyleError(f"{type(self).__name__} has learnt its style; leave --style out")
-
     def exported(self, direction: Direction) -> OnePass:
         """Return the translation as one module that other programs can run; by default `translate` itself.
 
@@ -223,7 +169,7 @@ class Task(pl.LightningModule, ABC):
             CycleStyleError: the method, with these settings, is no single pass of networks.
         """
         if not self.one_pass:
-            raise CycleStyleError(f"{type(self).__name__} computes each image in many passes, and cannot be exported")
+            raise CycleStyleError(f"{self.name} computes each image in many passes, and cannot be exported")
         return OnePass.around(_Translation(self, direction), self.in_channels(direction))
 
     def learning_rate_factor(self, epoch: int) -> float:
@@ -385,7 +331,7 @@ class Task(pl.LightningModule, ABC):
             else:
                 nn.utils.clip_grad_norm_(group["params"], gradient_clip_val)
 
-    # Validation, test and prediction
+    # Validation and test
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Log the figures of held-out images, and return what `sample` returns."""
@@ -394,63 +340,6 @@ class Task(pl.LightningModule, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Log and return the same as `validation_step`."""
         return self._measure("test", batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Translate `batch["images"]`, as `translate_any_size` does; an empty batch is returned as it is.
-
-        An image that does not fit into memory gets a message in `batch["failures"]`; see `translate_batch`.
-        """
-        images: Tensor = batch["images"]
-        if self.steady is not None:
-            self.steady.watch(batch["origins"].video)
-        return translate_batch(self.translate_any_size, batch) if len(images) else images
-
-    def translate_any_size(self, images: Tensor) -> Tensor:
-        """Translate images as `finishing` says, streamed where they are too large for `large_images.memory` as a whole.
-
-        Args:
-            images: `(N, C, H, W)` in [-1, 1], or in levels of 0 to 255 in uint8; the result is of the same type.
-
-        Raises:
-            ImageError: memory or scratch disk are too small.
-            ValueError: the result contains NaN, or the images cannot be mixed with it.
-        """
-        if not self.finishing.changes:
-            return self._translate_within(images)
-        channels = self.in_channels(self.direction)
-        if images.dtype == torch.uint8:
-            return nearest_levels(self.finishing(self._translate_within, from_levels(images), channels))
-        return self.finishing(self._translate_within, images, channels)
-
-    def _translate_within(self, images: Tensor) -> Tensor:
-        with self._convolutions:
-            return translate_within(
-                self._translate,
-                images,
-                self.large_images,
-                self._room(),
-                self._plans[self.direction],
-                self.one_pass,
-                self.on_progress,
-                self.steady,
-            )
-
-    def check_fits(self, width: int, height: int) -> None:
-        """Check, before the work starts, that an image of a size can be translated.
-
-        Raises:
-            ImageError: memory or scratch disk are too small.
-        """
-        if self.one_pass:
-            shape = torch.Size((1, self.in_channels(self.direction), *self.finishing.size(height, width)))
-            check_fits(self._translate, shape, self.large_images, self._room(), self._plans[self.direction])
-
-    def _translate(self, images: Tensor) -> Tensor:
-        return self.translate(images, self.direction)
-
-    def _room(self) -> Room:
-        dtypes = (parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
-        return Room(device=self.device, dtype=next(dtypes, torch.float32))
 
     def _measure(self, stage: str, batch: Batch) -> dict[str, Tensor]:
         with self._convolutions:
@@ -474,25 +363,21 @@ class Task(pl.LightningModule, ABC):
 
     # Speed
 
-    def tune(self, tuning: Tuning, *, training: bool, compiled_steps: int = 0) -> None:
-        """Run as `tuning` says, in which null leaves everything as it is.
+    def tune(self, tuning: Tuning, *, compiled_steps: int = 0) -> None:
+        """Train as `tuning` says, in which null leaves everything as it is.
 
         Args:
             tuning: what makes the task faster.
-            training: whether it will be trained; in translating, weights get the type of `tuning.precision`.
             compiled_steps: steps that a training must have for its networks to be compiled.
         """
         if tuning.channels_last:
             self.memory_format = torch.channels_last
-            self._arrange()
+            self.arrange(self.memory_format)
         if tuning.winograd:
-            self._convolutions = FastConvolutions(fixed_weights=not training)
-        if not training and tuning.precision == "bfloat16":
-            self.to(torch.bfloat16)
-        if training and tuning.compile:
+            self._convolutions = FastConvolutions()
+        if tuning.compile:
             self.compile_networks, self.compiled_steps = True, compiled_steps
-        if training:
-            self.fused = bool(tuning.fused)
+        self.fused = bool(tuning.fused)
 
     def compile_for_training(self, *, steps: float) -> None:
         """Compile the networks, if that is wanted for a training of so many steps."""
@@ -501,21 +386,28 @@ class Task(pl.LightningModule, ABC):
             # Without layouts chosen by the compiler: on processors with AMX, PyTorch 2.14.1 gives NaN in them for the
             # gradient of a norm before a padded residual block in bfloat16.
             options = {"layout_optimization": False} if self.device.type == "cpu" else None
-            for network in self._run_networks():
+            for network in self.networks or tuple(self.children()):
                 # In place: the keys of the state_dict stay the same. Without CUDA graphs (mode="reduce-overhead"): the
                 # next call of a network overwrites what its graph returned, such as the fakes of a grid, and the step
                 # of a discriminator inside the batch does so while the generator's loss still needs them.
                 network.compile(options=options)
 
-    def _arrange(self) -> None:
-        """Bring the weights into the memory format."""
-        for network in self._run_networks():
-            network.to(memory_format=self.memory_format)
-
-    def _run_networks(self) -> tuple[nn.Module, ...]:
-        return self.networks or tuple(self.children())
-
     # State beside the weights
+
+    @property
+    def name(self) -> str:
+        """The name of the task in checkpoints; see `task_name`."""
+        return task_name(type(self))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor arguments."""
+        return dict(self.hparams)
+
+    def translating_weights(self) -> dict[str, Tensor]:
+        """Return the weights that translating needs: those of the averaged modules."""
+        names = tuple(f"{name}." for name in self.averaged_modules())
+        return {key: value for key, value in self.state_dict().items() if key.startswith(names)}
 
     def averaged_modules(self) -> tuple[str, ...]:
         """Return the names of the submodules whose weights are averaged."""
@@ -535,7 +427,7 @@ class Task(pl.LightningModule, ABC):
                 "leave trainer.limit_val_batches above 0, or choose linear, step or cosine"
             )
         if self.memory_format == torch.channels_last:
-            self._arrange()
+            self.arrange(self.memory_format)
         parts = self._rank_states()
         for number, part in enumerate(parts.values()):
             part.reseed(self.global_rank * len(parts) + number)

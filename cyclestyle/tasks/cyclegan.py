@@ -14,10 +14,11 @@ from cyclestyle.networks.calls import call_at_any_size, call_on_both
 from cyclestyle.networks.discriminators import DiscriminatorName
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
+from cyclestyle.networks.method import Direction
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.adversary import AdversarialTask, refuse_unofficial
-from cyclestyle.tasks.base import Batch, Direction
+from cyclestyle.tasks.base import Batch
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.weights.official import LOSSES, read_official

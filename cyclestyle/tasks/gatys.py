@@ -11,11 +11,12 @@ from torch import Tensor
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.functional.colour import ColourMatch, ColourTransfer, put_luminance, to_grey
 from cyclestyle.functional.style import Reduction
+from cyclestyle.networks.method import Direction
+from cyclestyle.networks.styles import normalised_weights
 from cyclestyle.networks.vgg import Pooling, VGGName
-from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.base import Batch, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Optimiser, Painter
-from cyclestyle.tasks.styles import normalised_weights
 from cyclestyle.weights.vgg import load_vgg
 
 Start = Literal["content", "noise", "style"]
@@ -182,21 +183,16 @@ class Gatys(Task):
 
     def sample(self, batch: Batch) -> dict[str, Tensor]:
         """Return the photos and their stylisations."""
-        return {"photo": batch["images"], "painted": self.translate(batch["images"], self.direction)}
+        return {"photo": batch["images"], "painted": self.translate(batch["images"], "AtoB")}
 
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Paint photos of any size, one after the other. `direction` is ignored."""
-        return torch.cat([self.paint(photo) for photo in torch.split(images, 1)])
+        """Paint photos of any size, one after the other. `direction` is ignored.
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Paint `batch["images"]`, `(N, 3, H, W)` in [-1, 1], one by one.
-
-        The optional `batch["masks"]`, `(N, R, H, W)` in [0, 1], contain the region of each of the R styles.
+        Channels beyond the third are the regions of the styles, 1 inside and -1 outside.
         """
-        if "masks" not in batch:
-            return super().predict_step(batch, batch_idx)
-        pairs = zip(torch.split(batch["images"], 1), batch["masks"], strict=True)
-        return torch.cat([self.paint(photo, mask[:, None]) for photo, mask in pairs])
+        photos, regions = images[:, :3], (images[:, 3:] + 1) / 2
+        masks = [region[:, None] if len(region) else None for region in regions]
+        return torch.cat([self.paint(photo, mask) for photo, mask in zip(torch.split(photos, 1), masks, strict=True)])
 
     def paint(self, photo: Tensor, masks: Tensor | None = None) -> Tensor:
         """Paint a photo `(1, 3, H, W)`. With masks `(R, 1, H, W)`, each style is applied to its own region.
@@ -208,7 +204,7 @@ class Gatys(Task):
         if masks is not None and len(masks) != len(self.styles):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
         if photo.dtype not in (torch.float32, torch.float64):
-            raise CycleStyleError("images are not painted in half precision; set trainer.precision to 32-true")
+            raise CycleStyleError("images are not painted in half precision; use float32")
         painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
         image: Tensor | None = None
         # The gradients of Gram matrices underflow in half precision, and there is no gradient scaler here.

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,19 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.functional.style import GramNormalisation, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.images import read_image, to_tensor
-from cyclestyle.networks.calls import call_at_any_size, pad_to_multiple
+from cyclestyle.images.folders import find_images
+from cyclestyle.networks.calls import call_at_any_size
+from cyclestyle.networks.method import Direction
 from cyclestyle.networks.one_pass import OnePass
+from cyclestyle.networks.styles import Mixture, normalised_weights, with_shares
 from cyclestyle.networks.transform import OUTPUT_SCALE, OutputName, TransformNetwork, UpsampleName
 from cyclestyle.networks.vgg import VGG, Pooling, VGGName
-from cyclestyle.tasks.base import Batch, Direction, Task
+from cyclestyle.tasks.base import Batch, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.gatys import resized, working_size
-from cyclestyle.tasks.load import read
-from cyclestyle.tasks.styles import normalised_weights, shares_of
+from cyclestyle.weights.contents import read
 from cyclestyle.weights.foreign import Found
 from cyclestyle.weights.located import located
 from cyclestyle.weights.vgg import load_vgg
@@ -192,7 +193,7 @@ class Johnson(Task):
         self.style_names = tuple(style_names or ())
         self.takes_masks = conditional
         self.known = 0  # styles of the network that is extended, which are not trained
-        self.shares: Tensor | None = None  # of the styles, in translations, (1, styles, 1, 1)
+        self.mixture: Mixture | None = None  # of the styles, in translations
         self.transform = TransformNetwork(
             upsample=upsample, output=output or self.preset.output, width=width, styles=len(self.style_names)
         )
@@ -262,55 +263,25 @@ class Johnson(Task):
         """
         if not self.style_names:
             super().use_styles(styles, weights)
-        self.shares = shares_of(styles, self.style_names, weights)[:, :, None, None]
-        self.chosen = torch.cat([shares_of([name], self.style_names) for name in styles])
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Paint `batch["images"]`, as `Task.predict_step` does.
-
-        The optional `batch["masks"]`, `(N, R, H, W)` in [0, 1], have the region of each of the R chosen styles.
-        """
-        if "masks" in batch:  # `translate` takes them as further channels, so that images of any size have them
-            batch["images"] = torch.cat([batch["images"], 2 * batch["masks"] - 1], dim=1)
-        return super().predict_step(batch, batch_idx)
+        self.mixture = Mixture.of(styles, self.style_names, weights)
 
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Paint photos of any size. `direction` is ignored.
-
-        Channels beyond the third are the regions of the styles of `use_styles`, 1 inside and -1 outside. Where regions
-        overlap, their styles are mixed, and where there is none, the first style is used.
-        """
+        """Paint photos of any size; `direction` is ignored. Regions of styles are further channels; see `Mixture`."""
         if not self.style_names:
             return call_at_any_size(self.transform, images)
-        if self.shares is None:
-            self.use_styles(self.style_names[:1])
-        assert self.shares is not None
-        height, width = images.shape[-2:]
-        padded = pad_to_multiple(images, self.transform.multiple, self.transform.min_size)
-        channels = self.transform.in_channels
-        shares = (
-            self.shares.to(images.device)
-            if images.shape[1] == channels
-            else self._shares_in((padded[:, channels:] + 1) / 2)
-        )
-        painted: Tensor = self.transform(padded[:, :channels], shares)
-        return painted[..., :height, :width]
-
-    def _shares_in(self, regions: Tensor) -> Tensor:
-        """The share of each style, `(N, styles, H, W)`, for regions `(N, R, H, W)` in [0, 1]."""
-        # Convolutions of one pixel, because images are streamed by rows, and channels cannot be summed there otherwise.
-        chosen = self.chosen.to(device=regions.device, dtype=regions.dtype)
-        total = F.conv2d(regions, torch.ones_like(chosen[:, :1])[None, :, :, None])
-        outside = F.relu(1 - total)
-        styles = torch.cat([chosen, chosen[:1]])
-        return F.conv2d(torch.cat([regions, outside], dim=1) / (total + outside), styles.mT[:, :, None, None])
+        mixture = self.mixture or Mixture.of(self.style_names[:1], self.style_names)
+        return mixture.paint(self.transform, images)
 
     def exported(self, direction: Direction) -> OnePass:
         """Return the trained network; that of many styles takes their shares, `(1, styles)`, as its second input."""
-        described = OnePass.of(self.transform, self.transform.in_channels)
         if not self.style_names:
-            return described
-        return replace(described, network=_WithShares(self.transform), styles=self.style_names)
+            return OnePass.of(self.transform, self.transform.in_channels)
+        return with_shares(self.transform, self.style_names)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor arguments, with the output that the preset has chosen."""
+        return {**self.hparams, "output": self.transform.output}
 
     def setup(self, stage: str) -> None:
         """Load the style images and the VGG, which `predict` does not need.
@@ -357,19 +328,6 @@ class Johnson(Task):
     def _paintings(self) -> list[Path]:
         """The style images; those in folders are sorted by their names."""
         return [path for word in map(Path, self.style) for path in (find_images(word) if word.is_dir() else [word])]
-
-
-class _WithShares(nn.Module):
-    """A network of many styles whose second input has one share for each style."""
-
-    def __init__(self, network: TransformNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor, shares: Tensor) -> Tensor:
-        """Shape: `(N, 3, H, W)` and `(1, styles)` → `(N, 3, H, W)`."""
-        result: Tensor = self.network(images, shares[:, :, None, None])
-        return result
 
 
 class PerceptualLoss(nn.Module):

@@ -1,26 +1,19 @@
-"""From a file to a task: the only way in which trained weights become a method."""
+"""From a file to a task: the only way in which trained weights become a method that can be trained on."""
 
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from torch import Tensor
+from typing import Any
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.tasks.base import Task, task_name
-from cyclestyle.weights.checkpoints import read_checkpoint
-from cyclestyle.weights.exported import is_exported
-from cyclestyle.weights.exported.weights_file import read_weights
-from cyclestyle.weights.foreign import Found, find, find_in_folder
+from cyclestyle.weights.contents import Averaging, put_weights, read, stored_settings
+from cyclestyle.weights.foreign import Found
 from cyclestyle.weights.located import located
-from cyclestyle.weights.upgrade import upgrade
-
-Averaging = Literal["auto", "ema", "raw"]
 
 
 def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | None = None, **changes: Any) -> Task:
-    """Build the task of a checkpoint, with its weights.
+    """Build the task of a checkpoint, with its weights. `cyclestyle.translation.opening` opens what is no task, too.
 
     The checkpoint of a run knows its task and the constructor arguments. Files of other programs are recognised by
     the table in `cyclestyle.weights.foreign`.
@@ -40,8 +33,26 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
     """
     path = located(path)
     found, own = read(path, averaging)
-    chosen = named_task(found.task, path, task if own else None)
-    built = _build(chosen, {**found.settings, **changes}, path)
+    return build(found, path, task if own else None, changes)
+
+
+def build(found: Found, path: Path, task: type[Any] | None, changes: Mapping[str, Any]) -> Task:
+    """Build a task from what a file holds; see `load`.
+
+    Args:
+        found: what it holds.
+        path: the file, for messages.
+        task: the class, for tasks that are not part of this package.
+        changes: constructor arguments that replace those of the file.
+
+    Raises:
+        CheckpointError: the task is unknown, or the weights do not fit.
+    """
+    chosen = named_task(found.task, path, task)
+    try:
+        built = chosen(**{**found.settings, **changes})
+    except TypeError as error:
+        raise CheckpointError(f"{path} was written by another version of {chosen.__name__}: {error}") from error
     _put(found, built, path)
     return built.eval()
 
@@ -100,69 +111,16 @@ def named_task(name: str, path: Path, given: type[Task] | None = None) -> type[T
     found = getattr(importlib.import_module("cyclestyle.tasks"), name, None)
     if isinstance(found, type) and issubclass(found, Task):
         return found
+    if name in ("GeneratorOnly", "Exported"):
+        raise CheckpointError(f"{path} holds what only translates ({name}), and cannot be trained; name a checkpoint")
     raise CheckpointError(f"{path} is a checkpoint of {name}, which is not part of cyclestyle; add --model {name}")
 
 
-def stored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the constructor arguments in a checkpoint, without what Lightning keeps beside them."""
-    return {key: value for key, value in checkpoint.get("hyper_parameters", {}).items() if not key.startswith("_")}
-
-
-def translating(task: Task) -> dict[str, Tensor]:
-    """Return the weights of a task that translating needs: those of its averaged modules."""
-    names = tuple(f"{name}." for name in task.averaged_modules())
-    return {key: value for key, value in task.state_dict().items() if key.startswith(names)}
-
-
-def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
-    """Return what a file or folder holds, and whether it is of this package."""
-    if averaging not in get_args(Averaging):
-        raise ValueError(f"averaging must be auto, ema or raw, got {averaging!r}")
-    if path.is_dir() and (folder := find_in_folder(path)) is not None:
-        return folder, False
-    if is_exported(path):
-        return Found(task="Exported", settings={"file": str(path)}, weights={}), True
-    if path.suffix.lower() == ".safetensors" or (path / "model.safetensors").is_file():
-        return _read_safetensors(path / "model.safetensors" if path.is_dir() else path)
-    checkpoint = upgrade(read_checkpoint(path))
-    if averaging == "ema" and "ema" not in checkpoint:
-        raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
-    if "cyclestyle_task" not in checkpoint:
-        if "state_dict" in checkpoint:
-            raise CheckpointError(f"{path} is a checkpoint of another program; expected one of cyclestyle")
-        return find(checkpoint, path), False
-    average = {} if averaging == "raw" else checkpoint.get("ema", {})
-    weights = {**checkpoint["state_dict"], **average}
-    return Found(task=checkpoint["cyclestyle_task"], settings=stored_settings(checkpoint), weights=weights), True
-
-
-def _read_safetensors(path: Path) -> tuple[Found, bool]:
-    """What a file of `export --format safetensors`, or of another program, holds."""
-    description, weights = read_weights(path)
-    if description is None:
-        return find(weights, path), False
-    found = Found(task=description.method, settings=description.settings, weights=weights, translating_only=True)
-    return found, True
-
-
-def _build(chosen: type[Task], settings: Mapping[str, Any], path: Path) -> Task:
-    try:
-        return chosen(**settings)
-    except TypeError as error:
-        raise CheckpointError(f"{path} was written by another version of {chosen.__name__}: {error}") from error
-
-
 def _put(found: Found, task: Task, path: Path) -> None:
-    """Load weights into a task whose names and shapes must be the same."""
-    name, architecture, weights = type(task).__name__, type(task).architecture, found.weights
+    """Load the weights of a file into its task."""
+    weights, architecture = found.weights, type(task).architecture
     if found.translating_only:  # the others, such as discriminators, stay as they are
         own = task.state_dict()
-        weights = {**{key: own[key] for key in own.keys() - translating(task).keys()}, **weights}
-    expected = {key: value.shape for key, value in task.state_dict().items()}
-    given = {key: value.shape for key, value in weights.items()}
-    if differing := sorted(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key)):
-        remedy = f"; leave changes of {', '.join(architecture)} out" if architecture else ""
-        raise CheckpointError(
-            f"the weights of {path} do not fit {name}: {differing[0]} is missing, unexpected or of another size{remedy}"
-        )
-    task.load_state_dict(weights)
+        weights = {**{key: own[key] for key in own.keys() - task.translating_weights().keys()}, **weights}
+    remedy = f"; leave changes of {', '.join(architecture)} out" if architecture else ""
+    put_weights(weights, task, path, type(task).__name__, remedy)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cyclestyle.errors import DivergedError
 from cyclestyle.functional.style import Reduction, content_loss, gram_matrix, style_loss, total_variation
+from cyclestyle.networks.method import OnEvaluation
 from cyclestyle.networks.vgg import VGG, stride
-from cyclestyle.tasks.base import OnEvaluation
 
 Optimiser = Literal["lbfgs", "adam"]
 Losses = dict[str, Tensor]

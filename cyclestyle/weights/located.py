@@ -1,11 +1,12 @@
 """From the name of a checkpoint to its file: paths, models of the package and the original release, W&B artifacts."""
 
+import json
 import os
 import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cyclestyle.errors import CheckpointError, optional
 from cyclestyle.weights import known
@@ -44,6 +45,15 @@ def located(name: str | Path) -> Path:
     if len(Path(word).parts) == 1 and not Path(word).suffix and not Path(word).exists():
         raise CheckpointError(f"checkpoint {word} does not exist{_did_you_mean(word)}")
     return Path(name)
+
+
+def saved_direction(folder: Path) -> Literal["AtoB", "BtoA"]:
+    """Return the direction that was saved; `AtoB` if the config says nothing."""
+    try:
+        direction = json.loads((folder / CONFIG).read_text()).get("direction")
+    except (OSError, ValueError, AttributeError):
+        return "AtoB"
+    return "BtoA" if direction == "BtoA" else "AtoB"
 
 
 def hub_folder(name: str, **options: Any) -> Path:

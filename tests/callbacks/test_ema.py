@@ -61,7 +61,7 @@ def test_predict_chooses_the_weights(cyclestyle, tiny_fit, samples, checkpoint, 
     content = torch.load(last, weights_only=True)
     for averaging, stored in (("raw", content["state_dict"]), ("ema", content["ema"]), ("auto", content["ema"])):
         translator = Translator.load(last, averaging=averaging)
-        assert torch.equal(translator.task.G_AB.state_dict()["model.1.weight"], stored["G_AB.model.1.weight"])
+        assert torch.equal(translator.method.G_AB.state_dict()["model.1.weight"], stored["G_AB.model.1.weight"])
     assert not torch.equal(content["ema"]["G_AB.model.1.weight"], content["state_dict"]["G_AB.model.1.weight"])
     words = ["--input", samples / "testA", "--output", tmp_path / "out", "--averaging", "ema"]
     assert cyclestyle("predict", "--ckpt_path", last, *words)[0] == 0

@@ -10,7 +10,7 @@ from cyclestyle.callbacks.evaluation import append_step
 from cyclestyle.data.transforms import Preparation
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.metrics import build_extractor, content_distance, set_distance
-from cyclestyle.tasks import Translator
+from cyclestyle.translator import Translator
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from PIL import Image
 from cyclestyle.commands.demo import load_studio
 from cyclestyle.commands.demo_studio import Wishes
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.speed.choice import Hardware, hardware_name
+from cyclestyle.speed.setup import choose_device
 from cyclestyle.tasks import Autoencoder, CycleGAN
-from cyclestyle.tasks.speed import Hardware, hardware_name
 from cyclestyle.weights.checkpoints import write_checkpoint
 
 MAKER = 271  # EXIF tag
@@ -65,18 +66,18 @@ def test_the_page_takes_what_is_faster_on_the_hardware(folder, tmp_path, monkeyp
     (tmp_path / "cyclestyle" / "hardware.json").write_text(known)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10)
-    assert studio.translators["gan"].task.memory_format == torch.channels_last
+    assert studio.translators["gan"].engine.tuning.channels_last
     assert studio.translate("gan", folder / "photo.jpg", Wishes()).after.size == (90, 61)
 
 
 def test_images_are_translated_on_the_gpu_if_there_is_one(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclestyle.commands.demo.device_kind", lambda trainer: "meta")
+    monkeypatch.setattr("cyclestyle.commands.demo.choose_device", lambda name: torch.device(name or "meta"))
     studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10)
-    assert studio.task("gan").device.type == "meta"
+    assert studio.translators["gan"].engine.device.type == "meta"
     studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10, "cpu")
-    assert studio.task("gan").device.type == "cpu"
+    assert studio.translators["gan"].engine.device.type == "cpu"
     with pytest.raises(CycleStyleError, match="cannot use the device cuda:99"):
-        load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10, "cuda:99")
+        choose_device("cuda:99")
 
 
 def test_an_image_that_exhausts_the_memory_gets_a_friendly_line(studio, folder, monkeypatch):
@@ -128,7 +129,7 @@ def test_styles_of_one_network_are_chosen_and_mixed(styles, folder):
 
 def test_each_style_has_a_thumbnail_of_our_own_network(styles, folder):
     found = styles.thumbnails("styles", folder / "photo.jpg", 32)
-    assert list(found) == list(styles.task("styles").style_names)
+    assert list(found) == list(styles.method("styles").style_names)
     assert {image.size for image in found.values()} == {(32, 22)}
 
 

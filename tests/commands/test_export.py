@@ -13,8 +13,10 @@ from torch import nn
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.functional.comb import comb_filter
 from cyclestyle.networks.one_pass import OnePass
-from cyclestyle.tasks import CUT, Autoencoder, CycleGAN, Johnson, Translator, load
-from cyclestyle.tasks.exporting import Exporting, export_task
+from cyclestyle.sharing.exporting import Exporting, export_method
+from cyclestyle.tasks import CUT, Autoencoder, CycleGAN, Johnson
+from cyclestyle.translation.opening import open_method
+from cyclestyle.translator import Translator
 from cyclestyle.weights.checkpoints import write_checkpoint
 from cyclestyle.weights.exported import RUNTIMES, Description, open_exported
 from cyclestyle.weights.exported.program import ProgramRuntime, trace
@@ -76,7 +78,7 @@ def test_an_export_is_compared_and_translated_with(cyclestyle, run, name, module
     (run / f"cut{ending}").write_bytes(file.read_bytes()[:-200])
     (run / "cut.bin").write_bytes(b"")  # of openvino
     with pytest.raises(CheckpointError, match="damaged"):
-        load(run / f"cut{ending}")
+        open_method(run / f"cut{ending}")
 
 
 def test_a_file_describes_its_network_without_folders(cyclestyle, run):
@@ -151,7 +153,7 @@ def test_a_file_that_does_something_else_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(task, "exported", other.exported)
     wanted = Exporting(format="pt2", training={}, checks=[torch.rand(1, 3, 32, 32)])
     with pytest.raises(CheckpointError, match="nothing is kept"):
-        export_task(task, tmp_path / "wrong.pt2", wanted)
+        export_method(task, tmp_path / "wrong.pt2", wanted)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,7 +178,7 @@ def test_every_generator_is_exported_for_every_size(tmp_path, name, form):
     checks = [torch.rand(count, 3, height, width) * 2 - 1 for count, height, width in sizes]
     style = torch.rand(3, 37, 44) * 2 - 1 if task.takes_styles else None
     file = tmp_path / f"file{RUNTIMES[form].ending}"
-    result = export_task(task, file, Exporting(format=form, training={}, checks=checks, style=style))
+    result = export_method(task, file, Exporting(format=form, training={}, checks=checks, style=style))
     assert max(one.largest for one in result.differences) <= 1e-4
     assert open_exported(file).description.method == type(task).__name__
 

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cyclestyle.callbacks.signals import StopSignals
 from cyclestyle.commands.output import lost_output, tolerant, write_result
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.signals import StopSignals
 
 
 def test_output_without_a_reader_is_dropped_and_the_work_goes_on():

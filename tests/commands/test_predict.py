@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cyclestyle.images import read_image
-from cyclestyle.tasks import Task
+from cyclestyle.translation.engine import Engine
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_folder_without_images(cyclestyle, checkpoint, tmp_path):
 def test_two_processes_share_the_images(checkpoint, photos, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", photos]
-    command += ["--output", out, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    command += ["--output", out, "--devices=2", "--device=cpu", "--oversubscribe"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0, result.stderr
@@ -198,7 +198,7 @@ def test_a_scratch_folder_that_is_missing(cyclestyle, checkpoint, large, tmp_pat
 def test_a_scratch_disk_that_is_too_small_is_named_and_the_rest_is_done(
     cyclestyle, checkpoint, large, photos, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("cyclestyle.tasks.large.free_room", lambda folder: 10**6)
+    monkeypatch.setattr("cyclestyle.translation.large.free_room", lambda folder: 10**6)
     words = ["predict", "--ckpt_path", checkpoint, "--memory", "1MB", "--scratch", tmp_path]
     status, text, error = cyclestyle(*words, "--input", large, "--output", tmp_path / "out")
     assert status == 1
@@ -214,14 +214,14 @@ def test_a_scratch_disk_that_is_too_small_is_named_and_the_rest_is_done(
 
 
 def test_an_image_that_exhausts_the_memory_fails_alone(cyclestyle, checkpoint, photos, tmp_path, monkeypatch):
-    original = Task.translate_any_size
+    original = Engine.__call__
 
     def exhausting(task, images):
         if images.shape[-1] == 33:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
         return original(task, images)
 
-    monkeypatch.setattr(Task, "translate_any_size", exhausting)
+    monkeypatch.setattr(Engine, "__call__", exhausting)
     words = ["--ckpt_path", checkpoint, "--input", photos, "--output", tmp_path / "out"]
     status, text, error = cyclestyle("predict", *words)
     assert status == 1

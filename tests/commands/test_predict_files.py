@@ -15,8 +15,9 @@ import torch
 import yaml
 from PIL import Image
 
-from cyclestyle.callbacks import ImageWriter
 from cyclestyle.images import EXTENSIONS
+from cyclestyle.translation import run
+from cyclestyle.translation.writer import Writer
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_every_kind_comes_back_as_it_was(predict, mixed, tmp_path):
 
 
 def test_photos_that_need_another_package_are_named_with_it(predict, mixed, tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclestyle.data.folders.EXTENSIONS", EXTENSIONS - {".heic"})
+    monkeypatch.setattr("cyclestyle.images.folders.EXTENSIONS", EXTENSIONS - {".heic"})
     (mixed / "phone.HEIC").write_text("text")
     status, text, _ = predict("--input", mixed, "--output", tmp_path / "out")
     assert status == 0
@@ -147,11 +148,10 @@ def test_shards_do_each_image_once(predict, mixed, tmp_path):
         (["--format", "psd"], "images cannot be written as psd; choose one of png, jpeg"),
         (["--quality", "101"], "quality must be from 1 to 100, got 101"),
         (["--format", "png", "--quality", "90"], "png is lossless and has no quality; leave --quality out"),
-        (["--steady_decay", "0.9"], "--steady_decay is for --steady; add --steady, or leave it out"),
         (["--style_weights", "1"], "a CycleGAN mixes no styles; leave --style_weights out"),
         (["--input", "{in}/photo.jpg", "--output", "{in}/one.xyz"], "not written as .xyz; choose one of png"),
-        (["--trainer.devices", "-3", "--trainer.accelerator", "cpu"], "should be an int > 0"),
-        (["--trainer.accelerator", "x"], "You selected an invalid accelerator name"),
+        (["--devices", "-3"], "devices must be at least 1, got -3"),
+        (["--device", "x"], "cannot use the device x: "),
         (["--shard", "0/3"], "shard must be a part and the number of parts, 1/8 to 8/8 for instance, got 0/3"),
         (["--shard", "third"], "got third"),
         (["--manifest", "tests"], "tests is a folder; name a file"),
@@ -289,15 +289,9 @@ def test_a_gpu_works_on_a_batch_while_the_one_before_is_written(predict, mixed, 
             assert end.waited
             return 1500.0  # milliseconds
 
-    setup = ImageWriter.setup
-
-    def on_a_gpu(self, *args, **options):
-        setup(self, *args, **options)
-        self._on_gpu = True
-
     predict("--input", mixed, "--output", tmp_path / "expected", "--batch_size", 2)
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(ImageWriter, "setup", on_a_gpu)
+    monkeypatch.setattr(run, "Writer", lambda **options: Writer(**{**options, "on_gpu": True}))
     words = ["--output", tmp_path / "out", "--batch_size", 2, "--stats", tmp_path / "stats.json"]
     assert predict("--input", mixed, *words)[0] == 0
     for name in tree(tmp_path / "expected"):
@@ -318,7 +312,7 @@ def test_two_processes_with_few_images_write_each_once(checkpoint, mixed, tmp_pa
     (folder / "broken.png").write_text("text")
     command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", folder]
     command += ["--output", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--batch_size=1"]
-    command += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    command += ["--devices=2", "--device=cpu", "--oversubscribe"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 1, result.stderr

@@ -32,7 +32,7 @@ def test_no_checkpoint_is_needed(cyclestyle, photo, folder):
     status, text, _ = cyclestyle("predict", "--input", photo, "--output", "painting.png")
     assert status == 0
     assert "with the model styles of the package" in text
-    default = Translator.load("styles").task.style_names[0]
+    default = Translator.load("styles").method.style_names[0]
     assert f"style: {default} (of " in text
     assert "painting at 1024 pixels; --work_size 0" in text
     found = pixels(read_image(folder / "painting.png"))
@@ -191,7 +191,7 @@ def test_a_sheet_shows_the_photo_in_all_styles(cyclestyle, checkpoint, photo, fo
     status, text, _ = cyclestyle("predict", "--input", photo, "--sheet", "sheet.png")
     assert status == 0
     assert "sheet: sheet.png" in text
-    names = Translator.load("styles").task.style_names
+    names = Translator.load("styles").method.style_names
     sheet = pixels(read_image(folder / "sheet.png"))
     rows, columns = -(-(len(names) + 1) // 5), 5
     assert sheet.shape[0] > rows * 32

@@ -31,7 +31,7 @@ def photos(tmp_path):
 @pytest.fixture
 def gatys(cyclestyle, photos):
     def call(*words, config="gatys.yaml"):
-        given = ["--input", photos / "photos", "--output", photos / "out", "--trainer.enable_progress_bar=false"]
+        given = ["--input", photos / "photos", "--output", photos / "out", "--no_progress"]
         return cyclestyle("predict", "--config", f"configs/{config}", *QUICK, *given, *words)
 
     return call
@@ -107,7 +107,7 @@ def test_what_is_painted_stays_when_a_later_image_fails(gatys, photos):
         (["--style", "{one}", "--model.weights", "vgg.pth"], "the weights vgg.pth do not exist"),
         (["--style", "{one}", "--model.style_layers", "[relu7_1]"], "vgg19 has no layer 'relu7_1'"),
         (["--style", "{one}", "--model.sizes", "[24,48]"], "sizes and steps need an entry"),
-        (["--style", "{one}", "--trainer.precision", "bf16-true"], "not painted in half precision"),
+        (["--style", "{one}", "--tune.precision", "bfloat16"], "not painted in half precision"),
         (["--style", "{one}", "--stats", "tests"], "tests is a folder; name a file"),
         (["--style", "{one}", "--ckpt_path", "x.ckpt"], "checkpoint x.ckpt does not exist"),
     ],

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cyclestyle.images import VideoFile, read_image, read_video
-from cyclestyle.tasks import Task
+from cyclestyle.translation.engine import Engine
 
 av = pytest.importorskip("av")
 TIME_BASE = Fraction(1, 12800)
@@ -125,7 +125,7 @@ def test_networks_see_upright_frames_and_colours_survive(predict, tmp_path, monk
         seen.append(tuple(images.shape[2:]))
         return images
 
-    monkeypatch.setattr(Task, "translate_any_size", unchanged)
+    monkeypatch.setattr(Engine, "__call__", unchanged)
     source = make(tmp_path / "in.mp4", rotation=270, times=EVEN[:3], pixels="yuv444p10le")
     words = ["--input", source, "--output", tmp_path / "out.mkv", "--video_codec", "ffv1"]
     assert predict(*words)[0] == 0
@@ -178,8 +178,8 @@ def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_pat
     words = ["--ckpt_path", checkpoint, "--input", source, "--output", tmp_path / "out", "--workers", 0]
     code = (
         "import sys, time; import cyclestyle.images.video_writing as writing; writing.SEGMENT = 4\n"
-        "from cyclestyle.tasks import Task; original = Task.translate_any_size\n"
-        "Task.translate_any_size = lambda task, images: (time.sleep(0.2), original(task, images))[1]\n"
+        "from cyclestyle.translation.engine import Engine; original = Engine.__call__\n"
+        "Engine.__call__ = lambda task, images: (time.sleep(0.2), original(task, images))[1]\n"
         f"from cyclestyle.cli import main; sys.exit(main({['predict', *map(str, words), '--batch_size', '1']!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -193,10 +193,8 @@ def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_pat
     assert 4 <= done < 14
     assert os.listdir(tmp_path / "out") == [folder.name]
     count = []
-    original = Task.translate_any_size
-    monkeypatch.setattr(
-        Task, "translate_any_size", lambda task, images: (count.append(len(images)), original(task, images))[1]
-    )
+    original = Engine.__call__
+    monkeypatch.setattr(Engine, "__call__", lambda task, images: (count.append(len(images)), original(task, images))[1])
     assert predict("--input", source, "--output", tmp_path / "out")[0] == 0
     assert sum(count) == 14 - done
     predict("--input", source, "--output", tmp_path / "whole")
@@ -207,7 +205,7 @@ def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_pat
 
 def test_a_stopped_run_keeps_what_it_has(predict, tmp_path, monkeypatch):
     source = make(tmp_path / "in.mp4")
-    original, count = Task.translate_any_size, []
+    original, count = Engine.__call__, []
 
     def stopping(task, images):
         count.append(len(images))
@@ -215,7 +213,7 @@ def test_a_stopped_run_keeps_what_it_has(predict, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(task, images)
 
-    monkeypatch.setattr(Task, "translate_any_size", stopping)
+    monkeypatch.setattr(Engine, "__call__", stopping)
     words = ["--input", source, "--output", tmp_path / "out", "--batch_size", 2]
     status, _, error = predict(*words)
     assert status == 128 + signal.SIGTERM
@@ -254,7 +252,6 @@ def test_a_full_disk_leaves_no_file_and_the_segments(predict, tmp_path, monkeypa
         (["--output", "out", "--video_codec", "hevc"], "libx265 takes no frames of less than 64 pixels, got 64×48"),
         (["--output", "out", "--crf", "70"], "crf must be from 0 to 51, got 70"),
         (["--output", "out.webm", "--video_codec", "h264"], "webm does not take h264"),
-        (["--output", "out", "--steady", "--steady_decay", "1"], "decay must be at least 0 and below 1"),
     ],
 )
 def test_mistakes(predict, tmp_path, monkeypatch, words, message):
@@ -292,13 +289,13 @@ def test_steady(predict, tmp_path):
     source = make(tmp_path / "in.mp4")
     words = ["--input", source, "--video_codec", "ffv1"]
     assert predict(*words, "--output", tmp_path / "plain")[0] == 0
-    assert predict(*words, "--output", tmp_path / "steady", "--steady", "--steady_decay", "0.9")[0] == 0
+    assert predict(*words, "--output", tmp_path / "steady", "--steady")[0] == 0
     plain, steady = frames(tmp_path / "plain/in.mkv"), frames(tmp_path / "steady/in.mkv")
     assert (plain[0] - steady[0]).abs().mean() < 1 / 255  # a scene begins
     assert not torch.equal(plain[-1], steady[-1])
     shutil.rmtree(tmp_path / "steady")
     streamed = ["--memory", "600KB", "--scratch", tmp_path]
-    assert predict(*words, "--output", tmp_path / "steady", "--steady", "--steady_decay", "0.9", *streamed)[0] == 0
+    assert predict(*words, "--output", tmp_path / "steady", "--steady", *streamed)[0] == 0
     for one, other in zip(steady, frames(tmp_path / "steady/in.mkv"), strict=True):
         assert (one - other).abs().mean() < 1 / 255
 
@@ -307,7 +304,7 @@ def test_steady(predict, tmp_path):
 def test_segments_of_other_settings_of_the_model_are_not_taken(predict, tmp_path, monkeypatch, words, again):
     monkeypatch.setattr("cyclestyle.images.video_writing.SEGMENT", 2)
     source = make(tmp_path / "in.mp4")
-    original, count = Task.translate_any_size, []
+    original, count = Engine.__call__, []
 
     def stopping(task, images):
         count.append(len(images))
@@ -315,7 +312,7 @@ def test_segments_of_other_settings_of_the_model_are_not_taken(predict, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
         return original(task, images)
 
-    monkeypatch.setattr(Task, "translate_any_size", stopping)
+    monkeypatch.setattr(Engine, "__call__", stopping)
     options = ["--input", source, "--output", tmp_path / "out", "--batch_size", 2]
     assert predict(*options)[0] == 128 + signal.SIGTERM
     count[:] = [100]

@@ -9,7 +9,7 @@ import pytest
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 USE_256_MB = """
 import resource, sys
-from cyclestyle.commands.process import keep_memory
+from cyclestyle.speed.memory import keep_memory
 
 def figure(file, name):
     return next(int(line.split()[1]) for line in open(f"/proc/self/{file}") if line.startswith(name)) // 1024

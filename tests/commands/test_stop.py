@@ -57,7 +57,7 @@ def wait_until_gone(group):
 PREDICT = """
 import os, signal, sys
 from cyclestyle.cli import main
-from cyclestyle.tasks import {task}
+from {module} import {task}
 original, calls = {task}.translate, []
 def translate(self, images, direction):
     calls.append(1)
@@ -75,7 +75,7 @@ def test_predict_finishes_the_image_and_says_what_is_left(cyclestyle, checkpoint
     words = ["--ckpt_path", checkpoint, "--input", samples / "trainA", "--output", tmp_path / "out", "--batch_size=1"]
     words = ["predict", *map(str, words)]
     process = subprocess.Popen(
-        [sys.executable, "-c", PREDICT.format(task="CycleGAN", signal=name), *words],
+        [sys.executable, "-c", PREDICT.format(module="cyclestyle.translation.plain", task="Generators", signal=name), *words],
         start_new_session=True, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     _, error = process.communicate(timeout=120)
@@ -97,7 +97,9 @@ def test_gatys_finishes_the_image_on_sigterm(samples, tmp_path):
     words += ["--style", str(next((samples / "trainB").iterdir()))]
     words += ["--input", str(samples / "testA"), "--output", str(tmp_path / "out")]
     process = subprocess.run(
-        [sys.executable, "-c", PREDICT.format(task="Gatys", signal="SIGTERM"), *words], capture_output=True, text=True
+        [sys.executable, "-c", PREDICT.format(module="cyclestyle.tasks", task="Gatys", signal="SIGTERM"), *words],
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 143, process.stderr
     assert "stopped by SIGTERM; 1 of 3 images are left" in process.stderr

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclestyle.data.folders import check_images, find_images, hold_out
 from cyclestyle.errors import DataError
+from cyclestyle.images.folders import check_images, find_images, hold_out
 
 
 def test_images_are_found_recursively_sorted_and_without_hidden_files(tmp_path, save_image):

@@ -161,9 +161,9 @@ def test_many_files_are_not_all_opened(tmp_path, monkeypatch):
         first = draw(folder / "0000.png", size=(8, 8))
         for number in range(1, 40):
             os.link(first, folder / f"{number:04}.png")
-    monkeypatch.setattr("cyclestyle.data.folders.MAX_HEADERS", 10)
+    monkeypatch.setattr("cyclestyle.images.folders.MAX_HEADERS", 10)
     opened = []
-    monkeypatch.setattr("cyclestyle.data.folders.read_header", lambda path: opened.append(path) or read_header(path))
+    monkeypatch.setattr("cyclestyle.images.folders.read_header", lambda path: opened.append(path) or read_header(path))
     assert len(UnpairedImages(str(tmp_path)).paths("train_A")) == 40
     assert 1 <= len(opened) <= 10
 

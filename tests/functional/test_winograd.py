@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cyclestyle.functional.winograd import narrow_conv2d, transform_weight, winograd_conv2d
+from cyclestyle.speed.winograd import narrow_conv2d, transform_weight, winograd_conv2d
 
 SHAPES = [(1, 3, 3), (2, 4, 9), (1, 6, 6), (2, 13, 22), (1, 300, 7)]
 
@@ -32,7 +32,7 @@ def test_result_and_gradients_are_those_of_the_direct_convolution(count, height,
 
 
 def test_tall_images_are_computed_in_parts(monkeypatch):
-    monkeypatch.setattr("cyclestyle.functional.winograd.MAX_TILES", 8)
+    monkeypatch.setattr("cyclestyle.speed.winograd.MAX_TILES", 8)
     images, weight, bias = tensors(2, 40, 21)
     torch.testing.assert_close(winograd_conv2d(images, weight, bias), F.conv2d(images, weight, bias))
     pulled = torch.autograd.grad(winograd_conv2d(images, weight, bias).square().sum(), weight)

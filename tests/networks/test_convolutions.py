@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cyclestyle.networks.convolutions import FastConvolutions
 from cyclestyle.networks.generators import build_generator
+from cyclestyle.speed.convolutions import FastConvolutions
 
 
 def test_a_generator_gives_the_same_image():

@@ -6,10 +6,10 @@ from conftest import SHARED
 from torch import nn
 from torchvision.models import vgg16, vgg19
 
-from cyclestyle.data.folders import find_images
 from cyclestyle.data.sample import write_samples
 from cyclestyle.errors import CheckpointError
 from cyclestyle.images import read_image, to_tensor
+from cyclestyle.images.folders import find_images
 from cyclestyle.networks.vgg import VGG, build_vgg, random_weights, stride
 from cyclestyle.weights.vgg import load_vgg
 

@@ -10,6 +10,7 @@ from cyclestyle.networks.autoencoder import Decoder
 from cyclestyle.networks.vgg import random_weights
 from cyclestyle.tasks import Autoencoder
 from cyclestyle.tasks.autoencoder import psnr, recoloured
+from cyclestyle.translation.engine import Engine
 
 TINY = {"width": 4, "level": 2}
 
@@ -167,7 +168,7 @@ def test_colour_and_texture_have_strengths_of_their_own():
 def test_results_have_the_size_of_the_photo(size, transfer):
     task = Autoencoder(**TINY, transfer=transfer).eval()
     task.use_styles([make_image(1)[0]])
-    result = task.predict_step({"images": make_image(0, *size)}, 0)
+    result = Engine(task)(make_image(0, *size))
     assert result.shape == (1, 3, *size)
     assert result.isfinite().all()
 
@@ -246,8 +247,8 @@ def test_the_published_weights_reconstruct():
     weights = SHARED / "weights"
     if not weights.is_dir():
         pytest.skip(f"the weights are not at {weights}")
-    from cyclestyle.data.folders import find_images
     from cyclestyle.images import read_image, to_tensor
+    from cyclestyle.images.folders import find_images
 
     task = Autoencoder(
         encoder="vgg19",

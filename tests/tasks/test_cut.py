@@ -18,7 +18,8 @@ from cyclestyle.functional import discriminator_loss, generator_loss
 from cyclestyle.functional.contrastive import l2_normalise, patch_nce, take_patches
 from cyclestyle.networks import PatchMLP
 from cyclestyle.networks.resampling import BlurDown, BlurUp
-from cyclestyle.tasks import CUT, Translator
+from cyclestyle.tasks import CUT
+from cyclestyle.translator import Translator
 from cyclestyle.weights.official import write_official
 
 NETWORKS = {"G_AB": "G", "D_B": "D", "F_AB": "F"}

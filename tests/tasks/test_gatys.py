@@ -66,7 +66,7 @@ def test_the_result_depends_on_the_seed_and_not_on_the_batch():
     assert not torch.allclose(first, other)
     method = task(start="noise")
     method.use_styles([style])
-    both = method.predict_step({"images": torch.stack([make_image(3), photo])}, 0)
+    both = method.translate(torch.stack([make_image(3), photo]), "AtoB")
     torch.testing.assert_close(both[1], first)
 
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.tasks import CycleGAN, Translator, load
-from cyclestyle.tasks.hub import Run, model_card
+from cyclestyle.sharing.hub import Run, model_card
+from cyclestyle.tasks import CycleGAN, load
+from cyclestyle.translator import Translator
 from cyclestyle.weights.checkpoints import write_checkpoint
 
 pytest.importorskip("safetensors")
@@ -73,7 +74,7 @@ def test_the_card_is_written_from_the_run(run, saved):
 
 def test_predict_takes_the_folder(cyclestyle, saved, tmp_path):
     Image.new("RGB", (20, 12)).save(tmp_path / "photo.png")
-    words = ["--input", tmp_path / "photo.png", "--output", tmp_path / "out.png", "--trainer.enable_progress_bar=false"]
+    words = ["--input", tmp_path / "photo.png", "--output", tmp_path / "out.png", "--no_progress"]
     status, _, err = cyclestyle("predict", "--ckpt_path", saved, "--direction", "AtoB", *words)
     assert status == 0, err
     assert Image.open(tmp_path / "out.png").size == (20, 12)

@@ -8,7 +8,8 @@ from cyclestyle.functional.style import gram_matrix
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.networks.vgg import ORIGINAL_MEANS, build_vgg, random_weights
 from cyclestyle.tasks import Johnson, load
-from cyclestyle.tasks.large import LargeImages
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.large import LargeImages
 
 LAYERS = {"content_layers": ["relu2_2"], "style_layers": ["relu1_2", "relu2_2"]}
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -295,14 +296,15 @@ def test_regions_have_their_styles_also_where_images_are_streamed(new_task):
     images[:, 3, :, :20], images[:, 4, :, 12:40] = 1, 1  # they overlap, and leave a part out
     task.use_styles(["0001", "0000"])
     with torch.no_grad():
-        whole = task.eval().translate_any_size(images)
+        engine = Engine(task)
+        whole = engine(images)
         shares = torch.zeros(1, 2, 64, 64)
         shares[:, 1, :, :12], shares[:, :, :, 12:20], shares[:, 0, :, 20:40], shares[:, 1, :, 40:] = 1, 0.5, 1, 1
         assert torch.allclose(whole, task.transform(images[:, :3], shares), atol=1e-6)
-        task.large_images = LargeImages(memory="300KB")
+        engine.large_images = LargeImages(memory="300KB")
         done = []
-        task.on_progress = done.append
-        assert torch.allclose(task.translate_any_size(images), whole, atol=1e-4)
+        engine.on_progress = done.append
+        assert torch.allclose(engine(images), whole, atol=1e-4)
     assert len(done) > 1
 
 

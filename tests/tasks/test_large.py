@@ -1,17 +1,20 @@
 """Images that are larger than memory: every method streams them, with the result of the whole image."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from cyclestyle.data.prediction import Job, Origins, Piece
 from cyclestyle.errors import CycleStyleError, ImageError
-from cyclestyle.images import PNG, Source, from_levels, nearest_levels
+from cyclestyle.images import PNG, from_levels, nearest_levels
 from cyclestyle.networks.streaming import Room, plan
-from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, GeneratorOnly, Johnson, Task, Translator
-from cyclestyle.tasks.large import LargeImages, translate_batch
+from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, Johnson, Task
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.jobs import Job
+from cyclestyle.translation.large import LargeImages
+from cyclestyle.translation.plain import GeneratorOnly
+from cyclestyle.translation.run import translate_files
+from cyclestyle.translator import Translator
 
 GAN = {"ngf": 3, "ndf": 2, "discriminator": "n_layers", "n_layers": 1, "generator": "resnet6"}
 WIDE = "1GB"
@@ -60,58 +63,58 @@ def photo():
 
 def made(name):
     torch.manual_seed(0)
-    return METHODS[name]().eval()
+    return Engine(METHODS[name]())
 
 
-@torch.inference_mode()
-def translated(task, images, memory, **settings):
+def translated(engine, images, memory, **settings):
     """The translations, and the shares of progress, which are reported for an image that is streamed."""
     shares = []
-    task.large_images, task.on_progress = LargeImages(memory=memory, **settings), shares.append
-    return task.translate_any_size(images), shares
+    engine.large_images, engine.on_progress = LargeImages(memory=memory, **settings), shares.append
+    return engine(images), shares
 
 
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_streams_a_large_image(name, direction, photo, tmp_path):
-    task = made(name)
-    task.direction = direction
-    whole, none = translated(task, photo, WIDE)
+    engine = made(name)
+    engine.direction = direction
+    whole, none = translated(engine, photo, WIDE)
     assert none == []
-    streamed, shares = translated(task, photo, "100KB", scratch=tmp_path)
+    streamed, shares = translated(engine, photo, "100KB", scratch=tmp_path)
     assert len(shares) > 5
     assert shares[-1] == pytest.approx(1.0)
     assert streamed.shape == whole.shape
     assert (streamed - whole).abs().max() < 1e-4
-    levels, _ = translated(task, nearest_levels(photo), "100KB", scratch=tmp_path)
-    expected = nearest_levels(translated(task, from_levels(nearest_levels(photo)), WIDE)[0])
+    levels, _ = translated(engine, nearest_levels(photo), "100KB", scratch=tmp_path)
+    expected = nearest_levels(translated(engine, from_levels(nearest_levels(photo)), WIDE)[0])
     assert levels.dtype == torch.uint8
     assert (levels.int() - expected.int()).abs().max() <= 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_images_of_a_batch_that_fit_alone_are_translated_one_by_one(photo):
-    task = made("file")
+    engine = made("file")
     batch = torch.cat([photo, -photo, photo.flip(2)])
-    whole, _ = translated(task, batch, WIDE)
-    one_by_one, shares = translated(task, batch, "300KB")
+    whole, _ = translated(engine, batch, WIDE)
+    one_by_one, shares = translated(engine, batch, "300KB")
     assert shares
     assert (one_by_one - whole).abs().max() < 1e-5
 
 
 @pytest.fixture
 def elsewhere(photo):
-    """A task and a photo on a device that is not the CPU, and a memory in which the photo is streamed there."""
-    task = made("cyclegan").to("meta")
-    found = plan(lambda images: task.translate(images, "AtoB"), photo.shape, Room(device=task.device))
-    return task, photo.to("meta"), 3 * found.kept_bytes
+    """An engine and a photo on a device that is not the CPU, and a memory in which the photo is streamed there."""
+    engine = made("cyclegan")
+    engine.method.to("meta")
+    found = plan(lambda images: engine.method.translate(images, "AtoB"), photo.shape, Room(device=engine.device))
+    return engine, photo.to("meta"), 3 * found.kept_bytes
 
 
 def test_results_and_kept_activations_are_on_the_device_of_the_images(elsewhere):
     """A batch may hold images that are streamed and others, and rows that are kept do not leave a GPU."""
-    task, images, memory = elsewhere
-    whole, none = translated(task, images, WIDE)
-    streamed, shares = translated(task, images, memory)
+    engine, images, memory = elsewhere
+    whole, none = translated(engine, images, WIDE)
+    streamed, shares = translated(engine, images, memory)
     assert none == []
     assert shares
     assert whole.device == streamed.device == images.device
@@ -120,33 +123,33 @@ def test_results_and_kept_activations_are_on_the_device_of_the_images(elsewhere)
 
 def test_deterministic_algorithms_change_no_plan(elsewhere):
     """Outside of CPUs, PyTorch takes interpolations apart then, so that their gradients are deterministic."""
-    task, images, memory = elsewhere
+    engine, images, memory = elsewhere
     torch.use_deterministic_algorithms(True)
     try:
-        assert translated(task, images, memory)[1]
+        assert translated(engine, images, memory)[1]
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
 
 
 def test_an_activation_that_a_gpu_cannot_index_is_streamed(elsewhere, photo, monkeypatch):
-    task, images, _ = elsewhere
-    monkeypatch.setattr("cyclestyle.tasks.large.INDEXABLE", 3 * 103 * 67 - 1)  # the first padding makes 103×67
-    assert translated(task, images, WIDE)[1]
+    engine, images, _ = elsewhere
+    monkeypatch.setattr("cyclestyle.translation.large.INDEXABLE", 3 * 103 * 67 - 1)  # the first padding makes 103×67
+    assert translated(engine, images, WIDE)[1]
     assert translated(made("cyclegan"), photo, WIDE)[1] == []
 
 
 def test_a_plan_is_made_once_for_each_size_and_direction(photo, monkeypatch):
     """Making one takes a tenth of a second, in which a GPU translates several batches."""
     shapes = []
-    monkeypatch.setattr("cyclestyle.tasks.large.plan", lambda *args: shapes.append(args[1]) or plan(*args))
-    task = made("cyclegan")
+    monkeypatch.setattr("cyclestyle.translation.large.plan", lambda *args: shapes.append(args[1]) or plan(*args))
+    engine = made("cyclegan")
     for batch in (photo, photo + 1, torch.cat([photo, photo])):
-        translated(task, batch, WIDE)
+        translated(engine, batch, WIDE)
     assert shapes == [photo.shape]
-    translated(task, photo.mT, WIDE)
-    task.direction = "BtoA"
-    translated(task, photo, WIDE)
+    translated(engine, photo.mT, WIDE)
+    engine.direction = "BtoA"
+    translated(engine, photo, WIDE)
     assert shapes == [photo.shape, photo.mT.shape, photo.shape]
 
 
@@ -158,12 +161,11 @@ def test_memory_that_pytorch_keeps_on_a_gpu_counts_as_free(monkeypatch):
 
 
 def test_wct_takes_the_whole_image(photo):
-    task = autoencoder()
-    task.transfer = "wct"
-    task.eval()
-    result, shares = translated(task, photo, "100KB")
+    engine = Engine(autoencoder())
+    engine.method.transfer = "wct"
+    result, shares = translated(engine, photo, "100KB")
     assert shares == []
-    assert torch.equal(result, task.translate(photo, "AtoB"))
+    assert torch.equal(result, engine.method.translate(photo, "AtoB"))
 
 
 @pytest.mark.parametrize(
@@ -172,23 +174,23 @@ def test_wct_takes_the_whole_image(photo):
     ids=["numpy", "item", "sort"],
 )
 def test_a_method_that_cannot_be_streamed_takes_the_whole_image(function, photo):
-    task = made("own")
-    task.translate = lambda images, direction: function(images)
-    result, shares = translated(task, photo, "100KB")
+    engine = made("own")
+    engine.method.translate = lambda images, direction: function(images)
+    result, shares = translated(engine, photo, "100KB")
     assert shares == []
     assert torch.equal(result, function(photo))
 
 
 def test_reduced_statistics_are_those_of_a_smaller_image_in_one_sweep(photo, tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclestyle.tasks.large.REDUCED_SIDE", 97)
-    task = made("file")
-    whole, _ = translated(task, photo, WIDE)
-    same, _ = translated(task, photo, "100KB", statistics="reduced", scratch=tmp_path)
+    monkeypatch.setattr("cyclestyle.translation.large.REDUCED_SIDE", 97)
+    engine = made("file")
+    whole, _ = translated(engine, photo, WIDE)
+    same, _ = translated(engine, photo, "100KB", statistics="reduced", scratch=tmp_path)
     assert (same - whole).abs().max() < 1e-4  # the image is not reduced
-    monkeypatch.setattr("cyclestyle.tasks.large.REDUCED_SIDE", 300)
+    monkeypatch.setattr("cyclestyle.translation.large.REDUCED_SIDE", 300)
     smooth = nn.functional.interpolate(photo, (97 * 4, 61 * 4), mode="bicubic").clamp(-1, 1)
-    exact, _ = translated(task, smooth, WIDE)
-    reduced, _ = translated(task, smooth, "900KB", statistics="reduced", scratch=tmp_path)
+    exact, _ = translated(engine, smooth, WIDE)
+    reduced, _ = translated(engine, smooth, "900KB", statistics="reduced", scratch=tmp_path)
     assert 1e-4 < (reduced - exact).abs().mean() < 0.1, (reduced - exact).abs().mean()
 
 
@@ -204,17 +206,22 @@ def test_reduced_statistics_are_those_of_a_smaller_image_in_one_sweep(photo, tmp
     ],
 )
 def test_what_cannot_fit_is_said_before_the_work(size, settings, message, monkeypatch):
-    monkeypatch.setattr("cyclestyle.tasks.large.free_room", lambda folder: 10**9)
-    task = made("file")
-    task.large_images = LargeImages(**{"memory": "50MB", **settings})
+    monkeypatch.setattr("cyclestyle.translation.large.free_room", lambda folder: 10**9)
+    engine = made("file")
+    engine.large_images = LargeImages(**{"memory": "50MB", **settings})
     with pytest.raises(ImageError, match=message):
-        task.check_fits(*size)
-    task.check_fits(300, 200)
+        engine.check_fits(*size)
+    engine.check_fits(300, 200)
 
 
-def origins(*names):
-    pieces = [Piece(Job(Path(name), Path("out") / name, PNG, Path())) for name in names]
-    return Origins(pieces, [Source() for _ in names])
+@pytest.fixture
+def greys(tmp_path):
+    """Three images of one size, of which the second is white, and one that is broken; and an engine."""
+    for name, level in (("a", 40), ("b", 255), ("c", 200)):
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / f"{name}.png")
+    (tmp_path / "d.png").write_text("text")
+    jobs = [Job(tmp_path / f"{name}.png", tmp_path / "out" / f"{name}.png", PNG, tmp_path) for name in "abcd"]
+    return made("own"), jobs
 
 
 @pytest.mark.parametrize(
@@ -226,29 +233,34 @@ def origins(*names):
         (OSError(12, "Cannot allocate memory"), "it does not fit into memory"),
         (OSError(28, "No space left on device"), "the scratch disk is full"),
         (ImageError("too large"), "too large"),
+        (ValueError("the image contains NaN"), "the image contains NaN"),
     ],
 )
-def test_an_image_that_does_not_fit_fails_alone(error, message):
-    def translate(images):
-        if (images == 7).any():
+def test_an_image_that_does_not_fit_fails_alone(greys, error, message):
+    engine, jobs = greys
+
+    def translate(images, direction):
+        if (images == 1).any():
             raise error
-        return images + 1
+        return -images
 
-    images = torch.tensor([1.0, 7.0, 3.0]).reshape(3, 1, 1, 1)
-    batch = {"images": images, "origins": origins("a.png", "b.png", "c.png"), "failures": {"d.png": "bad"}}
-    assert translate_batch(translate, batch).flatten().tolist() == [2, 4]
-    assert [piece.job.source.name for piece in batch["origins"].pieces] == ["a.png", "c.png"]
-    assert len(batch["origins"].sources) == 2
-    assert batch["failures"].keys() == {"b.png", "d.png"}
-    assert message in batch["failures"]["b.png"]
+    engine.method.translate = translate
+    report = translate_files(engine, jobs)
+    assert (report.written, report.left) == (2, 0)
+    assert [Image.open(jobs[number].target).getpixel((0, 0))[0] for number in (0, 2)] == [215, 55]
+    assert report.failures.keys() == {str(jobs[1].source), str(jobs[3].source)}
+    assert message in report.failures[str(jobs[1].source)]
 
 
-def test_other_errors_are_not_hidden():
-    def translate(images):
+def test_other_errors_are_not_hidden(greys):
+    engine, jobs = greys
+
+    def translate(images, direction):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
+    engine.method.translate = translate
     with pytest.raises(RuntimeError, match="mat1"):
-        translate_batch(translate, {"images": torch.zeros(1, 3, 4, 4), "origins": origins("a"), "failures": {}})
+        translate_files(engine, jobs)
 
 
 @pytest.mark.parametrize("settings", [{"memory": "much"}, {"statistics": "about"}])
@@ -263,7 +275,6 @@ def test_a_scratch_folder_that_is_missing_is_named():
 
 
 def test_a_translator_streams(checkpoint, tmp_path):
-    from PIL import Image
 
     image = Image.effect_mandelbrot((150, 70), (-2, -1, 1, 1), 50).convert("RGB")
     whole = Translator.load(checkpoint, memory="1GB")(image)

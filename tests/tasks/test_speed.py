@@ -6,9 +6,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from cyclestyle.commands.tuning import choose_tuning
-from cyclestyle.tasks import CycleGAN, GeneratorOnly, Translator
-from cyclestyle.tasks.speed import (
+from cyclestyle.speed.choice import (
     COMPILED_STEPS,
     EXACT,
     Hardware,
@@ -18,6 +16,12 @@ from cyclestyle.tasks.speed import (
     hardware_name,
     known_hardware,
 )
+from cyclestyle.speed.setup import choose_tuning
+from cyclestyle.tasks import CycleGAN
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.large import LargeImages
+from cyclestyle.translation.plain import GeneratorOnly
+from cyclestyle.translator import Translator
 
 PLAIN = Hardware(kind="cpu", bfloat16=0.1, winograd=1.8, winograd_training=1.5, compiler=True)
 AMX = replace(PLAIN, bfloat16=6.0)
@@ -96,7 +100,7 @@ def test_long_trainings_are_compiled(monkeypatch, steps):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compiled.append(options))
     task, choice = CycleGAN(generator="resnet6", ngf=2, ndf=2), chosen("auto", AMX)
-    task.tune(choice.tuning, training=True, compiled_steps=choice.compiled_steps)
+    task.tune(choice.tuning, compiled_steps=choice.compiled_steps)
     task.compile_for_training(steps=steps)
     # Without a mode: CUDA graphs overwrite results. The layouts of the compiler are channels_last.
     assert compiled == ([] if steps < 2000 else 4 * [{"layout_optimization": False}])
@@ -113,7 +117,7 @@ def test_one_call_of_adam_takes_the_same_steps():
     tasks[1].load_state_dict(tasks[0].state_dict())
     before = tasks[0].G_AB.model[1].weight.clone()
     for task, fused in zip(tasks, (False, True), strict=True):
-        task.tune(replace(EXACT, fused=fused), training=True)
+        task.tune(replace(EXACT, fused=fused))
         optimizer = task.configure_optimizers()["optimizer"]
         random = torch.Generator().manual_seed(0)
         for _ in range(3):
@@ -172,7 +176,7 @@ def test_what_compiling_needs(monkeypatch, tmp_path, kind, compilers, found):
 
 
 def by_command(speed):
-    choose_tuning(speed, {}, {"accelerator": "gpu"}, bfloat16=True, training=True)
+    choose_tuning(speed, {}, "cuda", bfloat16=True, training=True)
 
 
 def by_translator(speed):
@@ -185,7 +189,7 @@ def test_exact_is_float32_on_a_gpu_too(monkeypatch, choose_speed, speed, short):
     """PyTorch shortens the mantissas of convolutions unless it is told not to."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    monkeypatch.setattr(GeneratorOnly, "device", torch.device("cuda"))
+    monkeypatch.setattr(Engine, "device", torch.device("cuda"))
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not short)
     try:
@@ -221,8 +225,9 @@ def image():
 def translated(task, tuning, image):
     copy = CycleGAN(generator="resnet6", ngf=32, ndf=2)
     copy.load_state_dict(task.state_dict())
-    copy.tune(tuning, training=False)
-    return Translator(copy).translate(image)
+    translator = Translator(copy)
+    translator.engine.tune(tuning)
+    return translator.translate(image)
 
 
 def test_fast_float32_lies_within_a_ten_thousandth(task, image):
@@ -244,8 +249,9 @@ def test_bfloat16_changes_few_levels(task, image):
 def test_a_streamed_image_is_the_whole_one(task, image, tuning):
     copy = CycleGAN(generator="resnet6", ngf=32, ndf=2)
     copy.load_state_dict(task.state_dict())
-    copy.tune(tuning, training=False)
-    whole = Translator(copy).translate(image)
-    copy.large_images = type(copy.large_images)(memory="2MB")
-    streamed = Translator(copy).translate(image)
+    translator = Translator(copy)
+    translator.engine.tune(tuning)
+    whole = translator.translate(image)
+    translator.engine.large_images = LargeImages(memory="2MB")
+    streamed = translator.translate(image)
     torch.testing.assert_close(streamed, whole, rtol=0, atol=1e-4)

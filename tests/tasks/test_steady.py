@@ -5,14 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from cyclestyle.functional.scenes import scene_difference, thumbnails
-from cyclestyle.functional.style import adaptive_instance_norm
 from cyclestyle.metrics import flicker
-from cyclestyle.networks.generators import build_generator
-from cyclestyle.networks.steady import AveragedStatistics
-from cyclestyle.tasks.steady import Steady
+from cyclestyle.translation.steady import Steady
 
 
 def pan(frames=12, size=64, step=2):
@@ -53,40 +49,6 @@ def test_scenes():
     assert scene_difference(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)).item() == 0
 
 
-@pytest.mark.parametrize("network", ["resnet6", "norm", "adain"])
-@torch.no_grad()
-def test_without_decay_nothing_changes(network):
-    views, _ = pan(4)
-    if network == "resnet6":
-        function = build_generator("resnet6", ngf=4).eval()
-    elif network == "norm":
-        function = nn.InstanceNorm2d(3, affine=True)
-    else:
-        function = lambda images: adaptive_instance_norm(images, views[:1])  # noqa: E731
-    averages = AveragedStatistics(0)
-    with averages.frames([True, False, False, False]):
-        found = function(views)
-    torch.testing.assert_close(found, function(views), rtol=1e-3, atol=1e-3)
-
-
-@torch.no_grad()
-def test_the_averages_are_exponential_and_begin_anew_with_a_scene():
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(5, 2, 8, 8, generator=random) * torch.rand(5, 2, 1, 1, generator=random)
-    variance, mean = torch.var_mean(images, dim=(2, 3), correction=0)
-    starts, expected = [True, False, False, True, False], []
-    for k, start in enumerate(starts):
-        own = torch.stack([mean[k], variance[k]])
-        expected.append(own if start else 0.75 * expected[-1] + 0.25 * own)
-    averages, norm, found = AveragedStatistics(0.75), nn.InstanceNorm2d(2), []
-    for part in (slice(0, 2), slice(2, 5)):  # the size of batches does not matter
-        with averages.frames(starts[part]):
-            found.append(norm(images[part]))
-    for image, result, (own_mean, own_variance) in zip(images, torch.cat(found), expected, strict=True):
-        normalised = (image - own_mean[:, None, None]) / (own_variance[:, None, None] + 1e-5).sqrt()
-        torch.testing.assert_close(result, normalised)
-
-
 @torch.inference_mode()
 def test_steady_flickers_less_at_the_same_content():
     """A stylisation that is different noise in each frame, of which 30 % has to go."""
@@ -98,8 +60,6 @@ def test_steady_flickers_less_at_the_same_content():
     steady.watch(Path("film"))
     mixed = []
     for batch, result in zip(torch.split(views, 4), torch.split(results, 4), strict=True):
-        with steady.frames(batch, streamed=False):
-            pass
         mixed.append(steady.mixed(batch, result))
     after = torch.cat(mixed)
     assert flicker(after, flow).mean() < 0.7 * flicker(results, flow).mean()

@@ -9,7 +9,9 @@ from PIL import Image, ImageCms
 import cyclestyle
 from cyclestyle.errors import CheckpointError, CycleStyleError, ImageError
 from cyclestyle.images import to_image, to_tensor
-from cyclestyle.tasks import Autoencoder, CycleGAN, GeneratorOnly, Translator
+from cyclestyle.tasks import Autoencoder, CycleGAN
+from cyclestyle.translation.plain import GeneratorOnly
+from cyclestyle.translator import Translator
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (5, 97), (97, 5), (32, 32), (33, 30), (200, 10)])
@@ -61,7 +63,7 @@ def test_a_photo_is_turned_upright_and_saved_with_what_its_file_has(invert, tmp_
 def test_a_translator_translates_where_it_was_moved_to(move):
     """`meta` is the other device that every machine has."""
     translate = move(GeneratorOnly(ngf=2, depth=1))
-    assert translate.task.device == torch.device("meta")
+    assert translate.engine.device == torch.device("meta")
     result = translate.translate(torch.zeros(1, 3, 16, 20, device="meta"))
     assert (result.device.type, result.shape) == ("meta", (1, 3, 16, 20))
 

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from cyclestyle.errors import CheckpointError
-from cyclestyle.tasks import Johnson, Translator
+from cyclestyle.tasks import Johnson
+from cyclestyle.translator import Translator
 
 
 def example_weights(width=32):

@@ -9,7 +9,7 @@ import torch
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import build_generator
-from cyclestyle.tasks import load
+from cyclestyle.translation.opening import open_method
 from cyclestyle.weights import known
 from cyclestyle.weights.checkpoints import write_checkpoint
 
@@ -67,7 +67,7 @@ def test_a_model_is_downloaded_once_and_used_offline(server, cyclestyle, monkeyp
     assert path.read_bytes() == server.content
     assert seen[-1] == (len(server.content), len(server.content))
     monkeypatch.setenv("CYCLESTYLE_MODELS_URL", "http://127.0.0.1:9")  # nobody listens there
-    assert type(load("official:style_monet")).__name__ == "GeneratorOnly"
+    assert type(open_method("official:style_monet")).__name__ == "GeneratorOnly"
     assert len(server.asked) == 1
     out = cyclestyle("models")[1]
     assert "official:style_monet" in out

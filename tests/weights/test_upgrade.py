@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from cyclestyle.tasks import Autoencoder, CycleGAN, Johnson, Translator, load
+from cyclestyle.tasks import Autoencoder, CycleGAN, Johnson, load
+from cyclestyle.translator import Translator
 from cyclestyle.weights.official import LOSSES
 
 

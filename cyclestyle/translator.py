@@ -11,20 +11,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclestyle import images
-from cyclestyle.data.folders import find_images
-from cyclestyle.errors import CycleStyleError
-from cyclestyle.functional.finishing import Finishing
+from cyclestyle.networks.method import Direction, Method
 from cyclestyle.networks.streaming import Statistics
-from cyclestyle.tasks import hub
-from cyclestyle.tasks.base import Direction, Task, task_name
-from cyclestyle.tasks.large import LargeImages
-from cyclestyle.tasks.load import Averaging, load
-from cyclestyle.tasks.speed import SpeedName, Tuning, choose, hardware_for, set_tf32
-from cyclestyle.weights.located import located
-from cyclestyle.weights.shipped import SHIPPED, shipped_name
-
-Style = str | Path | Image.Image
-"""A style image, or the path of one."""
+from cyclestyle.speed.choice import SpeedName, Tuning, choose, hardware_for, set_tf32
+from cyclestyle.translation.engine import Engine
+from cyclestyle.translation.large import LargeImages
+from cyclestyle.translation.opening import open_method
+from cyclestyle.translation.wishes import Style, finish_as, use_styles
+from cyclestyle.weights.contents import Averaging
+from cyclestyle.weights.located import located, saved_direction
 
 Array = NDArray[Any]
 
@@ -39,23 +34,28 @@ class Translator(nn.Module):
     ```
 
     Args:
-        task: the method.
+        method: what translates, such as a `Task` after its training.
         direction: `AtoB` or `BtoA`; methods with one direction ignore it.
-        device: where to translate, such as `cuda` or `cpu`; None: where the task is.
+        device: where to translate, such as `cuda` or `cpu`; None: where the method is.
+
+    Attributes:
+        method: what translates.
+        engine: the direction, and how the method is used.
+        checkpoint: where the weights are from, if they were loaded.
 
     Raises:
         ValueError: `direction` is neither `AtoB` nor `BtoA`.
     """
 
-    def __init__(self, task: Task, *, direction: Direction = "AtoB", device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, method: Method, *, direction: Direction = "AtoB", device: str | torch.device | None = None
+    ) -> None:
         super().__init__()
         if direction not in get_args(Direction):
             raise ValueError(f"direction must be AtoB or BtoA, got {direction!r}")
-        self.task = task.eval().requires_grad_(False)
-        self.task.direction = direction
+        self.method = method
+        self.engine = Engine(method, direction=direction, device=device)
         self.checkpoint: Path | None = None
-        if device is not None:
-            task.to(device)
 
     @classmethod
     def load(
@@ -76,7 +76,7 @@ class Translator(nn.Module):
         speed: SpeedName = "auto",
         **changes: Any,
     ) -> "Translator":
-        """Build a translator from a checkpoint or a file of another program; see `cyclestyle.tasks.load`.
+        """Build a translator from a checkpoint or a file of another program; see `open_method`.
 
         Args:
             path: the file.
@@ -93,7 +93,7 @@ class Translator(nn.Module):
             scratch: folder for what does not fit into memory; None: the system's folder for temporary files.
             statistics: `exact` or `reduced`; see `LargeImages`.
             speed: `exact` changes no number; `auto` takes what is faster on the device with results that are as good.
-            changes: constructor arguments of the task that replace those of the checkpoint.
+            changes: constructor arguments of the method that replace those of the checkpoint.
 
         Raises:
             CheckpointError: the file is missing, damaged, or of another kind.
@@ -103,25 +103,25 @@ class Translator(nn.Module):
         """
         large_images = LargeImages(memory=memory, scratch=scratch, statistics=statistics)
         path = located(path)
-        task = load(path, averaging=averaging, **changes)
-        task.large_images = large_images
-        finish_as(task, path, strength=strength, preserve_color=preserve_color, work_size=work_size)
-        use_styles(task, [style] if isinstance(style, str | Path | Image.Image) else list(style), style_weights)
-        translator = cls(task, direction=direction, device=device)
+        method = open_method(path, averaging=averaging, **changes)
+        translator = cls(method, direction=direction, device=device)
+        translator.engine.large_images = large_images
+        finish_as(translator.engine, path, strength=strength, preserve_color=preserve_color, work_size=work_size)
+        use_styles(method, [style] if isinstance(style, str | Path | Image.Image) else list(style), style_weights)
         translator.choose_speed(speed)
         translator.checkpoint = Path(path)
         return translator
 
     def choose_speed(self, speed: SpeedName = "auto") -> None:
-        """Choose what makes translating faster on the device where the task is, once.
+        """Choose what makes translating faster on the device where the method is, once.
 
         Args:
             speed: `exact` changes nothing; `auto` takes what is faster with results that are as good.
         """
-        hardware = hardware_for(speed, self.task.device.type)
-        fast = "translating" in self.task.in_bfloat16
+        hardware = hardware_for(speed, self.engine.device.type)
+        fast = "translating" in self.method.in_bfloat16
         choice = choose(speed, Tuning(), hardware, bfloat16=fast, training=False)
-        self.task.tune(choice.tuning, training=False)
+        self.engine.tune(choice.tuning)
         set_tf32(choice.tuning, hardware.kind)
 
     @classmethod
@@ -142,8 +142,10 @@ class Translator(nn.Module):
             CheckpointError: the folder has no translator, or the repository cannot be reached.
             CycleStyleError: huggingface_hub or safetensors is not installed.
         """
+        from cyclestyle.sharing import hub  # imports the metrics that model cards name
+
         folder = hub.folder_of(name, revision=revision, token=token)
-        return cls.load(folder, **{"direction": hub.saved_direction(folder), **options})
+        return cls.load(folder, **{"direction": saved_direction(folder), **options})
 
     def save_pretrained(self, folder: str | Path, *, licence: str = "not stated") -> None:
         """Write the weights, a config and a model card into a folder.
@@ -156,7 +158,9 @@ class Translator(nn.Module):
             CheckpointError: this is an exported file, whose weights cannot be taken out.
             CycleStyleError: safetensors is not installed, or the folder cannot be written.
         """
-        hub.save(self, Path(folder), licence=licence)
+        from cyclestyle.sharing import hub
+
+        hub.save(self.engine, self.checkpoint, Path(folder), licence=licence)
 
     def push_to_hub(self, repository: str, *, licence: str = "not stated", **options: Any) -> str:
         """Upload what `save_pretrained` writes to a repository of the Hugging Face Hub, which is created if need be.
@@ -172,20 +176,21 @@ class Translator(nn.Module):
         Raises:
             CycleStyleError: huggingface_hub or safetensors is not installed.
         """
-        return hub.push(self, repository, licence=licence, **options)
+        from cyclestyle.sharing import hub
+
+        return hub.push(self.engine, self.checkpoint, repository, licence=licence, **options)
 
     def __repr__(self) -> str:
         """Return the method, the direction, the checkpoint, the device and the size, a line each."""
-        task = self.task
-        networks = [task.get_submodule(name) for name in task.averaged_modules()]
-        parameters = sum(value.numel() for network in networks for value in network.parameters())
+        method, engine, ways = self.method, self.engine, self.method.directions
+        parameters = sum(value.numel() for value in method.translating_weights().values())
         lines = {
-            "method": task_name(type(task)),
-            "direction": f"{task.direction} of {', '.join(task.directions)}" if len(task.directions) > 1 else None,
+            "method": method.name,
+            "direction": f"{engine.direction} of {', '.join(ways)}" if len(ways) > 1 else None,
             "checkpoint": self.checkpoint,
-            "device": task.device,
+            "device": engine.device,
             "parameters": f"{parameters:,}" if parameters else None,
-            "work size": task.finishing.work_size,
+            "work size": engine.finishing.work_size,
         }
         shown = "\n".join(f"  {name}: {value}" for name, value in lines.items() if value is not None)
         return f"Translator\n{shown}"
@@ -193,7 +198,7 @@ class Translator(nn.Module):
     @property
     def in_channels(self) -> int:
         """Channels of the images that `translate` takes."""
-        return self.task.in_channels(self.task.direction)
+        return self.engine.in_channels
 
     @overload
     def forward(self, image: str | Path | Image.Image) -> Image.Image: ...
@@ -237,17 +242,16 @@ class Translator(nn.Module):
             f"an image must be a path, a PIL image, a NumPy array, a tensor or a list of these, got {type(image)}"
         )
 
-    @torch.inference_mode()
     def translate(self, batch: Tensor) -> Tensor:
         """Translate `(N, in_channels, H, W)` to `(N, out_channels, H, W)`, for any H and W.
 
         Both are in [-1, 1], or both in levels of 0 to 255 in uint8, and both on the same device, which need not be
-        that of the task.
+        that of the method.
 
         Raises:
             ImageError: memory or scratch disk are too small.
         """
-        return self.task.translate_any_size(batch)
+        return self.engine(batch)
 
     @staticmethod
     def save(image: Image.Image, path: str | Path, *, quality: int | None = None) -> None:
@@ -311,83 +315,3 @@ class Translator(nn.Module):
         result = self._translate_one(images.with_channels(colours, alpha, self.in_channels))
         own_alpha = result.shape[0] in (2, 4)
         return result if alpha is None or own_alpha else torch.cat([result, alpha])
-
-
-def use_styles(task: Task, styles: Sequence[Style], weights: Sequence[float] | None = None) -> int:
-    """Give a task its styles, as users name them, and return how many they are.
-
-    Args:
-        task: the task.
-        styles: images, their paths, or folders of them; or, for a task with `style_names`, names and mixtures such as
-            `wave:0.3,starry_night:0.7`. A task that has learnt several takes its first style by default.
-        weights: how the styles are mixed, one number each.
-
-    Raises:
-        CycleStyleError: the task takes no styles, a name is unknown, or the weights do not fit.
-        ImageError: a style is not an image.
-    """
-    if not task.style_names:
-        pictures = [image for one in styles for image in read_styles(one)] if task.takes_styles else styles
-        if pictures or task.takes_styles:
-            task.use_styles(pictures, weights)
-        return len(pictures)
-    words = [word.strip() for one in styles for word in str(one).split(",") if word.strip()]
-    names, shares = [], []
-    for word in words or task.style_names[:1]:
-        name, _, share = word.partition(":")
-        names.append(name)
-        if share:
-            try:
-                shares.append(float(share))
-            except ValueError as error:
-                raise CycleStyleError(f"{word} must be a style and its share, such as {name}:0.7") from error
-    if shares and (weights is not None or len(shares) != len(names)):
-        raise CycleStyleError(f"give each style of {','.join(words)} a share, or none of them, and no style_weights")
-    task.use_styles(names, weights or shares or None)
-    return len(names)
-
-
-def finish_as(
-    task: Task,
-    checkpoint: Path | None,
-    *,
-    strength: float | None = None,
-    preserve_color: bool = False,
-    work_size: int | None = None,
-) -> None:
-    """Set how much of a translation is shown, and the size at which it is made.
-
-    Args:
-        task: the task.
-        checkpoint: the file that it was loaded from, if any; models of the package have a `work_size` of their own.
-        strength: share of the translation, in [0, 1]; the rest is the photo, unless the method has a strength itself.
-            None: what the method does.
-        preserve_color: keep the colours of the photo, and take the luminance alone of the translation.
-        work_size: longest side in pixels; 0: the size of the image; None: that of the model of the package, or 0.
-
-    Raises:
-        ValueError: a value is out of its range, or the images of the task have no colours to keep.
-    """
-    if preserve_color and task.in_channels(task.direction) != 3:
-        raise ValueError("preserve_color is for colour images; leave it out")
-    if work_size is None:
-        shipped = None if checkpoint is None else shipped_name(checkpoint)
-        work_size = SHIPPED[shipped].work_size if shipped else 0
-    mixed = 1.0 if strength is None or task.strength is not None else strength
-    task.finishing = Finishing(work_size=work_size or None, strength=mixed, preserve_color=preserve_color)
-    if strength is not None and task.strength is not None:
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must be from 0 to 1, got {strength}")
-        task.strength = strength
-
-
-def read_styles(style: Style) -> list[Tensor]:
-    """Return a style image, or all of a folder, `(3, H, W)` in [-1, 1].
-
-    Raises:
-        ImageError: one is not an image.
-    """
-    if isinstance(style, Image.Image):
-        return [images.to_tensor(images.convert(style))]
-    paths = find_images(Path(style)) if Path(style).is_dir() else [Path(style)]
-    return [images.to_tensor(images.read_image(path)) for path in paths]

@@ -1,4 +1,4 @@
-"""From a task to a file for other programs: written, opened again, compared, and kept only if it does the same."""
+"""From a method to a file for other programs: written, opened again, compared, and kept only if it does the same."""
 
 import tempfile
 import time
@@ -15,11 +15,11 @@ from torch import Tensor
 from cyclestyle import __version__
 from cyclestyle.errors import CheckpointError, CycleStyleError, optional
 from cyclestyle.files import write_file
+from cyclestyle.networks.method import Direction, Method
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.streaming import plan
-from cyclestyle.tasks.base import Direction, Task, task_name
-from cyclestyle.tasks.large import WHOLE
-from cyclestyle.tasks.load import load, translating
+from cyclestyle.translation.large import WHOLE
+from cyclestyle.translation.opening import open_method
 from cyclestyle.weights.exported import RUNTIMES, Description, Precision
 from cyclestyle.weights.exported.description import weights_hash
 from cyclestyle.weights.exported.weights_file import write_weights
@@ -68,7 +68,7 @@ class Exporting:
 
 
 @dataclass(frozen=True)
-class Exported:
+class Outcome:
     """The result: files, how far the first of them is from PyTorch, and the seconds of PyTorch and of the file."""
 
     files: list[Path]
@@ -77,14 +77,14 @@ class Exported:
 
 
 @torch.no_grad()
-def export_task(task: Task, path: Path, wanted: Exporting) -> Exported:
+def export_method(method: Method, path: Path, wanted: Exporting) -> Outcome:
     """Write a file for other programs.
 
-    The file is written to a temporary folder, loaded as `predict` loads it, and compared with the task. It gets its
+    The file is written to a temporary folder, loaded as `predict` loads it, and compared with the method. It gets its
     name only if it does the same.
 
     Args:
-        task: the method with its weights, on the CPU.
+        method: with its weights, on the CPU.
         path: the file.
         wanted: what to export.
 
@@ -92,33 +92,34 @@ def export_task(task: Task, path: Path, wanted: Exporting) -> Exported:
         CheckpointError: the method or the network cannot be exported, or the file does not do the same.
         CycleStyleError: a package is missing, the format has no such precision, or the file cannot be written.
     """
-    task.eval().requires_grad_(False)
-    task.direction = wanted.direction
+    method.eval().requires_grad_(False)
     if wanted.precision == "int8" and (wanted.format not in RUNTIMES or not RUNTIMES[wanted.format].quantised):
         raise CycleStyleError(f"int8 is for onnx and openvino; leave --precision int8 out for {wanted.format}")
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
-        _write(task, draft, wanted)
+        _write(method, draft, wanted)
         # Weights are loaded into the class, which need not be part of this package; the other files know no class.
-        loaded = load(draft, task=type(task) if wanted.format == "safetensors" else None)
-        for one in (task, loaded):
+        loaded = open_method(
+            draft, method=type(method) if wanted.format == "safetensors" and "." in method.name else None
+        )
+        for one in (method, loaded):
             if one.takes_styles and wanted.style is not None:
                 one.use_styles([wanted.style])
-        differences = list(_differences(task, loaded, wanted))
+        differences = list(_differences(method, loaded, wanted))
         _check(differences, wanted)
-        seconds = _seconds(task, loaded, wanted)
+        seconds = _seconds(method, loaded, wanted)
         files = [path.with_name(file.name) for file in sorted(Path(folder).iterdir())]  # .bin before .xml
         for file in files:
             write_file(file, (Path(folder) / file.name).read_bytes())
-    return Exported(sorted(files, key=lambda file: file != path), differences, seconds)
+    return Outcome(sorted(files, key=lambda file: file != path), differences, seconds)
 
 
-def describe(task: Task, wanted: Exporting, network: OnePass) -> Description:
-    """Return the description of a network of a task."""
+def describe(method: Method, wanted: Exporting, network: OnePass) -> Description:
+    """Return the description of a network of a method."""
     everything = wanted.format == "safetensors"
     return Description(
-        method=task_name(type(task)),
-        directions=directions(task) if everything else (wanted.direction,),
+        method=method.name,
+        directions=method.known_directions if everything else (wanted.direction,),
         in_channels=network.in_channels,
         multiple=network.multiple,
         min_size=network.min_size,
@@ -126,17 +127,12 @@ def describe(task: Task, wanted: Exporting, network: OnePass) -> Description:
         styles=network.styles,
         precision=wanted.precision,
         bytes_per_pixel=_bytes_per_pixel(network),
-        weights_sha256=weights_hash(translating(task) if everything else network.network.state_dict()),
-        settings=without_folders(dict(task.hparams)),
+        weights_sha256=weights_hash(method.translating_weights() if everything else network.network.state_dict()),
+        settings=without_folders(method.settings),
         training=without_folders(dict(wanted.training)),
         licence=wanted.licence,
         version=__version__,
     )
-
-
-def directions(task: Task) -> tuple[Direction, ...]:
-    """Return the directions that a task translates in; methods that take styles have none of their own."""
-    return task.directions if task.directions and not task.takes_styles else (task.direction,)
 
 
 def run_config(checkpoint: Path) -> dict[str, Any]:
@@ -161,12 +157,12 @@ def without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and value.startswith(("/", "~", "../", "./")) else value
 
 
-def _write(task: Task, path: Path, wanted: Exporting) -> None:
+def _write(method: Method, path: Path, wanted: Exporting) -> None:
     if wanted.format == "safetensors":
-        write_weights(translating(task), describe(task, wanted, any_network(task, wanted)), path)
+        write_weights(method.translating_weights(), describe(method, wanted, any_network(method, wanted)), path)
         return
-    network = task.exported(wanted.direction)
-    description = describe(task, wanted, network)
+    network = method.exported(wanted.direction)
+    description = describe(method, wanted, network)
     if wanted.precision != "int8":
         RUNTIMES[wanted.format].write(network, description, path)
         return
@@ -185,20 +181,22 @@ def _write(task: Task, path: Path, wanted: Exporting) -> None:
             openvino_file.convert(quantised, description, path)
 
 
-def any_network(task: Task, wanted: Exporting) -> OnePass:
+def any_network(method: Method, wanted: Exporting) -> OnePass:
     """What the description of weights says of the network; nothing, if it is none that other programs can run."""
     try:
-        return task.exported(wanted.direction)
+        return method.exported(wanted.direction)
     except CycleStyleError:
-        return OnePass(network=task, in_channels=task.in_channels(wanted.direction), takes_style=task.takes_styles)
+        return OnePass(
+            network=method, in_channels=method.in_channels(wanted.direction), takes_style=method.takes_styles
+        )
 
 
-def _differences(task: Task, loaded: Task, wanted: Exporting) -> Iterable[Difference]:
-    for direction in directions(task) if wanted.format == "safetensors" else (wanted.direction,):
+def _differences(method: Method, loaded: Method, wanted: Exporting) -> Iterable[Difference]:
+    for direction in method.known_directions if wanted.format == "safetensors" else (wanted.direction,):
         for images in wanted.checks:
-            if images.shape[1] != task.in_channels(direction):
-                images = images[:, :1].expand(-1, task.in_channels(direction), -1, -1)
-            difference = (loaded.translate(images, direction) - task.translate(images, direction)).abs()
+            if images.shape[1] != method.in_channels(direction):
+                images = images[:, :1].expand(-1, method.in_channels(direction), -1, -1)
+            difference = (loaded.translate(images, direction) - method.translate(images, direction)).abs()
             yield Difference(tuple(images.shape), float(difference.max()), float(difference.mean()))
 
 
@@ -216,15 +214,15 @@ def _check(differences: Sequence[Difference], wanted: Exporting) -> None:
             )
 
 
-def _seconds(task: Task, loaded: Task, wanted: Exporting) -> tuple[float, float]:
-    """Seconds of the task and of the file for the largest image of the checks, in turn, the median of three."""
+def _seconds(method: Method, loaded: Method, wanted: Exporting) -> tuple[float, float]:
+    """Seconds of the method and of the file for the largest image of the checks, in turn, the median of three."""
     images = max(wanted.checks, key=lambda one: one.shape[2] * one.shape[3])[:1]
-    if images.shape[1] != task.in_channels(wanted.direction):
-        images = images[:, :1].expand(-1, task.in_channels(wanted.direction), -1, -1)
+    if images.shape[1] != method.in_channels(wanted.direction):
+        images = images[:, :1].expand(-1, method.in_channels(wanted.direction), -1, -1)
     times: dict[bool, list[float]] = {True: [], False: []}
     for ours in (True, False) * 3:
         start = time.perf_counter()
-        (task if ours else loaded).translate(images, wanted.direction)
+        (method if ours else loaded).translate(images, wanted.direction)
         times[ours].append(time.perf_counter() - start)
     return median(times[True]), median(times[False])
 

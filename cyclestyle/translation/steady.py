@@ -1,7 +1,5 @@
 """Translation of videos that flickers less: averages over the frames of a scene."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,7 +8,6 @@ from torch import Tensor
 from cyclestyle.functional.motion import not_occluded, optical_flow, warp
 from cyclestyle.functional.scenes import scene_difference, thumbnails
 from cyclestyle.images import as_rgb, from_levels, nearest_levels
-from cyclestyle.networks.steady import AveragedStatistics
 
 SHARE = 0.8
 """Largest share of the last result, moved along the motion, in the next one."""
@@ -24,22 +21,17 @@ class Steady:
     """Averages over the frames of a scene, and what is remembered of the frames before.
 
     Results are averaged along the motion of the input: where the input has just moved, a result is mixed with the one
-    before, moved in the same way. What is uncovered or changes is left as it is. With a decay the statistics of norms
-    are averaged inside the networks too; see `AveragedStatistics`. That helps where something bright or large enters
-    the frame, and harms where the exposure changes, which norms take out of each frame by themselves.
+    before, moved in the same way. What is uncovered or changes is left as it is.
 
     Args:
-        decay: decay of the averages of the statistics, in [0, 1); 0 for none.
         share: largest share of the result before in a result, in [0, 1).
         cut: difference of two frames from which a scene begins; see `scene_difference`.
     """
 
-    def __init__(self, decay: float = 0.0, share: float = SHARE, cut: float = CUT) -> None:
+    def __init__(self, share: float = SHARE, cut: float = CUT) -> None:
         self.share, self.cut = share, cut
-        self.statistics = AveragedStatistics(decay)
         self._video: Path | None = None
         self._last: tuple[Tensor, Tensor] | None = None  # the last frame and its result, (1, C, H, W)
-        self._starts: list[bool] = []
 
     def watch(self, video: Path | None) -> None:
         """Say where the next frames come from; None for images that are no frames."""
@@ -47,15 +39,8 @@ class Steady:
             self._last = None
         self._video = video
 
-    @contextmanager
-    def frames(self, images: Tensor, *, streamed: bool) -> Iterator[None]:
-        """Average the statistics, if there are norms, while frames, `(N, C, H, W)`, are translated in one pass."""
-        self._starts = self._find_starts(images)
-        with self.statistics.numbered(self._starts) if streamed else self.statistics.frames(self._starts):
-            yield
-
     def mixed(self, images: Tensor, results: Tensor) -> Tensor:
-        """Return the results, `(N, C, H, W)`, of the frames that were just translated, mixed with those before them.
+        """Return the results, `(N, C, H, W)`, of frames, mixed with those before them.
 
         Raises:
             CycleStyleError: OpenCV is missing.
@@ -63,9 +48,9 @@ class Steady:
         if self._video is None:
             return results
         mixed = []
-        for start, frame, result in zip(self._starts, torch.split(images, 1), torch.split(results, 1), strict=True):
+        for frame, result in zip(torch.split(images, 1), torch.split(results, 1), strict=True):
             frame, new = _as_float(frame), _as_float(result)
-            if not start and self._last is not None and self.share:
+            if self._last is not None and self.share and not self._begins_scene(frame, self._last[0]):
                 new = self._mix(frame, new.to(frame.device), *self._last)
             self._last = frame, new
             mixed.append((nearest_levels(new) if result.dtype == torch.uint8 else new).to(result))
@@ -79,17 +64,9 @@ class Steady:
         share = self.share * not_occluded(flow, back) * torch.exp(-((change / CHANGE) ** 2))
         return torch.lerp(result, warp(last_result, flow, "bicubic")[0].clamp(-1, 1), share)
 
-    def _find_starts(self, images: Tensor) -> list[bool]:
-        """For each frame, whether a scene begins with it."""
-        if self._video is None:
-            return [True] * len(images)
-        last = None if self._last is None else thumbnails(self._last[0])
-        starts = []
-        for frame in torch.split(images, 1):
-            small = thumbnails(_as_float(frame))
-            starts.append(last is None or bool(scene_difference(last.to(small), small) > self.cut))
-            last = small
-        return starts
+    def _begins_scene(self, frame: Tensor, last: Tensor) -> bool:
+        before, now = thumbnails(last), thumbnails(frame)
+        return bool(scene_difference(before.to(now), now) > self.cut)
 
 
 def _as_float(images: Tensor) -> Tensor:

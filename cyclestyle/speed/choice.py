@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import cache_folder, write_json
-from cyclestyle.functional.winograd import transform_weight, winograd_conv2d
+from cyclestyle.speed.winograd import transform_weight, winograd_conv2d
 
 SpeedName = Literal["exact", "fast", "auto"]
 Precision = Literal["float32", "bfloat16"]

@@ -3,16 +3,14 @@
 import errno
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cyclestyle.data.prediction import Origins
 from cyclestyle.errors import ImageError
 from cyclestyle.images import from_levels, nearest_levels
 from cyclestyle.networks.streaming import (
@@ -25,7 +23,7 @@ from cyclestyle.networks.streaming import (
     stream,
 )
 from cyclestyle.scratch import available_memory, format_bytes, free_room, parse_bytes
-from cyclestyle.tasks.steady import Steady
+from cyclestyle.translation.steady import Steady
 
 WHOLE_MEMORY = 2_500_000_000
 """Bytes that the activations of whole images may take, or half of the free memory if that is less."""
@@ -110,7 +108,7 @@ def translate_within(
         plans: those that were made for `function`; new ones are added.
         one_pass: whether `function` may be streamed.
         on_progress: called with the share of an image that is done, while it is streamed.
-        steady: averages the statistics of norms over the images, which are consecutive frames.
+        steady: averages the results over the images, which are consecutive frames.
 
     Returns:
         The translations, `(N, C', H, W)`, of the type and on the device of `images`.
@@ -122,8 +120,7 @@ def translate_within(
     fits = settings.memory is None and images.shape[0] * images.shape[2] * images.shape[3] <= SMALL
     found = check_fits(function, images.shape, settings, room, plans) if one_pass and not fits else None
     if found is None:
-        with nullcontext() if steady is None else steady.frames(images, streamed=False):
-            translated = _whole(function, images, room)
+        translated = _whole(function, images, room)
         return translated if steady is None else steady.mixed(images, translated)
     if len(images) > 1:
         each = (
@@ -141,28 +138,23 @@ def translate_within(
         result[0][:, :, start : start + rows.shape[2]] = nearest_levels(rows) if images.dtype == torch.uint8 else rows
 
     room = _room(settings, room)
-    average = None if steady is None else steady.statistics.average
     statistics = None
     if settings.statistics == "reduced":
         side = max(images.shape[2:])
         size = [max(1, round(length * min(1.0, REDUCED_SIDE / side))) for length in images.shape[2:]]
         # On the CPU: GPUs have no interpolation of uint8 with antialiasing, and another one would change the result
         small = F.interpolate(images.cpu(), size, mode="bilinear", antialias=True)
-        with nullcontext() if steady is None else steady.frames(images, streamed=True):
-            statistics = collect_statistics(function, small.shape, _reader(small, room), room, average)
-    exact = steady is not None and statistics is None
-    with steady.frames(images, streamed=True) if steady is not None and exact else nullcontext():
-        stream(
-            function,
-            images.shape,
-            _reader(images, room),
-            write,
-            room,
-            work=found.work,
-            on_progress=on_progress,
-            statistics=statistics,
-            average=average if exact else None,
-        )
+        statistics = collect_statistics(function, small.shape, _reader(small, room), room)
+    stream(
+        function,
+        images.shape,
+        _reader(images, room),
+        write,
+        room,
+        work=found.work,
+        on_progress=on_progress,
+        statistics=statistics,
+    )
     return result[0] if steady is None else steady.mixed(images, result[0])
 
 
@@ -199,40 +191,8 @@ def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, ro
     return found
 
 
-def translate_batch(translate: Translate, batch: dict[str, Any]) -> Tensor:
-    """Translate `batch["images"]`; an image that does not fit into memory or on the scratch disk fails alone.
-
-    It is left out of the result and of `batch["origins"]`, and `batch["failures"]` gets its message.
-
-    Raises:
-        RuntimeError: an error that has to do with neither memory nor disk.
-    """
-    images: Tensor = batch["images"]
-    origins: Origins | None = batch.get("origins")
-    try:
-        return translate(images)
-    except (MemoryError, RuntimeError, OSError, ImageError) as error:
-        reason = _no_room(error)
-        if reason is None or origins is None:
-            raise
-    if len(images) == 1:
-        path = str(origins.pieces[0].job.source)
-        batch["failures"][path] = f"cannot translate {path}: {reason}"
-        batch["origins"] = Origins([], [])
-        return images[:0]
-    parts = [{**batch, "images": image} for image in torch.split(images, 1)]
-    for part, piece, source in zip(parts, origins.pieces, origins.sources, strict=True):
-        part["origins"] = Origins([piece], [source])
-    results = [translate_batch(translate, part) for part in parts]
-    batch["origins"] = Origins(
-        [piece for part in parts for piece in part["origins"].pieces],
-        [source for part in parts for source in part["origins"].sources],
-    )
-    return torch.cat(results)
-
-
-def _no_room(error: BaseException) -> str | None:
-    """Why an error means that memory or disk are too small; None if it means something else."""
+def no_room(error: BaseException) -> str | None:
+    """Return why an error means that memory or disk are too small; None if it means something else."""
     text = str(error)
     if isinstance(error, ImageError):
         return text

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cyclestyle.data.prediction import Piece
 from cyclestyle.images import Encoding, Source, Video, VideoFormat, VideoWriter, read_video
+from cyclestyle.translation.reading import Piece
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from cyclestyle.functional.winograd import narrow_conv2d, transform_weight, winograd_conv2d
+from cyclestyle.speed.winograd import narrow_conv2d, transform_weight, winograd_conv2d
 
 MIN_CHANNELS = 128
 """Channels from which on `winograd_conv2d` is faster than the direct convolution."""

@@ -4,22 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from cyclestyle.data.folders import find_images
 from cyclestyle.errors import CheckpointError, optional
 from cyclestyle.files import write_file, write_json
+from cyclestyle.images.folders import find_images
 from cyclestyle.metrics import METRICS
-from cyclestyle.tasks.base import Direction
-from cyclestyle.tasks.exporting import Exporting, any_network, describe, directions, run_config
-from cyclestyle.tasks.load import translating
+from cyclestyle.sharing.exporting import Exporting, any_network, describe, run_config
+from cyclestyle.translation.engine import Engine
 from cyclestyle.weights.exported.weights_file import write_weights
 from cyclestyle.weights.located import CONFIG, WEIGHTS, hub_folder
-
-if TYPE_CHECKING:
-    from cyclestyle.tasks.translator import Translator
 
 CARD, GRID = "README.md", "samples.png"
 
@@ -51,11 +47,12 @@ class Run:
     images: Mapping[str, int] = field(default_factory=dict)
 
 
-def save(translator: "Translator", folder: Path, *, licence: str) -> None:
+def save(engine: Engine, checkpoint: Path | None, folder: Path, *, licence: str) -> None:
     """Write `model.safetensors`, `config.json` and the model card `README.md` into a folder.
 
     Args:
-        translator: the method with its weights. The card describes the run of the checkpoint that it was loaded from.
+        engine: the method with its weights, and its direction.
+        checkpoint: what it was loaded from; the card describes its run.
         folder: where to write.
         licence: of the weights.
 
@@ -64,28 +61,28 @@ def save(translator: "Translator", folder: Path, *, licence: str) -> None:
             rounded to bfloat16 for speed.
         CycleStyleError: safetensors is not installed, or the folder cannot be written.
     """
-    task = translator.task
-    weights = translating(task)
+    method = engine.method
+    weights = method.translating_weights()
     if not weights:
-        raise CheckpointError(f"a {type(task).__name__} has no weights to save; load the checkpoint that it is from")
+        raise CheckpointError(f"a {method.name} has no weights to save; load the checkpoint that it is from")
     if any(value.dtype == torch.bfloat16 for value in weights.values()):
         raise CheckpointError(
             "these weights have been rounded to bfloat16; load the translator with speed='exact' to save it"
         )
-    found = read_run(translator.checkpoint)
+    found = read_run(checkpoint)
     wanted = Exporting(
-        format="safetensors", direction=task.direction, licence=licence, training=found.config, checks=()
+        format="safetensors", direction=engine.direction, licence=licence, training=found.config, checks=()
     )
-    description = describe(task, wanted, any_network(task, wanted))
+    description = describe(method, wanted, any_network(method, wanted))
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(weights, description, folder / WEIGHTS)
-    write_json(folder / CONFIG, {"library_name": "cyclestyle", "direction": task.direction, **asdict(description)})
+    write_json(folder / CONFIG, {"library_name": "cyclestyle", "direction": engine.direction, **asdict(description)})
     if found.grid is not None:
         write_file(folder / GRID, found.grid.read_bytes())
-    write_file(folder / CARD, model_card(asdict(description), found, list(directions(task))))
+    write_file(folder / CARD, model_card(asdict(description), found, list(method.known_directions)))
 
 
-def push(translator: "Translator", repository: str, *, licence: str, **options: Any) -> str:
+def push(engine: Engine, checkpoint: Path | None, repository: str, *, licence: str, **options: Any) -> str:
     """Upload a translator by the mixin of huggingface_hub; see `Translator.push_to_hub`.
 
     Raises:
@@ -97,18 +94,9 @@ def push(translator: "Translator", repository: str, *, licence: str, **options: 
         """What the mixin uploads."""
 
         def _save_pretrained(self, save_directory: Path) -> None:
-            save(translator, Path(save_directory), licence=licence)
+            save(engine, checkpoint, Path(save_directory), licence=licence)
 
     return str(Uploaded().push_to_hub(repository, **options))
-
-
-def saved_direction(folder: Path) -> Direction:
-    """Return the direction that was saved; `AtoB` if the config says nothing."""
-    try:
-        direction = json.loads((folder / CONFIG).read_text()).get("direction")
-    except (OSError, ValueError, AttributeError):
-        return "AtoB"
-    return "BtoA" if direction == "BtoA" else "AtoB"
 
 
 def read_run(checkpoint: Path | None) -> Run:

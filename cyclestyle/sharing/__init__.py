@@ -1,0 +1,1 @@
+"""The models of this package in other forms: exported files, and translators on the Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""How fast methods run: what the hardware can do, what is chosen for it, and the algorithms behind it."""
