@@ -1,5 +1,7 @@
 """A trained generator on its own, such as a generator file of an original implementation."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks import build_generator
 from cyclestyle.networks.calls import call_at_any_size
 from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.normalisation import remove_norms
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.base import Batch, Direction, Task
@@ -25,6 +28,10 @@ class GeneratorOnly(Task):
         resample: `transpose`, `resize` or `blur`.
         residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations.
+        norm: `instance`; or `none`, for weights into which batch norms have been folded.
+
+    Raises:
+        ValueError: `norm` is unknown, or an argument is out of its range.
     """
 
     in_bfloat16 = ("translating",)
@@ -41,8 +48,11 @@ class GeneratorOnly(Task):
         resample: ResampleName = "transpose",
         residual: float | bool = 0.0,
         comb_filter: bool = False,
+        norm: Literal["instance", "none"] = "instance",
     ) -> None:
         super().__init__()
+        if norm not in ("instance", "none"):
+            raise ValueError(f"norm must be instance or none, got {norm!r}")
         self.save_hyperparameters()
         self.channels = in_channels
         self.generator = build_generator(
@@ -56,6 +66,8 @@ class GeneratorOnly(Task):
             residual=residual,
             comb_filter=comb_filter,
         )
+        if norm == "none":
+            remove_norms(self.generator)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """A generator alone has no losses.
