@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.functional import GanMode
@@ -18,13 +17,13 @@ from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.base import Batch, Direction
 from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
 from cyclestyle.tasks.contrastive import Encoder, PatchContrast, from_official
+from cyclestyle.tasks.reconstruction import ReconstructionTask
 
 
-class DCLGAN(AdversarialTask):
+class DCLGAN(ReconstructionTask):
     """Learns `G_AB: A → B` and `G_BA: B → A` by comparing patches of image and translation, without cycles.
 
     Each generator's encoder, with its heads, embeds images of its own source domain: an image of A is embedded by
@@ -77,8 +76,8 @@ class DCLGAN(AdversarialTask):
         compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
-            rate that every `Task` has, such as `lr_policy`.
+        options: those of every `ReconstructionTask`, such as `perceptual_weight`, of every `AdversarialTask`, such as
+            `diff_augment`, and those of the learning rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, the generators have no feature of a given name, or identity losses
@@ -206,8 +205,8 @@ class DCLGAN(AdversarialTask):
         losses["NCE_BA"] = self.lambda_NCE / 2 * self._nce_BA(real_B, fake_A, ids=ids.get("NCE_BA"))
         # Identity losses: a generator does not change images of its target domain
         if self.lambda_identity > 0:
-            losses["idt_A"] = self.lambda_identity / 2 * F.l1_loss(same_A, real_A)
-            losses["idt_B"] = self.lambda_identity / 2 * F.l1_loss(same_B, real_B)
+            losses["idt_A"] = self.lambda_identity / 2 * self.reconstruction_loss(same_A, real_A)
+            losses["idt_B"] = self.lambda_identity / 2 * self.reconstruction_loss(same_B, real_B)
         return losses
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
