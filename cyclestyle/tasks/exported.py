@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError, ImageError
@@ -61,7 +62,7 @@ class Exported(Task):
             style = None if self.shares is None else self.shares.to(images.device)
         else:
             style = None if self.style is None else self._padded(self.style.to(images)[None])
-        return self.runtime(self._padded(images), style)[..., :height, :width]
+        return self._run(self._padded(images), style)[..., :height, :width]
 
     def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
         """Take the style from an image, or from names of styles that the network has learnt.
@@ -83,17 +84,32 @@ class Exported(Task):
         return self.description.in_channels
 
     def check_fits(self, width: int, height: int) -> None:
-        """Check that an image of a size fits into memory.
+        """Check that an image is of the size that the file takes, and fits into memory.
 
         Raises:
             ImageError: it does not.
         """
+        shape, least, multiple = self.description.shape, self.description.min_size, self.description.multiple
+        padded = [max(-(-side // multiple) * multiple, least) for side in (height, width)]
+        if shape and padded != list(shape[1:]):
+            raise ImageError(
+                f"an image of {width}×{height} is not of the size that {self.file.name} was exported for, "
+                f"{shape[2]}×{shape[1]}; crop or resize it, or export without --shape"
+            )
         needed, free = width * height * self.description.bytes_per_pixel, available_memory()
         if needed > free:
             raise ImageError(
                 f"an image of {width}×{height} needs about {format_bytes(needed)} with {self.file.name}, but "
                 f"{format_bytes(free)} are free; translate it with the checkpoint, which streams it"
             )
+
+    def _run(self, images: Tensor, style: Tensor | None) -> Tensor:
+        """Run the network, in parts of its number of images, filled up with zeros, where that is fixed."""
+        shape = self.description.shape
+        if shape is None:
+            return self.runtime(images, style)
+        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -len(images) % shape[0]))
+        return torch.cat([self.runtime(part, style) for part in torch.split(filled, shape[0])])[: len(images)]
 
     def _padded(self, images: Tensor) -> Tensor:
         return pad_to_multiple(images, self.description.multiple, self.description.min_size)
