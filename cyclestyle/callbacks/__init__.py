@@ -8,6 +8,7 @@ from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
+from cyclestyle.callbacks.monitors import Monitors
 from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
 from cyclestyle.callbacks.progress import ImageProgress, PredictionProgress, ProgressBar
 from cyclestyle.callbacks.report import TestReport
@@ -31,6 +32,7 @@ __all__ = [
     "LastCheckpoint",
     "MLFlowLogger",
     "Manifest",
+    "Monitors",
     "PredictionProgress",
     "ProgressBar",
     "RunPage",
