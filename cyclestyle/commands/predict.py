@@ -175,14 +175,15 @@ def run(name: str, args: Sequence[str]) -> int:
     stdout = sys.stdout
     quiet = redirect_stdout(sys.stderr) if settings.json else nullcontext()
     with quiet, as_files(settings.input, settings.output, _format(settings)) as files:
-        done, status = _run(replace(settings, input=files[0], output=files[1]), parser, config)
+        shown = "standard output" if settings.output == STREAM else settings.output
+        done, status = _run(replace(settings, input=files[0], output=files[1]), parser, config, shown)
     if settings.json:
         print(json.dumps(done), file=stdout)
     return status
 
 
-def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[str, Any], int]:
-    """Translate files, and return what was done and the status."""
+def _run(settings: Prediction, parser: Parser, config: Namespace, shown: str | None) -> tuple[dict[str, Any], int]:
+    """Translate files, and return what was done and the status; `shown` is the name of the output in messages."""
     if settings.ckpt_path is None and config.get("model") is None:
         settings.ckpt_path = next(iter(SHIPPED))
         print(f"with the model {settings.ckpt_path} of the package (--ckpt_path takes others; cyclestyle models)")
@@ -228,7 +229,7 @@ def _run(settings: Prediction, parser: Parser, config: Namespace) -> tuple[dict[
     _prepare_output(plan, settings, identity)
     if plan.jobs:
         print(f"speed {settings.speed}: {choice.reason}")
-    done, status = _predict(task, plan, settings, encoding, identity, trainer_settings)
+    done, status = _predict(task, plan, settings, encoding, identity, trainer_settings, shown)
     if settings.sheet is not None:
         write_style_sheet(task, Path(settings.input[0]), Path(settings.sheet))
     return {**done, "sheet": settings.sheet}, status
@@ -260,6 +261,7 @@ def _predict(
     encoding: Encoding,
     identity: dict[str, Any],
     trainer_settings: Any,
+    shown: str | None,
 ) -> tuple[dict[str, Any], int]:
     total, show = len(plan.jobs), trainer_settings.pop("enable_progress_bar", None) is not False
     manifest = None if settings.manifest is None else Manifest(Path(settings.manifest), identity)
@@ -298,7 +300,7 @@ def _predict(
         return {}, 0
     if settings.stats:
         _write_stats(Path(settings.stats), writer)
-    return _report(plan, writer, settings)
+    return _report(plan, writer, settings, shown)
 
 
 def _format(settings: Prediction) -> Format | None:
@@ -452,11 +454,13 @@ def _write_stats(path: Path, writer: ImageWriter) -> None:
     write_json(path, stats)
 
 
-def _report(plan: PredictionPlan, writer: ImageWriter, settings: Prediction) -> tuple[dict[str, Any], int]:
+def _report(
+    plan: PredictionPlan, writer: ImageWriter, settings: Prediction, shown: str | None
+) -> tuple[dict[str, Any], int]:
     """Print what was done, and return it with the status."""
     failures = {**{str(path): text for path, text in plan.failures.items()}, **writer.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{number_of(writer.written, writer.unit)} written to {settings.output}{kept}")
+    print(f"{number_of(writer.written, writer.unit)} written to {shown}{kept}")
     if plan.others:
         heic = any(path.suffix.lower() in HEIC for path in plan.others)
         hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
