@@ -158,9 +158,15 @@ def _official(ckpt_path: str, output: str | None, epoch: str, averaging: Averagi
         raise CheckpointError(
             f"{ckpt_path} is not a checkpoint of a run of {', '.join(METHODS)}; there is nothing to export"
         )
-    if checkpoint.get("hyper_parameters", {}).get("residual"):
+    settings = checkpoint.get("hyper_parameters", {})
+    if settings.get("residual"):
         raise CheckpointError(
             f"{ckpt_path} has residual generators, which the original implementations lack; choose another --format"
+        )
+    if settings.get("discriminator", "basic") not in ("basic", "n_layers", "pixel"):
+        raise CheckpointError(
+            f"{ckpt_path} has projected or several discriminators, which the original implementations lack; choose "
+            "another --format"
         )
     if output is None:
         raise CycleStyleError("name the folder to write into with --output")

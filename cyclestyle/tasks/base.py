@@ -93,6 +93,7 @@ class Task(pl.LightningModule, ABC):
         strength: share of the style in translations, in [0, 1], which may be changed; None where a method has none.
         lr: learning rate of Adam.
         betas: betas of Adam.
+        lr_factors: the learning rates of groups of `parameter_groups` relative to `lr`, by their names.
         direction: the direction that `predict_step` translates in.
         on_evaluation: called during `translate` by methods that optimise each image.
         finishing: the size at which `translate_any_size` translates, and how it mixes the result with the photo.
@@ -145,6 +146,7 @@ class Task(pl.LightningModule, ABC):
         self.strength: float | None = None
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
+        self.lr_factors: Mapping[str, float] = {}
         self.direction: Direction = "AtoB"
         self.on_evaluation: OnEvaluation | None = None
         self.finishing = Finishing()
@@ -353,7 +355,8 @@ class Task(pl.LightningModule, ABC):
             return
         factor = self.learning_rate_factor(self.current_epoch) * self.schedule.warmup(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"], group["betas"] = self.lr * factor, self.betas
+            group["lr"] = self.lr * factor * self.lr_factors.get(group["name"], 1.0)
+            group["betas"] = self.betas
 
     def on_validation_epoch_end(self) -> None:
         """Show the monitored figure to the policy `plateau`, before any checkpoint of this validation is written.

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.functional import GanMode
-from cyclestyle.networks import build_discriminator, build_generator, initialise
+from cyclestyle.networks import build_discriminators, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import DiscriminatorName, members
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.one_pass import OnePass
@@ -50,7 +50,8 @@ class CycleGAN(ReconstructionTask):
 
     Args:
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
+        discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
+            features); or a list of these, whose losses are added.
         channels_A: channels of domain A's images, 1 to 4.
         channels_B: channels of domain B's images, 1 to 4.
         ngf: filters of the generators' first layer.
@@ -99,7 +100,7 @@ class CycleGAN(ReconstructionTask):
         self,
         *,
         generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName = "basic",
+        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
         channels_A: int = 3,
         channels_B: int = 3,
         ngf: int = 64,
@@ -159,13 +160,20 @@ class CycleGAN(ReconstructionTask):
             )
 
         def new_discriminator(inputs: int) -> nn.Module:
-            return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers, resample=resample)
+            return build_discriminators(
+                discriminator,
+                in_channels=inputs,
+                ndf=ndf,
+                n_layers=n_layers,
+                resample=resample,
+                projected_size=self.projected_size,
+            )
 
         self.G_AB = new_generator(channels_A, channels_B)
         self.G_BA = new_generator(channels_B, channels_A)
         self.D_A = new_discriminator(channels_A)
         self.D_B = new_discriminator(channels_B)
-        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)
+        self.networks = (self.G_AB, self.G_BA, *members(self.D_A), *members(self.D_B))
         for network in self.networks:
             initialise(network, init, init_gain)
         self.normalise_discriminators()

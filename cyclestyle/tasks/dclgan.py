@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cyclestyle.functional import GanMode
 from cyclestyle.functional.contrastive import Negatives
-from cyclestyle.networks import build_discriminator, build_generator, initialise
+from cyclestyle.networks import build_discriminators, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import DiscriminatorName, members
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.one_pass import OnePass
@@ -47,7 +47,8 @@ class DCLGAN(ReconstructionTask):
 
     Args:
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
+        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
+            features); or a list of these, whose losses are added.
         channels_A: channels of domain A's images, 1 to 4.
         channels_B: channels of domain B's images, 1 to 4.
         ngf: filters of the generators' first layer.
@@ -98,7 +99,7 @@ class DCLGAN(ReconstructionTask):
         self,
         *,
         generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName = "basic",
+        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
         channels_A: int = 3,
         channels_B: int = 3,
         ngf: int = 64,
@@ -148,7 +149,8 @@ class DCLGAN(ReconstructionTask):
         new_generator = partial(
             new_generator, residual=residual, comb_filter=comb_filter, checkpoint_activations=checkpoint_activations
         )
-        new_discriminator = partial(build_discriminator, discriminator, ndf=ndf, n_layers=n_layers, resample=resample)
+        new_discriminator = partial(build_discriminators, discriminator, ndf=ndf, n_layers=n_layers, resample=resample)
+        new_discriminator = partial(new_discriminator, projected_size=self.projected_size)
         self.G_AB = new_generator(in_channels=channels_A, out_channels=channels_B)
         self.G_BA = new_generator(in_channels=channels_B, out_channels=channels_A)
         self.D_A, self.D_B = new_discriminator(in_channels=channels_A), new_discriminator(in_channels=channels_B)
@@ -160,7 +162,7 @@ class DCLGAN(ReconstructionTask):
             negatives=nce_negatives,
         )
         self.F_AB, self.F_BA = (self.contrast.heads(network, nce_width) for network in (self.G_AB, self.G_BA))
-        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)
+        self.networks = (self.G_AB, self.G_BA, *members(self.D_A), *members(self.D_B))
         for network in (*self.networks, self.F_AB, self.F_BA):
             initialise(network, init, init_gain)
         self.normalise_discriminators()

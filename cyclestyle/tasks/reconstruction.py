@@ -57,13 +57,13 @@ class ReconstructionTask(AdversarialTask):
         self.perceptual: tuple[VGG, ...] = ()
 
     def setup(self, stage: str) -> None:
-        """Load the VGG-16 if a loss needs it; `predict` has none.
+        """Load the VGG-16 if a loss needs it; only training has losses.
 
         Raises:
             CheckpointError: the weights are missing or do not contain a layer.
         """
         super().setup(stage)
-        if self.perceptual_weight > 0 and stage != "predict" and not self.perceptual:
+        if self.perceptual_weight > 0 and stage == "fit" and not self.perceptual:
             self.perceptual = (load_vgg(self.perceptual_layers, weights=self.perceptual_features, name="vgg16"),)
 
     def reconstruction_loss(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import (
-    PatchDiscriminator,
     PatchMLP,
-    PixelDiscriminator,
     ResNetGenerator,
     UNetGenerator,
     build_discriminator,
     build_generator,
 )
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import Discriminator, DiscriminatorName
 from cyclestyle.networks.generators import DEPTHS, GeneratorName
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.networks.spectral import without_spectral_norm
@@ -144,7 +142,7 @@ class DiscriminatorShape:
     n_layers: int = 3
     blur: bool = False
 
-    def build(self) -> PatchDiscriminator | PixelDiscriminator:
+    def build(self) -> Discriminator:
         """Build the network with newly initialised weights."""
         return build_discriminator(
             self.name,
