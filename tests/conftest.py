@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from cyclestyle.cli import main
 from cyclestyle.data.sample import write_samples
+from cyclestyle.networks.projected import TAPS
 from cyclestyle.speed.choice import Hardware, hardware_name
 
 # Tests run in as many processes as there are cores, and tiny networks gain nothing from more threads.
@@ -30,6 +33,22 @@ TINY = {
     "pool_size": 4,
 }
 """A CycleGAN that takes a step on 32×32 images in milliseconds."""
+
+
+class Taps(nn.Module):
+    """Four maps with the channels and strides of EfficientNet-Lite0, from averages of pixels, without timm."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(5)
+        for level, channels in enumerate(TAPS):
+            self.register_buffer(f"mixture{level}", torch.randn(channels, 3, 1, 1, generator=generator))
+
+    def forward(self, images):
+        return [
+            torch.tanh(F.conv2d(F.avg_pool2d(images, stride, ceil_mode=True), self.get_buffer(f"mixture{level}")))
+            for level, stride in enumerate((4, 8, 16, 32))
+        ]
 
 
 @pytest.fixture(autouse=True, scope="session")

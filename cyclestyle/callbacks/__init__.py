@@ -8,6 +8,7 @@ from cyclestyle.callbacks.evaluation import Evaluation
 from cyclestyle.callbacks.finite import FiniteNumbers
 from cyclestyle.callbacks.last_checkpoint import AtomicCheckpointIO, LastCheckpoint
 from cyclestyle.callbacks.loggers import CSVLogger, WandbLogger
+from cyclestyle.callbacks.monitors import Monitors
 from cyclestyle.callbacks.other_loggers import MLFlowLogger, TensorBoardLogger
 from cyclestyle.callbacks.progress import ProgressBar
 from cyclestyle.callbacks.report import TestReport
@@ -27,6 +28,7 @@ __all__ = [
     "FiniteNumbers",
     "LastCheckpoint",
     "MLFlowLogger",
+    "Monitors",
     "ProgressBar",
     "RunPage",
     "SampleGrid",

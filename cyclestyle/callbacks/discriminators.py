@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from cyclestyle.tasks.base import as_task
+from cyclestyle.tasks.base import Task, as_task
 
 
 class DiscriminatorAccuracy(pl.Callback):
@@ -29,6 +29,10 @@ class DiscriminatorAccuracy(pl.Callback):
             raise ValueError(f"max_images must be at least 1, got {max_images}")
         self.max_images = max_images
         self._shares: dict[str, list[Tensor]] = {}
+
+    def figures(self, task: Task) -> list[str]:
+        """Return the names of what is logged."""
+        return [f"{name}_real{suffix}" for name in task.discriminators for suffix in ("", "_train")]
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reset the figures."""

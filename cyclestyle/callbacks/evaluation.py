@@ -18,7 +18,9 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_file
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics import (
+    METRICS,
     ExtractorName,
+    ImageName,
     build_extractor,
     columns,
     finite,
@@ -27,7 +29,7 @@ from cyclestyle.metrics import (
     measure_sets,
     summarise,
 )
-from cyclestyle.networks.method import DOMAINS
+from cyclestyle.networks.method import DOMAINS, Direction
 from cyclestyle.tasks.base import Task, as_task, batch_size
 
 T = TypeVar("T")
@@ -66,6 +68,19 @@ class Evaluation(pl.Callback):
         self.samples: dict[str, dict[str, Tensor]] = {}
         self.measured: dict[str, dict[str, dict[str, Measured]]] = {}
         self._domains: dict[str, Tensor] = {}  # embeddings of the training images
+
+    def figures(self, task: Task) -> list[str]:
+        """Return the names of what is logged for each variant, once `sample` has been called in the sanity check."""
+        if self.extractor is None or not task.directions:
+            return []
+        sample = self.samples.get("raw", {})
+        names = [
+            f"{name}_{direction}"
+            for direction in task.directions
+            for name, metric in METRICS.items()
+            if set(metric.images) <= images_of(direction, sample).keys()  # those of sets need none
+        ]
+        return ["kid", *(f"kid_std_{direction}" for direction in task.directions), *names]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which figures cannot be computed, because KID and FID need two images.
@@ -117,10 +132,10 @@ class Evaluation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure the images of a batch."""
+        self.samples = {"raw": outputs}
         if trainer.sanity_checking:
             return
         task = as_task(pl_module)
-        self.samples = {"raw": outputs}
         ema = ema_of(trainer)
         if ema is not None:
             with ema.in_place(task):
@@ -147,16 +162,15 @@ class Evaluation(pl.Callback):
     def _measure(self, task: Task, variant: str, sample: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         assert self.extractor is not None
         for direction in task.directions:
-            source, target = DOMAINS[direction]
+            source, _ = DOMAINS[direction]
             known = self.measured.setdefault(variant, {}).setdefault(direction, {})
             paths = batch.get(f"paths_{source}") or numbered_images(len(known), len(batch[source]), task)
             if known.keys() >= set(paths):
                 continue  # the loader repeats the smaller domain
-            names = {"input": f"real_{source}", "translation": f"fake_{target}", "reconstruction": f"rec_{source}"}
-            images = {role: as_rgb(sample[name].float()) for role, name in names.items() if name in sample}
+            images = {role: as_rgb(sample[name].float()) for role, name in images_of(direction, sample).items()}
             extractor = self.extractor.to(images["translation"].device)
             embeddings = extractor(images["translation"]).cpu()
-            figures = measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
+            figures = measure_images(extractor, images)
             for path, embedding, each in zip(paths, embeddings, figures, strict=True):
                 known[path] = {"embedding": embedding, **each}
 
@@ -209,6 +223,14 @@ class Evaluation(pl.Callback):
                 batches = [self.extractor(as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
             self._domains[domain] = torch.cat(batches)
         return self._domains[domain]
+
+
+def images_of(direction: Direction, sample: Mapping[str, Tensor]) -> dict[ImageName, str]:
+    """Return the names in a sample of the images that metrics take."""
+    source, target = DOMAINS[direction]
+    names: dict[ImageName, str] = {"input": f"real_{source}", "translation": f"fake_{target}"}
+    names["reconstruction"] = f"rec_{source}"
+    return {role: name for role, name in names.items() if name in sample}
 
 
 def numbered_images(known: int, count: int, task: Task) -> list[str]:

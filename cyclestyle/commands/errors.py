@@ -74,6 +74,8 @@ def one_line(message: str) -> str:
     complaint = re.sub(r"( - Expected (Iterable|bool))+$", "", complaint)  # what a logger may be beside a class
     if inner := re.match(r"(\w+): ", complaint):  # an option that a parser inside the parser has named
         options, complaint = [*options, inner[1]], complaint[inner.end() :]
+    if missing := re.search(r"Expected a dot import path string: (\S+)", complaint):
+        complaint, value = f"there is no class {missing[1]}", ""
     value = re.sub(r"^.*?Given value: ", "", value).split(" - Expected a ")[0]
     got = f", got {value}" if value and not value.startswith(("NestedArg(", "Namespace(")) else ""
     return ": ".join(filter(None, [".".join(options), complaint + got]))

@@ -47,6 +47,7 @@ def export(
     format: Literal["official", "safetensors", "onnx", "openvino", "pt2"] = "official",
     direction: Direction | None = None,
     precision: Precision = "float32",
+    shape: list[int] | None = None,
     calibration: str | None = None,
     licence: str = "not stated",
     averaging: Averaging = "auto",
@@ -66,6 +67,8 @@ def export(
         format: format of the files.
         direction: AtoB or BtoA, for methods with two; default AtoB.
         precision: float32; half, weights of 16 bits; or int8, weights and activations of 8 bits.
+        shape: number, height and width of the only images that the file takes, such as 1 512 512, for programs that
+            need fixed sizes; default any.
         calibration: folder of photos from which int8 finds the ranges of activations; default sample photos.
         licence: licence of the weights, which is written into the file.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
@@ -104,6 +107,7 @@ def run(name: str, args: Sequence[str]) -> int:
 def _export(config: Any) -> int:
     """Write one file, and say how far it is from PyTorch."""
     check_packages(config.format)
+    shape = _shape(config)
     path = _target(config)
     if path.exists() and not config.overwrite:
         raise CheckpointError(f"{path} exists already; add --overwrite, or choose another --output")
@@ -116,9 +120,12 @@ def _export(config: Any) -> int:
         precision=config.precision,
         licence=config.licence,
         training=run_config(Path(config.ckpt_path)),
-        checks=[_photos(*size, channels) for size in SIZES],
+        shape=shape,
+        checks=[_photos(*size, channels) for size in ([shape] if shape else SIZES)],
         style=_photos(1, 128, 128, 3, painted=True)[0] if method.takes_styles else None,
-        calibration=_calibration(config.calibration, channels) if config.precision == "int8" else (),
+        calibration=_calibration(config.calibration, channels, shape or (1, 256, 256))
+        if config.precision == "int8"
+        else (),
     )
     ensure_writable(path.parent)
     _report(export_method(method, path, exporting))
@@ -132,7 +139,10 @@ def _refuse_ignored(config: Any) -> None:
         CycleStyleError: one is given.
     """
     defaults = inspect.signature(export).parameters
-    ignored = ("direction", "precision", "calibration", "licence") if config.format == "official" else ("epoch",)
+    ignored = {
+        "official": ("direction", "precision", "shape", "calibration", "licence"),
+        "safetensors": ("epoch", "shape"),
+    }.get(config.format, ("epoch",))
     for name in ignored:
         if config[name] != defaults[name].default:
             raise CycleStyleError(f"--{name} has no meaning for the format {config.format}; leave it out")
@@ -150,9 +160,15 @@ def _official(ckpt_path: str, output: str | None, epoch: str, averaging: Averagi
         raise CheckpointError(
             f"{ckpt_path} is not a checkpoint of a run of {', '.join(METHODS)}; there is nothing to export"
         )
-    if checkpoint.get("hyper_parameters", {}).get("residual"):
+    settings = checkpoint.get("hyper_parameters", {})
+    if settings.get("residual"):
         raise CheckpointError(
             f"{ckpt_path} has residual generators, which the original implementations lack; choose another --format"
+        )
+    if settings.get("discriminator", "basic") not in ("basic", "n_layers", "pixel"):
+        raise CheckpointError(
+            f"{ckpt_path} has projected or several discriminators, which the original implementations lack; choose "
+            "another --format"
         )
     if output is None:
         raise CycleStyleError("name the folder to write into with --output")
@@ -203,6 +219,17 @@ def _direction(method: Method, config: Any) -> Direction:
     return chosen
 
 
+def _shape(config: Any) -> tuple[int, int, int] | None:
+    match config.shape:
+        case None:
+            return None
+        case [batch, height, width] if min(config.shape) > 0:
+            return batch, height, width
+    raise CycleStyleError(
+        f"--shape takes the number, height and width of images, such as 1 512 512, got {config.shape}"
+    )
+
+
 def _photos(count: int, height: int, width: int, channels: int, *, painted: bool = False) -> Tensor:
     """Photos, or paintings, of the sample domains: `(count, channels, height, width)` in [-1, 1]."""
     side = max(height, width)
@@ -210,14 +237,17 @@ def _photos(count: int, height: int, width: int, channels: int, *, painted: bool
     return torch.stack([with_channels(image, None, channels) for image in images])
 
 
-def _calibration(folder: str | None, channels: int) -> list[Tensor]:
-    """Images of 256×256."""
+def _calibration(folder: str | None, channels: int, shape: tuple[int, int, int]) -> list[Tensor]:
+    """Images of a height and width, each as often as the batch is large."""
+    batch, height, width = shape
     if folder is None:
-        return list(torch.split(_photos(CALIBRATION, 256, 256, channels), 1))
+        photos = torch.split(_photos(CALIBRATION, height, width, channels), 1)
+        return [photo.expand(batch, -1, -1, -1) for photo in photos]
     found = find_images(Path(folder))[:CALIBRATION]
     if not found:
         raise CycleStyleError(f"{folder} has no images to calibrate with")
-    return [to_tensor(read_image(path, channels).resize((256, 256)))[None] for path in found]
+    read = [to_tensor(read_image(path, channels).resize((width, height))) for path in found]
+    return [photo.expand(batch, -1, -1, -1) for photo in read]
 
 
 def _report(result: Outcome) -> None:
@@ -226,6 +256,8 @@ def _report(result: Outcome) -> None:
         count, _, height, width = one.shape
         print(f"  {count} × {width}×{height}: largest {one.largest:.2g}, mean {one.mean:.2g}")
     ours, theirs = result.seconds
-    print(f"seconds for one image of 256×256: PyTorch {ours:.3f}, this file {theirs:.3f}")
+    count, _, height, width = max((one.shape for one in result.differences), key=lambda shape: shape[2] * shape[3])
+    images = "one image" if count == 1 else f"{count} images"
+    print(f"seconds for {images} of {width}×{height}: PyTorch {ours:.3f}, this file {theirs:.3f}")
     for file in result.files:
         print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")

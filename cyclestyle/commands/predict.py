@@ -178,7 +178,8 @@ def run(name: str, args: Sequence[str]) -> int:
     quiet = redirect_stdout(sys.stderr) if settings.json else nullcontext()
     with quiet, as_files(settings.input, settings.output, _format(settings)) as files:
         given = replace(settings, input=files[0], output=files[1])
-        done, status = _run(replace(command, settings=given), args)
+        shown = "standard output" if settings.output == STREAM else settings.output
+        done, status = _run(replace(command, settings=given), args, shown)
     if settings.json:
         print(json.dumps(done), file=stdout)
     return status
@@ -202,8 +203,8 @@ def _check(settings: Prediction) -> None:
         )
 
 
-def _run(command: _Command, words: Sequence[str]) -> tuple[dict[str, Any], int]:
-    """Translate files, and return what was done and the status."""
+def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[dict[str, Any], int]:
+    """Translate files, and return what was done and the status; `shown` is the name of the output in messages."""
     settings = command.settings
     if settings.ckpt_path is None and command.model is None:
         settings.ckpt_path = next(iter(SHIPPED))
@@ -235,7 +236,7 @@ def _run(command: _Command, words: Sequence[str]) -> tuple[dict[str, Any], int]:
     _stop(report, _unit(plan))
     if settings.stats:
         _write_stats(Path(settings.stats), report, engine)
-    done, status = _report(plan, report, settings)
+    done, status = _report(plan, report, settings, shown)
     if settings.sheet is not None:
         write_style_sheet(engine, Path(settings.input[0]), Path(settings.sheet))
     return {**done, "sheet": settings.sheet}, status
@@ -507,11 +508,11 @@ def _write_stats(path: Path, report: Report, engine: Engine) -> None:
     write_json(path, stats)
 
 
-def _report(plan: Plan, report: Report, settings: Prediction) -> tuple[dict[str, Any], int]:
+def _report(plan: Plan, report: Report, settings: Prediction, shown: str | None) -> tuple[dict[str, Any], int]:
     """Print what was done, and return it with the status."""
     failures = {**{str(path): text for path, text in plan.failures.items()}, **report.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
-    print(f"{number_of(report.written, _unit(plan))} written to {settings.output}{kept}")
+    print(f"{number_of(report.written, _unit(plan))} written to {shown}{kept}")
     if plan.others:
         heic = any(path.suffix.lower() in HEIC for path in plan.others)
         hint = "; `pip install pillow-heif` adds HEIC" if heic else ""

@@ -23,6 +23,7 @@ from cyclestyle.callbacks import (
     Evaluation,
     FiniteNumbers,
     LastCheckpoint,
+    Monitors,
     ProgressBar,
     RunPage,
     SampleGrid,
@@ -80,7 +81,7 @@ def run(name: str, args: Sequence[str]) -> int:
         parser_kwargs={"prog": "cyclestyle"},
         save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"callbacks": [Speed(), DiscriminatorAccuracy(), TestReport()]},
+        trainer_defaults={"callbacks": [Speed(), DiscriminatorAccuracy(), TestReport(), Monitors()]},
         args=[name, *map(with_own_logger, args)],
     )
     return 0

@@ -335,7 +335,10 @@ class UnpairedImages(ImageFolders):
         root = Path(self.root)
         if not root.is_dir():
             problem = "is a file" if root.exists() else "does not exist"
-            raise DataError(f"data.root {root} {problem}; expected a folder with trainA, trainB, testA, testB")
+            raise DataError(
+                f"data.root {root} {problem}; expected a folder with trainA, trainB, testA and testB; or name two "
+                "folders of images with --data.train_A and --data.train_B"
+            )
         name = split.replace("_", "")
         if not (root / name).is_dir() and split.startswith("test"):
             raise DataError(

@@ -1,6 +1,6 @@
 """Differentiable augmentation of what a discriminator sees (Zhao et al. 2020, *DiffAugment*, section 3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -21,7 +21,7 @@ def check_augmentations(names: Sequence[str]) -> None:
         raise ValueError(f"diff_augment must name some of {', '.join(known)}, none twice, got {list(names)}")
 
 
-def diff_augment(images: Tensor, policy: Sequence[AugmentationName]) -> Tensor:
+def diff_augment(images: Tensor, policy: Collection[AugmentationName], *, cutout: float = CUTOUT) -> Tensor:
     """Change each image of a batch at random, with gradients to the images.
 
     Every discriminator score D(x) becomes D(T(x)), for real and generated images, in the step of the discriminator and
@@ -36,10 +36,18 @@ def diff_augment(images: Tensor, policy: Sequence[AugmentationName]) -> Tensor:
     Nothing is clamped. The draws are those of the global random numbers of the images' device.
 
     Shape: `(N, C, H, W)` in [-1, 1] → the same shape.
+
+    Args:
+        images: what the discriminator would see.
+        policy: the names of the changes.
+        cutout: side of the block relative to the image, in place of the ½ of the table.
     """  # noqa: E501  # a row of a table
-    for name, change in _CHANGES.items():
-        if name in policy:
-            images = change(images)
+    if "color" in policy:
+        images = _color(images)
+    if "translation" in policy:
+        images = _translation(images)
+    if "cutout" in policy:
+        images = _cutout(images, cutout)
     return images
 
 
@@ -63,22 +71,15 @@ def _translation(images: Tensor) -> Tensor:
     return images
 
 
-def _cutout(images: Tensor) -> Tensor:
+def _cutout(images: Tensor, share: float) -> Tensor:
     inside = torch.ones((), dtype=torch.bool, device=images.device)
     for axis in (2, 3):
         size = images.shape[axis]
-        side = int(size * CUTOUT + 0.5)
+        side = int(size * share + 0.5)
         first = _integers(images, 0, size - side % 2) - side // 2  # (N, 1)
         places = torch.arange(size, device=images.device)
         inside = inside & _along((places >= first) & (places < first + side), axis)
     return images * ~inside
-
-
-_CHANGES: dict[AugmentationName, Callable[[Tensor], Tensor]] = {
-    "color": _color,
-    "translation": _translation,
-    "cutout": _cutout,
-}
 
 
 def _uniform(images: Tensor) -> Tensor:

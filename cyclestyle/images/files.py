@@ -30,6 +30,7 @@ from cyclestyle.images.formats import (
 )
 from cyclestyle.images.pixels import convert, out_of_range
 from cyclestyle.images.source import Pixels, Source, as_pil, describe, put_together, take_apart
+from cyclestyle.images.tiff import unsupported_tiff
 from cyclestyle.scratch import available_memory, format_bytes
 
 _ORIENTATION = ExifTags.Base.Orientation
@@ -398,7 +399,9 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if "cannot identify image file" in reason:
+        if "cannot identify image file" in reason and (kind := unsupported_tiff(path)):
+            reason = f"{kind} is not supported; convert it to RGB or grey in 8 or 16 bits"
+        elif "cannot identify image file" in reason:
             heic = path.suffix.lower() in HEIC and path.suffix.lower() not in EXTENSIONS
             hint = "; `pip install pillow-heif` adds HEIC" if heic else ""
             reason = f"its content is not an image in a known format{hint}"

@@ -12,13 +12,24 @@ from cyclestyle.metrics.distances import (
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
 from cyclestyle.metrics.flicker import flicker
-from cyclestyle.metrics.table import METRICS, Metric, columns, finite, mean, measure_images, measure_sets, summarise
+from cyclestyle.metrics.table import (
+    METRICS,
+    ImageName,
+    Metric,
+    columns,
+    finite,
+    mean,
+    measure_images,
+    measure_sets,
+    summarise,
+)
 from cyclestyle.metrics.texture import texture_distance
 
 __all__ = [
     "METRICS",
     "Extractor",
     "ExtractorName",
+    "ImageName",
     "Metric",
     "SetDistance",
     "build_extractor",

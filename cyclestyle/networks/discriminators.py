@@ -1,14 +1,38 @@
-"""The discriminators of CycleGAN and pix2pix; their `state_dict` keys are those of the official checkpoints."""
+"""Discriminators by name; the `state_dict` keys of CycleGAN's and pix2pix's are those of the official checkpoints."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from cyclestyle.errors import DataError
 from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.networks.projected import ProjectedDiscriminator
 from cyclestyle.networks.resampling import BlurDown, ResampleName
 
-DiscriminatorName = Literal["basic", "n_layers", "pixel"]
+DiscriminatorName = Literal["basic", "n_layers", "pixel", "projected"]
+
+
+def build_discriminators(names: DiscriminatorName | Sequence[DiscriminatorName], **settings: Any) -> nn.Module:
+    """Build what judges a domain: a discriminator, or a `ModuleList` of those that judge it together.
+
+    Args:
+        names: one name, or several, none twice.
+        settings: those of `build_discriminator`.
+
+    Raises:
+        ValueError: a name is unknown or given twice, there is none, or a setting is out of its range.
+    """
+    if isinstance(names, str):
+        return build_discriminator(names, **settings)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"discriminator must be a name, or a list of names, none twice, got {list(names)}")
+    return nn.ModuleList(build_discriminator(name, **settings) for name in names)
+
+
+def members(discriminator: nn.Module) -> list[nn.Module]:
+    """Return the discriminators that judge a domain together, from what `build_discriminators` returned."""
+    return list(discriminator) if isinstance(discriminator, nn.ModuleList) else [discriminator]
 
 
 def build_discriminator(
@@ -18,18 +42,20 @@ def build_discriminator(
     ndf: int = 64,
     n_layers: int = 3,
     resample: ResampleName = "transpose",
-) -> "PatchDiscriminator | PixelDiscriminator":
+    projected_size: int = 224,
+) -> "Discriminator":
     """Build a discriminator by name.
 
     Args:
-        name: `basic` (70×70 PatchGAN), `n_layers` (PatchGAN of any depth) or `pixel` (1×1 PixelGAN).
+        name: `basic` (70×70 PatchGAN), `n_layers` (PatchGAN of any depth), `pixel` (1×1 PixelGAN) or `projected`.
         in_channels: channels of the images.
-        ndf: filters of the first convolution.
+        ndf: filters of the first convolution; unused by `projected`.
         n_layers: depth for `n_layers`; unused by the others.
-        resample: see `PatchDiscriminator`; unused by `pixel`, which has no downsampling.
+        resample: see `PatchDiscriminator`; unused by `pixel` and `projected`.
+        projected_size: for `projected`: see `ProjectedDiscriminator`.
 
     Raises:
-        ValueError: `name` is unknown, or `n_layers` is less than 1.
+        ValueError: `name` is unknown, or another value is out of its range.
     """
     if n_layers < 1:
         raise ValueError(f"n_layers must be at least 1, got {n_layers}")
@@ -40,7 +66,9 @@ def build_discriminator(
             return PatchDiscriminator(in_channels=in_channels, ndf=ndf, n_layers=n_layers, resample=resample)
         case "pixel":
             return PixelDiscriminator(in_channels=in_channels, ndf=ndf)
-    raise ValueError(f"discriminator must be basic, n_layers or pixel, got {name!r}")
+        case "projected":
+            return ProjectedDiscriminator(in_channels=in_channels, size=projected_size)
+    raise ValueError(f"discriminator must be basic, n_layers, pixel or projected, got {name!r}")
 
 
 class PatchDiscriminator(nn.Module):
@@ -115,3 +143,6 @@ class PixelDiscriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the scores of all pixels."""
         return self.net(images)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+Discriminator = PatchDiscriminator | PixelDiscriminator | ProjectedDiscriminator

@@ -3,12 +3,15 @@
 from typing import Literal
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 InitName = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
 def initialise(network: nn.Module, init: InitName = "normal", gain: float = 0.02) -> None:
     """Initialise the weights of every convolution and linear layer in place and set the biases to 0.
+
+    Layers that have spectral norm already, as those of projected discriminators, keep their weights.
 
     Args:
         network: its `Conv2d`, `ConvTranspose2d` and `Linear` modules are initialised.
@@ -19,7 +22,7 @@ def initialise(network: nn.Module, init: InitName = "normal", gain: float = 0.02
         ValueError: `init` is unknown.
     """
     for module in network.modules():
-        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) or is_parametrized(module):
             continue
         match init:
             case "normal":

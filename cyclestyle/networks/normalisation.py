@@ -30,6 +30,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         return super().forward(features)
 
 
+def remove_norms(network: nn.Module) -> None:
+    """Replace the instance norms of a network by identities, which leaves the keys of its state_dict as they are."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, InstanceNorm2d):
+                setattr(module, name, nn.Identity())
+
+
 class ConditionalInstanceNorm2d(nn.Module):
     """Instance normalisation with a scale γ and a shift β for each style (Dumoulin et al. 2017, eq. 5).
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 _ORIGINAL = ".parametrizations.weight.original"
 
@@ -17,10 +18,10 @@ def add_spectral_norm(network: nn.Module) -> None:
     vectors for each of them.
 
     Args:
-        network: its convolutions and linear layers are changed.
+        network: its convolutions and linear layers are changed, but for those that have spectral norm.
     """
     for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and not is_parametrized(module):
             spectral_norm(module)
 
 

@@ -50,9 +50,11 @@ class Exporting:
         format: of the file.
         direction: what to translate; safetensors holds all directions.
         precision: `float32`; `half`, weights of 16 bits; `int8`, weights and activations of 8 bits.
+        shape: number, height and width of the only images that the file takes; None for any.
         licence: of the weights, which is written into the file.
         training: the config of the run.
-        checks: images of several sizes, `(N, C, H, W)` in [-1, 1], on which the file is compared with PyTorch.
+        checks: images of several sizes, or of `shape`, `(N, C, H, W)` in [-1, 1], on which the file is compared with
+            PyTorch.
         style: a style image `(3, h, w)` for methods that take one.
         calibration: images from which `int8` finds the ranges of activations.
     """
@@ -60,6 +62,7 @@ class Exporting:
     format: ExportFormatName
     direction: Direction = "AtoB"
     precision: Precision = "float32"
+    shape: tuple[int, int, int] | None = None
     licence: str = "not stated"
     training: Mapping[str, Any]
     checks: Sequence[Tensor]
@@ -125,6 +128,7 @@ def describe(method: Method, wanted: Exporting, network: OnePass) -> Description
         min_size=network.min_size,
         takes_style=network.takes_style,
         styles=network.styles,
+        shape=wanted.shape,
         precision=wanted.precision,
         bytes_per_pixel=_bytes_per_pixel(network),
         weights_sha256=weights_hash(method.translating_weights() if everything else network.network.state_dict()),
@@ -162,6 +166,8 @@ def _write(method: Method, path: Path, wanted: Exporting) -> None:
         write_weights(method.translating_weights(), describe(method, wanted, any_network(method, wanted)), path)
         return
     network = method.exported(wanted.direction)
+    if wanted.shape is not None:
+        _check_shape(wanted.shape, network)
     description = describe(method, wanted, network)
     if wanted.precision != "int8":
         RUNTIMES[wanted.format].write(network, description, path)
@@ -179,6 +185,17 @@ def _write(method: Method, path: Path, wanted: Exporting) -> None:
         onnx_file.quantise(whole, target, description, inputs)
         if wanted.format == "openvino":
             openvino_file.convert(quantised, description, path)
+
+
+def _check_shape(shape: tuple[int, int, int], network: OnePass) -> None:
+    _, *sides = shape
+    if network.takes_style:
+        raise CycleStyleError("--shape is for networks whose only input are the images; leave it out")
+    if any(side % network.multiple or side < network.min_size for side in sides):
+        raise CycleStyleError(
+            f"--shape {' '.join(map(str, shape))}: this network takes heights and widths that are multiples of "
+            f"{network.multiple}, from {network.min_size} on"
+        )
 
 
 def any_network(method: Method, wanted: Exporting) -> OnePass:
@@ -215,8 +232,8 @@ def _check(differences: Sequence[Difference], wanted: Exporting) -> None:
 
 
 def _seconds(method: Method, loaded: Method, wanted: Exporting) -> tuple[float, float]:
-    """Seconds of the method and of the file for the largest image of the checks, in turn, the median of three."""
-    images = max(wanted.checks, key=lambda one: one.shape[2] * one.shape[3])[:1]
+    """Seconds of the method and of the file for the largest images of the checks, in turn, the median of three."""
+    images = max(wanted.checks, key=lambda one: one.shape[2] * one.shape[3])
     if images.shape[1] != method.in_channels(wanted.direction):
         images = images[:, :1].expand(-1, method.in_channels(wanted.direction), -1, -1)
     times: dict[bool, list[float]] = {True: [], False: []}

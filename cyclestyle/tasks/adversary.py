@@ -1,6 +1,6 @@
 """The adversarial game of a GAN task: what its generators and discriminators minimise."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,17 +9,22 @@ from torch import Tensor, nn
 from cyclestyle.functional import GanMode, discriminator_loss, generator_loss, gradient_penalty
 from cyclestyle.functional.adversarial import check_gan_mode, judged_real, r1_penalty, zero_centred_penalty
 from cyclestyle.functional.augmentation import AugmentationName, check_augmentations, diff_augment
+from cyclestyle.networks import ProjectedDiscriminator
 from cyclestyle.networks.calls import call_on_both, frozen
+from cyclestyle.networks.discriminators import members
 from cyclestyle.networks.spectral import add_spectral_norm
 from cyclestyle.tasks.base import Batch, Task
-from cyclestyle.tasks.checks import check_not_negative
+from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.pseudo_reals import PseudoReals
+from cyclestyle.weights.efficientnet import load_efficientnet
 
 
 class Adversary:
     """Losses of generators and discriminators, the same for every GAN task.
 
-    With the defaults of the options, they are the plain losses of the mode.
+    With the defaults of the options, they are the plain losses of the mode. Where several discriminators judge a
+    domain together, their losses are added, each with the weight 1, as in joliGEN. Projected discriminators always
+    have the hinge loss, and always see `translation` and a `cutout` of a fifth of the side, besides the policy.
 
     Args:
         gan_mode: `lsgan`, `vanilla`, `hinge` or `wgangp`.
@@ -62,7 +67,7 @@ class Adversary:
     def generator_loss(self, discriminator: nn.Module, fake: Tensor) -> Tensor:
         """Return the loss of the generator that made `fake`, `(N, C, H, W)`; it moves no discriminator."""
         with frozen(discriminator):
-            return generator_loss(discriminator(diff_augment(fake, self.policy)), self.gan_mode)
+            return _sum(generator_loss(one(self._shown(one, fake)), self._mode(one)) for one in members(discriminator))
 
     def discriminator_loss(self, discriminator: nn.Module, real: Tensor, fake: Tensor, name: str = "D") -> Tensor:
         """Return the loss of a discriminator, halved, on real images and detached fakes, `(N, C, H, W)` each.
@@ -71,7 +76,7 @@ class Adversary:
         gradients, as in validation, there are neither penalties nor pseudo reals.
 
         Args:
-            discriminator: the network.
+            discriminator: the network, or a `ModuleList` of those that judge the domain together.
             real: real images.
             fake: generated images, detached.
             name: of the discriminator, for what is remembered of it.
@@ -82,32 +87,56 @@ class Adversary:
         training = torch.is_grad_enabled()
         if self.pseudo_reals is not None and training:
             real = self.pseudo_reals.mixed(name, real, fake)
-        real, fake = diff_augment(real, self.policy), diff_augment(fake, self.policy)
-        scores_real, scores_fake = call_on_both(discriminator, real, fake)
+        losses, signs = [], []
+        for one in members(discriminator):
+            mode, shown_real, shown_fake = self._mode(one), self._shown(one, real), self._shown(one, fake)
+            scores_real, scores_fake = call_on_both(one, shown_real, shown_fake)
+            losses.append(discriminator_loss(scores_real, scores_fake, mode, real_target=self.real_target))
+            if training:
+                losses.extend(self._penalties(one, shown_real, shown_fake))
+            if self.pseudo_reals is not None and training:
+                signs.append(judged_real(scores_real, mode).float().flatten() * 2 - 1)
         if self.pseudo_reals is not None and training:
-            self.pseudo_reals.observe(name, judged_real(scores_real, self.gan_mode).float() * 2 - 1, len(real))
-        loss = discriminator_loss(scores_real, scores_fake, self.gan_mode, real_target=self.real_target)
-        return loss + self._penalties(discriminator, real, fake) if training else loss
+            self.pseudo_reals.observe(name, torch.cat(signs), len(real))
+        return _sum(losses)
 
-    def _penalties(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor | float:
-        """Return the sum of the penalties, each with its weight; 0 without any."""
-        loss: Tensor | float = 0.0
+    def _mode(self, discriminator: nn.Module) -> GanMode:
+        return discriminator.gan_mode if isinstance(discriminator, ProjectedDiscriminator) else self.gan_mode
+
+    def _shown(self, discriminator: nn.Module, images: Tensor) -> Tensor:
+        """Return images as a discriminator sees them."""
+        if isinstance(discriminator, ProjectedDiscriminator):
+            policy = {*self.policy, *discriminator.augmentations}
+            return diff_augment(images, policy, cutout=discriminator.cutout)
+        return diff_augment(images, self.policy)
+
+    def _penalties(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Iterator[Tensor]:
+        """Yield the penalties, each with its weight."""
         # Penalties call `forward` and not the module, because compiled calls have no second derivative
-        if self.gan_mode == "wgangp":  # the loss of Gulrajani et al. 2017, eq. 3, halved like the others
+        if self._mode(discriminator) == "wgangp":  # the loss of Gulrajani et al. 2017, eq. 3, halved like the others
             alpha = torch.rand(len(real), device=real.device)
-            loss = loss + 0.5 * gradient_penalty(discriminator.forward, real, fake, alpha)
+            yield 0.5 * gradient_penalty(discriminator.forward, real, fake, alpha)
         if self.r1_gamma > 0:  # Mescheder et al. 2018, eq. 9
-            loss = loss + self.r1_gamma * r1_penalty(discriminator.forward, real)
+            yield self.r1_gamma * r1_penalty(discriminator.forward, real)
         if self.lambda_GP > 0:  # UVCGAN v2
             alpha = torch.rand(1, device=real.device)
-            loss = loss + self.lambda_GP * zero_centred_penalty(discriminator.forward, real, fake, alpha)
-        return loss
+            yield self.lambda_GP * zero_centred_penalty(discriminator.forward, real, fake, alpha)
 
     def judged_real(self, discriminator: nn.Module, images: Tensor) -> Tensor | None:
-        """Return which share of the scores of each image says *real*, `(N,)`; None for `wgangp`."""
+        """Return which share of the scores of each image says *real*, `(N,)`; None for `wgangp`.
+
+        That of several discriminators is the mean of theirs.
+        """
         if self.gan_mode == "wgangp":
             return None
-        return judged_real(discriminator(images), self.gan_mode).float().flatten(1).mean(dim=1)
+        shares = [
+            judged_real(one(images), self._mode(one)).float().flatten(1).mean(1) for one in members(discriminator)
+        ]
+        return torch.stack(shares).mean(dim=0)
+
+
+def _sum(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).sum()
 
 
 class AdversarialTask(Task):
@@ -126,6 +155,11 @@ class AdversarialTask(Task):
             v2); 0 for none. D is the mean of an image's scores.
         spectral_norm: divide the weights of the discriminators by their largest singular value (Miyato et al. 2018).
         label_smoothing: discriminators want 1 less this for real images (Salimans et al. 2016); 0.1 is usual.
+        discriminator_lr_factor: the learning rate of the discriminators, relative to `lr`.
+        projected_size: for the discriminator `projected`: images whose shorter side is smaller are enlarged to it; at
+            least 128.
+        projected_weights: for the discriminator `projected`: a file of EfficientNet-Lite0, or `random`; null for the
+            weights that timm downloads.
         schedule: the options of the learning rate that every `Task` has.
 
     Raises:
@@ -146,9 +180,15 @@ class AdversarialTask(Task):
         lambda_GP: float = 0.0,
         spectral_norm: bool = False,
         label_smoothing: float = 0.0,
+        discriminator_lr_factor: float = 1.0,
+        projected_size: int = 224,
+        projected_weights: str | None = None,
         **schedule: Any,
     ) -> None:
         super().__init__(**schedule)
+        check_positive(discriminator_lr_factor=discriminator_lr_factor)
+        self.lr_factors = {"discriminators": discriminator_lr_factor}
+        self.projected_size, self.projected_weights = projected_size, projected_weights
         pseudo_reals = PseudoReals(tuple(self.discriminators), target=apa_target, images=apa_images)
         self.pseudo_reals = pseudo_reals if apa else None  # `Task` finds it here
         self.adversary = Adversary(
@@ -160,6 +200,20 @@ class AdversarialTask(Task):
             label_smoothing=label_smoothing,
         )
         self.spectral_norm = spectral_norm
+
+    def setup(self, stage: str) -> None:
+        """Give the projected discriminators, if there are any, their frozen features; translating needs none.
+
+        Raises:
+            CycleStyleError: timm is not installed.
+            CheckpointError: the weights are missing or of another network.
+        """
+        super().setup(stage)
+        projected = [module for module in self.modules() if isinstance(module, ProjectedDiscriminator)]
+        if stage in ("fit", "validate") and any(not one.features for one in projected):
+            features = load_efficientnet(self.projected_weights).to(memory_format=self.memory_format)
+            for one in projected:
+                one.features = (features,)
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the images of both domains in the memory format of the networks."""

@@ -77,6 +77,7 @@ class Task(pl.LightningModule, Method):
         renamed_logs: old names of logged columns, for runs of earlier versions, and the names that they have now.
         lr: learning rate of Adam.
         betas: betas of Adam.
+        lr_factors: the learning rates of groups of `parameter_groups` relative to `lr`, by their names.
         memory_format: of weights and images. This and the following are what `tune` sets.
         compile_networks: whether training compiles the networks.
         compiled_steps: steps that a training must have for that.
@@ -115,6 +116,7 @@ class Task(pl.LightningModule, Method):
         self._plateau = Plateau(self.schedule.reduction, lr_patience)
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
+        self.lr_factors: Mapping[str, float] = {}
         self.memory_format = torch.contiguous_format
         self.compile_networks = False
         self.compiled_steps = 0
@@ -299,7 +301,8 @@ class Task(pl.LightningModule, Method):
             return
         factor = self.learning_rate_factor(self.current_epoch) * self.schedule.warmup(self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"], group["betas"] = self.lr * factor, self.betas
+            group["lr"] = self.lr * factor * self.lr_factors.get(group["name"], 1.0)
+            group["betas"] = self.betas
 
     def on_validation_epoch_end(self) -> None:
         """Show the monitored figure to the policy `plateau`, before any checkpoint of this validation is written.

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cyclestyle.functional import GanMode
 from cyclestyle.functional.contrastive import Negatives
-from cyclestyle.networks import build_discriminator, build_generator, initialise
+from cyclestyle.networks import build_discriminators, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import DiscriminatorName, members
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.method import Direction
@@ -51,7 +51,8 @@ class CUT(AdversarialTask):
 
     Args:
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
+        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
+            features); or a list of these, whose losses are added.
         channels_A: channels of domain A's images, 1 to 4.
         channels_B: channels of domain B's images; the same, because one encoder embeds images and translations.
         ngf: filters of the generator's first layer.
@@ -105,7 +106,7 @@ class CUT(AdversarialTask):
         self,
         *,
         generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName = "basic",
+        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
         channels_A: int = 3,
         channels_B: int = 3,
         ngf: int = 64,
@@ -157,8 +158,13 @@ class CUT(AdversarialTask):
         self.G_AB = new_generator(
             in_channels=channels_A, out_channels=channels_B, checkpoint_activations=checkpoint_activations
         )
-        self.D_B = build_discriminator(
-            discriminator, in_channels=channels_B, ndf=ndf, n_layers=n_layers, resample=resample
+        self.D_B = build_discriminators(
+            discriminator,
+            in_channels=channels_B,
+            ndf=ndf,
+            n_layers=n_layers,
+            resample=resample,
+            projected_size=self.projected_size,
         )
         self.contrast = PatchContrast(
             features=tuple(self.G_AB.contrastive_features if nce_features is None else nce_features),
@@ -167,7 +173,7 @@ class CUT(AdversarialTask):
             negatives=nce_negatives,
         )
         self.F_AB = self.contrast.heads(self.G_AB, nce_width)
-        self.networks = (self.G_AB, self.D_B)
+        self.networks = (self.G_AB, *members(self.D_B))
         for network in (*self.networks, self.F_AB):
             initialise(network, init, init_gain)
         self.normalise_discriminators()

@@ -9,22 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.functional import GanMode
-from cyclestyle.networks import build_discriminator, build_generator, initialise
+from cyclestyle.networks import build_discriminators, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import DiscriminatorName, members
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.method import Direction
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import AdversarialTask, refuse_unofficial
+from cyclestyle.tasks.adversary import refuse_unofficial
 from cyclestyle.tasks.base import Batch
 from cyclestyle.tasks.checks import check_not_negative, check_positive
 from cyclestyle.tasks.image_pool import ImagePool
+from cyclestyle.tasks.reconstruction import ReconstructionTask
 from cyclestyle.weights.official import LOSSES, read_official
 
 
-class CycleGAN(AdversarialTask):
+class CycleGAN(ReconstructionTask):
     """Learns `G_AB: A → B` and `G_BA: B → A` from two sets of unrelated images.
 
     | here | paper | what it is |
@@ -39,6 +40,7 @@ class CycleGAN(AdversarialTask):
     | `train/idt_B` | L_identity, first term | λ_B · λ_identity · mean abs(G_AB(B) − B) |
     | `train/D_A`, `train/D_B` | | loss of D_A and of D_B, halved |
 
+    With `perceptual_weight`, cycle and identity losses have the distance of features too, see `ReconstructionTask`.
     `train/loss_G` and `train/loss_D` are the sums of the first six and the last two. The original code uses other
     names, which docs/official.md lists.
 
@@ -49,7 +51,8 @@ class CycleGAN(AdversarialTask):
 
     Args:
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
+        discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
+            features); or a list of these, whose losses are added.
         channels_A: channels of domain A's images, 1 to 4.
         channels_B: channels of domain B's images, 1 to 4.
         ngf: filters of the generators' first layer.
@@ -75,8 +78,8 @@ class CycleGAN(AdversarialTask):
         compile: compile the networks with `torch.compile`.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
-            rate that every `Task` has, such as `lr_policy`.
+        options: those of every `ReconstructionTask`, such as `perceptual_weight`, of every `AdversarialTask`, such as
+            `diff_augment`, and those of the learning rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, or identity losses are asked for between domains whose
@@ -98,7 +101,7 @@ class CycleGAN(AdversarialTask):
         self,
         *,
         generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName = "basic",
+        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
         channels_A: int = 3,
         channels_B: int = 3,
         ngf: int = 64,
@@ -158,13 +161,20 @@ class CycleGAN(AdversarialTask):
             )
 
         def new_discriminator(inputs: int) -> nn.Module:
-            return build_discriminator(discriminator, in_channels=inputs, ndf=ndf, n_layers=n_layers, resample=resample)
+            return build_discriminators(
+                discriminator,
+                in_channels=inputs,
+                ndf=ndf,
+                n_layers=n_layers,
+                resample=resample,
+                projected_size=self.projected_size,
+            )
 
         self.G_AB = new_generator(channels_A, channels_B)
         self.G_BA = new_generator(channels_B, channels_A)
         self.D_A = new_discriminator(channels_A)
         self.D_B = new_discriminator(channels_B)
-        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)
+        self.networks = (self.G_AB, self.G_BA, *members(self.D_A), *members(self.D_B))
         for network in self.networks:
             initialise(network, init, init_gain)
         self.normalise_discriminators()
@@ -207,12 +217,12 @@ class CycleGAN(AdversarialTask):
         losses["G_AB"] = self.adversary.generator_loss(self.D_B, fake_B)
         losses["G_BA"] = self.adversary.generator_loss(self.D_A, fake_A)
         # Cycle consistency loss, eq. 2
-        losses["cycle_A"] = self.lambda_A * F.l1_loss(self.G_BA(fake_B), real_A)
-        losses["cycle_B"] = self.lambda_B * F.l1_loss(self.G_AB(fake_A), real_B)
+        losses["cycle_A"] = self.lambda_A * self.reconstruction_loss(self.G_BA(fake_B), real_A)
+        losses["cycle_B"] = self.lambda_B * self.reconstruction_loss(self.G_AB(fake_A), real_B)
         # Identity loss, section 5.2: a generator does not change images of its target domain
         if self.lambda_identity > 0:
-            losses["idt_B"] = self.lambda_B * self.lambda_identity * F.l1_loss(same_B, real_B)
-            losses["idt_A"] = self.lambda_A * self.lambda_identity * F.l1_loss(same_A, real_A)
+            losses["idt_B"] = self.lambda_B * self.lambda_identity * self.reconstruction_loss(same_B, real_B)
+            losses["idt_A"] = self.lambda_A * self.lambda_identity * self.reconstruction_loss(same_A, real_A)
         # Discriminator losses, eq. 1, on fakes from the history (section 4)
         losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, self.pool_B.query(fake_B.detach()), "D_B")
         losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()), "D_A")

@@ -6,26 +6,25 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.functional import GanMode
 from cyclestyle.functional.contrastive import Negatives
-from cyclestyle.networks import build_discriminator, build_generator, initialise
+from cyclestyle.networks import build_discriminators, build_generator, initialise
 from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import DiscriminatorName, members
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.method import Direction
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.base import Batch
 from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
 from cyclestyle.tasks.contrastive import Encoder, PatchContrast, from_official
+from cyclestyle.tasks.reconstruction import ReconstructionTask
 
 
-class DCLGAN(AdversarialTask):
+class DCLGAN(ReconstructionTask):
     """Learns `G_AB: A → B` and `G_BA: B → A` by comparing patches of image and translation, without cycles.
 
     Each generator's encoder, with its heads, embeds images of its own source domain: an image of A is embedded by
@@ -49,7 +48,8 @@ class DCLGAN(AdversarialTask):
 
     Args:
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`) or `pixel`.
+        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
+            features); or a list of these, whose losses are added.
         channels_A: channels of domain A's images, 1 to 4.
         channels_B: channels of domain B's images, 1 to 4.
         ngf: filters of the generators' first layer.
@@ -78,8 +78,8 @@ class DCLGAN(AdversarialTask):
         compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
         channels_last: keep the networks and images in the memory format that tensor cores prefer.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
-            rate that every `Task` has, such as `lr_policy`.
+        options: those of every `ReconstructionTask`, such as `perceptual_weight`, of every `AdversarialTask`, such as
+            `diff_augment`, and those of the learning rate that every `Task` has, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, the generators have no feature of a given name, or identity losses
@@ -100,7 +100,7 @@ class DCLGAN(AdversarialTask):
         self,
         *,
         generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName = "basic",
+        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
         channels_A: int = 3,
         channels_B: int = 3,
         ngf: int = 64,
@@ -150,7 +150,8 @@ class DCLGAN(AdversarialTask):
         new_generator = partial(
             new_generator, residual=residual, comb_filter=comb_filter, checkpoint_activations=checkpoint_activations
         )
-        new_discriminator = partial(build_discriminator, discriminator, ndf=ndf, n_layers=n_layers, resample=resample)
+        new_discriminator = partial(build_discriminators, discriminator, ndf=ndf, n_layers=n_layers, resample=resample)
+        new_discriminator = partial(new_discriminator, projected_size=self.projected_size)
         self.G_AB = new_generator(in_channels=channels_A, out_channels=channels_B)
         self.G_BA = new_generator(in_channels=channels_B, out_channels=channels_A)
         self.D_A, self.D_B = new_discriminator(in_channels=channels_A), new_discriminator(in_channels=channels_B)
@@ -162,7 +163,7 @@ class DCLGAN(AdversarialTask):
             negatives=nce_negatives,
         )
         self.F_AB, self.F_BA = (self.contrast.heads(network, nce_width) for network in (self.G_AB, self.G_BA))
-        self.networks = (self.G_AB, self.G_BA, self.D_A, self.D_B)
+        self.networks = (self.G_AB, self.G_BA, *members(self.D_A), *members(self.D_B))
         for network in (*self.networks, self.F_AB, self.F_BA):
             initialise(network, init, init_gain)
         self.normalise_discriminators()
@@ -207,8 +208,8 @@ class DCLGAN(AdversarialTask):
         losses["NCE_BA"] = self.lambda_NCE / 2 * self._nce_BA(real_B, fake_A, ids=ids.get("NCE_BA"))
         # Identity losses: a generator does not change images of its target domain
         if self.lambda_identity > 0:
-            losses["idt_A"] = self.lambda_identity / 2 * F.l1_loss(same_A, real_A)
-            losses["idt_B"] = self.lambda_identity / 2 * F.l1_loss(same_B, real_B)
+            losses["idt_A"] = self.lambda_identity / 2 * self.reconstruction_loss(same_A, real_A)
+            losses["idt_B"] = self.lambda_identity / 2 * self.reconstruction_loss(same_B, real_B)
         return losses
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError, ImageError
@@ -12,6 +13,7 @@ from cyclestyle.networks import build_generator
 from cyclestyle.networks.calls import call_at_any_size, pad_to_multiple
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.method import DOMAINS, Direction, Method
+from cyclestyle.networks.normalisation import remove_norms
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.networks.styles import Mixture, shares_of, with_shares
@@ -90,6 +92,10 @@ class GeneratorOnly(Generators):
         resample: `transpose`, `resize` or `blur`.
         residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations.
+        norm: `instance`; or `none`, for weights into which batch norms have been folded.
+
+    Raises:
+        ValueError: `norm` is unknown, or an argument is out of its range.
     """
 
     def __init__(
@@ -104,11 +110,16 @@ class GeneratorOnly(Generators):
         resample: ResampleName = "transpose",
         residual: float | bool = 0.0,
         comb_filter: bool = False,
+        norm: Literal["instance", "none"] = "instance",
     ) -> None:
+        if norm not in ("instance", "none"):
+            raise ValueError(f"norm must be instance or none, got {norm!r}")
         settings = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         domains = {**settings, "channels_A": in_channels, "channels_B": out_channels}
         super().__init__("GeneratorOnly", domains, {"AtoB": "generator"})
         self._settings, self.directions = settings, ()
+        if norm == "none":
+            remove_norms(self)
 
 
 class ManyStyles(Method):
@@ -185,7 +196,7 @@ class Exported(Method):
         """Translate images of any height and width; there is one direction.
 
         Raises:
-            ImageError: they do not fit into memory.
+            ImageError: they are not of the size that the file takes, or do not fit into memory.
         """
         height, width = images.shape[-2:]
         self._check_fits(width, height)
@@ -193,7 +204,7 @@ class Exported(Method):
             style = None if self.shares is None else self.shares.to(images.device)
         else:
             style = None if self.style is None else self._padded(self.style.to(images)[None])
-        return self.runtime(self._padded(images), style)[..., :height, :width]
+        return self._run(self._padded(images), style)[..., :height, :width]
 
     def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
         """Take the style from an image, or from names of styles that the network has learnt.
@@ -220,12 +231,27 @@ class Exported(Method):
         return {"file": str(self.file)}
 
     def _check_fits(self, width: int, height: int) -> None:
+        shape, least, multiple = self.description.shape, self.description.min_size, self.description.multiple
+        padded = [max(-(-side // multiple) * multiple, least) for side in (height, width)]
+        if shape and padded != list(shape[1:]):
+            raise ImageError(
+                f"an image of {width}×{height} is not of the size that {self.file.name} was exported for, "
+                f"{shape[2]}×{shape[1]}; crop or resize it, or export without --shape"
+            )
         needed, free = width * height * self.description.bytes_per_pixel, available_memory()
         if needed > free:
             raise ImageError(
                 f"an image of {width}×{height} needs about {format_bytes(needed)} with {self.file.name}, but "
                 f"{format_bytes(free)} are free; translate it with the checkpoint, which streams it"
             )
+
+    def _run(self, images: Tensor, style: Tensor | None) -> Tensor:
+        """Run the network, in parts of its number of images, filled up with zeros, where that is fixed."""
+        shape = self.description.shape
+        if shape is None:
+            return self.runtime(images, style)
+        filled = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -len(images) % shape[0]))
+        return torch.cat([self.runtime(part, style) for part in torch.split(filled, shape[0])])[: len(images)]
 
     def _padded(self, images: Tensor) -> Tensor:
         return pad_to_multiple(images, self.description.multiple, self.description.min_size)

@@ -40,8 +40,6 @@ def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
     if averaging == "ema" and "ema" not in checkpoint:
         raise CheckpointError(f"{path} holds no averaged weights; train with --ema.decay 0.999, or take the raw ones")
     if "cyclestyle_task" not in checkpoint:
-        if "state_dict" in checkpoint:
-            raise CheckpointError(f"{path} is a checkpoint of another program; expected one of cyclestyle")
         return find(checkpoint, path), False
     average = {} if averaging == "raw" else checkpoint.get("ema", {})
     weights = {**checkpoint["state_dict"], **average}

@@ -9,7 +9,18 @@ from torch import Tensor
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.weights.fast_neural_style import is_example, read_example
-from cyclestyle.weights.official import METHODS, GeneratorShape, check_weights, cleaned, read_official, read_shape
+from cyclestyle.weights.official import (
+    METHODS,
+    GeneratorShape,
+    batch_norms,
+    build,
+    check_weights,
+    cleaned,
+    read_official,
+    read_shape,
+    unwrapped,
+    without_batch_norms,
+)
 
 Content = Mapping[str, Any]
 
@@ -29,25 +40,70 @@ class Found:
 
 
 class Format(NamedTuple):
-    """A file format: whether a file is of it, and how it is read."""
+    """A file format: whether a file is of it, how it is read, and whether it translates."""
 
     name: str
     matches: Callable[[Content], bool]
     build: Callable[[Content, Path], Found]
+    translates: bool = False
 
 
 def find(content: Content, path: Path) -> Found:
     """Return what a file of another program holds.
 
+    A state_dict that is nested, under keys such as `state_dict`, `netG` or `params_ema`, is found. Of several
+    generators the averaged one is taken, which has `ema` in its name.
+
     Raises:
-        CheckpointError: the format is unknown, or the weights are not complete.
+        CheckpointError: the format is unknown, the weights are not complete, or there are several generators.
     """
-    named_tensors = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
-    for form in FORMATS if named_tensors else ():
+    tensors = _flat(content)
+    for form in FORMATS if tensors.keys() == content.keys() else ():
         if form.matches(content):
             return form.build(content, path)
+    nested = _nested_generators(tensors)
+    averaged = [name for name in nested if "ema" in name.lower()]
+    chosen = averaged if len(averaged) == 1 else list(nested)
+    if len(chosen) > 1:
+        raise CheckpointError(f"{path} holds several generators, {', '.join(chosen)}; save one of them as its own file")
+    if chosen:
+        form, weights = nested[chosen[0]]
+        return form.build(weights, path)
     known = ", ".join(form.name for form in FORMATS)
-    raise CheckpointError(f"{path} holds no generator of a known kind; expected a checkpoint of a run, or {known}")
+    names = f" (its weights are {', '.join(list(tensors)[:3])}, …)" if tensors else ""
+    raise CheckpointError(
+        f"{path} holds no generator of a known kind{names}; expected a checkpoint of a run, or {known}"
+    )
+
+
+def _flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of nested dictionaries, by the names of their keys joined by dots."""
+    result: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            result[f"{prefix}{key}"] = value
+        elif isinstance(value, Mapping):
+            result |= _flat(value, f"{prefix}{key}.")
+    return result
+
+
+def _nested_generators(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Format, dict[str, Tensor]]]:
+    """The generators whose names have a prefix of one to three words, the shortest that there are, by this prefix."""
+    for words in (1, 2, 3):
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            first, *rest = key.split(".", words)
+            if len(rest) == words:
+                groups.setdefault(".".join([first, *rest[:-1]]), {})[rest[-1]] = value
+        found = {
+            prefix: (form, weights)
+            for prefix, weights in groups.items()
+            for form in FORMATS
+            if form.translates and form.matches(weights)
+        }
+        if found:
+            return found
+    return {}
 
 
 def find_in_folder(folder: Path) -> Found | None:
@@ -77,7 +133,11 @@ def _is_generator(content: Content) -> bool:
 def _official_generator(content: Content, path: Path) -> Found:
     shape = read_shape(content, "generator")
     assert isinstance(shape, GeneratorShape)
-    weights = check_weights(shape, cleaned(content), path)
+    weights = unwrapped(content)
+    norm = "none" if batch_norms(weights) else "instance"
+    if norm == "none":
+        weights = without_batch_norms(weights, build(shape, path))
+    weights = check_weights(shape, cleaned(weights), path)
     settings = {
         "generator": shape.name,
         "depth": shape.depth,
@@ -86,6 +146,7 @@ def _official_generator(content: Content, path: Path) -> Found:
         "ngf": shape.ngf,
         "dropout": shape.dropout,
         "resample": shape.resample,
+        "norm": norm,
     }
     return Found(
         task="GeneratorOnly",
@@ -138,11 +199,12 @@ def _decoder(content: Content, path: Path) -> Found:
 
 
 FORMATS = (
-    Format("a file of PyTorch's fast_neural_style example", is_example, _fast_neural_style),
+    Format("a file of PyTorch's fast_neural_style example", is_example, _fast_neural_style, translates=True),
     Format(
         "a generator file of the original CycleGAN or CUT such as latest_net_G_A.pth or latest_net_G.pth",
         _is_generator,
         _official_generator,
+        translates=True,
     ),
     Format("a discriminator file of these", _is_discriminator, _discriminator),
     Format("a patch MLP of the original CUT", _is_patch_mlp, _patch_mlp),

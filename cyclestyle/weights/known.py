@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
@@ -65,13 +66,19 @@ def fetch(name: str, on_bytes: OnBytes = lambda received, total: None) -> Path:
         CycleStyleError: the cache cannot be written.
     """
     if name not in NAMES:
-        raise CheckpointError(f"there is no official model {name!r}; `cyclestyle models` lists them")
+        close = get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean {PREFIX}{close[0]}?" if close else ";"
+        raise CheckpointError(f"there is no official model {name!r}{hint} `cyclestyle models` lists them")
     path = known_path(name)
     record = path.with_suffix(".json")
     if path.is_file() and record.is_file():
         _check(path, record)
         return path
     base = os.environ.get("CYCLESTYLE_MODELS_URL") or BASE_URL
+    if "://" not in base and not Path(base, f"{name}.pth").is_file():
+        raise CheckpointError(
+            f"CYCLESTYLE_MODELS_URL is {base}, which is no folder with {name}.pth; set it to one, or to an address"
+        )
     url = f"{base.rstrip('/')}/{name}.pth"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +158,7 @@ def _check_scheme(url: str, source: str | None = None) -> None:
     downgraded = source is not None and urlsplit(source).scheme.lower() == "https" and scheme != "https"
     if scheme not in ("http", "https") or downgraded:
         where = f"{source} leads to {url}" if source else url
-        raise CheckpointError(f"{where}, which is not taken: models come from http or https addresses only")
+        raise CheckpointError(f"{where}, but only http and https addresses, and folders, are allowed")
 
 
 def _check_content(part: Path, url: str) -> None:

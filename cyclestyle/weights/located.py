@@ -67,13 +67,13 @@ def hub_folder(name: str, **options: Any) -> Path:
         CheckpointError: the repository cannot be reached and has not been downloaded before.
         CycleStyleError: huggingface_hub is not installed.
     """
-    hub = optional("huggingface_hub", f"{name}, which is no folder here, but may be a model of the Hub,", "hub")
+    hub = optional("huggingface_hub", f"{name}, which does not exist here, but may be a model of the Hub,", "hub")
     try:
         return Path(hub.snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG], **options))
     except Exception as error:  # of many kinds
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(
-            f"{name} is no folder, and cannot be downloaded from the Hugging Face Hub ({reason})"
+            f"{name} does not exist, and cannot be downloaded from the Hugging Face Hub ({reason})"
         ) from error
 
 

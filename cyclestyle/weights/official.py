@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks import (
-    PatchDiscriminator,
     PatchMLP,
-    PixelDiscriminator,
     ResNetGenerator,
     UNetGenerator,
     build_discriminator,
     build_generator,
 )
-from cyclestyle.networks.discriminators import DiscriminatorName
+from cyclestyle.networks.discriminators import Discriminator, DiscriminatorName
 from cyclestyle.networks.generators import DEPTHS, GeneratorName
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.networks.spectral import without_spectral_norm
@@ -34,6 +32,8 @@ LOSSES = {
     **{name: name for name in ("cycle_A", "cycle_B", "loss_G", "loss_D")},
 }
 """The name of each loss in the original code, and the one that it has here."""
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 Weights = Mapping[str, Tensor]
 Kind = Literal["generator", "discriminator", "patch MLP"]
@@ -142,7 +142,7 @@ class DiscriminatorShape:
     n_layers: int = 3
     blur: bool = False
 
-    def build(self) -> PatchDiscriminator | PixelDiscriminator:
+    def build(self) -> Discriminator:
         """Build the network with newly initialised weights."""
         return build_discriminator(
             self.name,
@@ -169,15 +169,60 @@ class PatchMLPShape:
 Shape = GeneratorShape | DiscriminatorShape | PatchMLPShape
 
 
+def unwrapped(weights: Weights) -> dict[str, Tensor]:
+    """Remove the prefixes of wrappers from the names."""
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in weights.items()}
+
+
 def cleaned(weights: Weights) -> dict[str, Tensor]:
     """Remove the prefixes of wrappers from the names, and the running statistics that old versions of PyTorch saved."""
-    names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in weights}
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    return {name: weights[key] for key, name in names.items() if name.rpartition(".")[2] not in statistics}
+    return {key: value for key, value in unwrapped(weights).items() if key.rpartition(".")[2] not in _STATISTICS}
+
+
+def batch_norms(weights: Weights) -> list[str]:
+    """Return the names of the batch norms in (unwrapped) weights: norms with running statistics and a scale."""
+    norms = [key.removesuffix(".running_mean") for key in weights if key.endswith(".running_mean")]
+    return [norm for norm in norms if f"{norm}.weight" in weights]
+
+
+def without_batch_norms(weights: Weights, network: nn.Module) -> dict[str, Tensor]:
+    """Fold batch norms, as they are in evaluation, into the convolutions before them.
+
+    z = γ (W x + b − μ) / σ + β is a convolution with the weights γ W / σ and the bias γ (b − μ) / σ + β.
+
+    Args:
+        weights: (unwrapped) weights, in which each norm follows its convolution in an `nn.Sequential`.
+        network: the network of the convolutions, without the norms.
+
+    Returns:
+        The weights without running statistics. A norm that does not follow a convolution is left.
+    """
+    # Networks with batch norm have no other biases, in the original not even where no norm follows
+    biases = {key: torch.zeros_like(value) for key, value in network.state_dict().items() if key.endswith(".bias")}
+    result = {**biases, **weights}
+    modules = dict(network.named_modules())
+    for norm in batch_norms(weights):
+        parent, _, number = norm.rpartition(".")
+        name = f"{parent}.{int(number) - 1}" if number.isdecimal() else ""
+        module, kernel = modules.get(name), weights.get(f"{name}.weight")
+        if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or kernel is None:
+            continue
+        if kernel.shape != module.weight.shape:
+            continue
+        mean, variance, scale, shift = (
+            result.pop(f"{norm}.{part}").double() for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        factor = scale / (variance + nn.BatchNorm2d(1).eps).sqrt()
+        bias = weights.get(f"{name}.bias", torch.zeros_like(mean))
+        channels = (1, -1, 1, 1) if isinstance(module, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+        result[f"{name}.weight"] = (kernel * factor.view(channels)).to(kernel.dtype)
+        result[f"{name}.bias"] = (factor * (bias - mean) + shift).to(kernel.dtype)
+    return cleaned(result)
 
 
 def generator_shape(weights: Weights) -> GeneratorShape | None:
     """Infer the architecture of a generator from its (cleaned) weights; None if they are not those of a generator."""
+    weights = {key: value for key, value in weights.items() if value.ndim == 4}  # and not those of norms
     if "model.1.weight" in weights and any(".conv_block." in key for key in weights):
         ngf, in_channels = weights["model.1.weight"].shape[:2]
         blocks = len({key.split(".")[1] for key in weights if ".conv_block." in key})
@@ -193,7 +238,7 @@ def generator_shape(weights: Weights) -> GeneratorShape | None:
         )
     if "model.model.0.weight" in weights and "model.model.3.weight" in weights:
         ngf, in_channels = weights["model.model.0.weight"].shape[:2]
-        depth = sum(value.ndim == 4 for value in weights.values()) // 2  # each level has two convolutions
+        depth = len(weights) // 2  # each level has two convolutions
         return GeneratorShape(
             name="unet128" if depth == DEPTHS["unet128"] else "unet256",
             depth=depth,
@@ -277,6 +322,18 @@ def read_shape(content: Mapping[str, Any], kind: Kind) -> Shape | None:
         return None
 
 
+def build(shape: Shape, path: Path) -> nn.Module:
+    """Build an inferred network with newly initialised weights.
+
+    Raises:
+        CheckpointError: there is no such network.
+    """
+    try:
+        return shape.build()
+    except ValueError as error:
+        raise CheckpointError(f"{path} contains an unsupported network: {error}") from error
+
+
 def check_weights(shape: Shape, weights: Weights, path: Path) -> dict[str, Tensor]:
     """Check that the names and shapes of weights are exactly those of the inferred network.
 
@@ -291,10 +348,7 @@ def check_weights(shape: Shape, weights: Weights, path: Path) -> dict[str, Tenso
     Raises:
         CheckpointError: names or shapes differ, or a filter is another one.
     """
-    try:
-        built = shape.build().state_dict()
-    except ValueError as error:
-        raise CheckpointError(f"{path} contains an unsupported network: {error}") from error
+    built = build(shape, path).state_dict()
     expected = {key: value.shape for key, value in built.items()}
     weights = {**{key: value for key, value in built.items() if _is_filter(key)}, **weights}
     given = {key: value.shape for key, value in weights.items()}
@@ -305,7 +359,8 @@ def check_weights(shape: Shape, weights: Weights, path: Path) -> dict[str, Tenso
         return {key: weights[key] for key in built}
     if any(key.endswith(".weight") and len(size) == 1 for key, size in given.items()):
         raise CheckpointError(
-            f"{path} was trained with batch norm or affine norms; only non-affine instance norm is supported"
+            f"{path} has norms with weights: batch norm is supported in a generator that is loaded by itself, "
+            "affine instance norm is not"
         )
     mismatch = min(key for key in given.keys() | expected.keys() if given.get(key) != expected.get(key))
     raise CheckpointError(

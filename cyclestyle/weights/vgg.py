@@ -100,6 +100,6 @@ def _download(name: VGGName) -> Mapping[str, Tensor]:
         file = Path(source.url).name
         raise CheckpointError(
             f"cannot download {name} ({error}); put {file} into {Path(torch.hub.get_dir()) / 'checkpoints'}, "
-            "or set --model.weights to a file of VGG weights or to random"
+            "or name a file of VGG weights, or random, instead"
         ) from error
     return weights

@@ -32,12 +32,48 @@ def test_where_kid_cannot_be_computed_the_figure_of_the_task_decides(cyclestyle,
 
 def test_a_figure_that_is_missing_decides_nothing(cyclestyle, tiny_fit, tmp_path):
     words = [f"--trainer.default_root_dir={tmp_path}", "--best.monitor=val/nix", "--evaluation.extractor=none"]
+    words += ["--trainer.num_sanity_val_steps=0"]  # in which it would be refused
     status, output, error = cyclestyle(*tiny_fit, *words)
     assert status == 0
     assert "best.ckpt is not written, and last.ckpt stands for the run" in error
     assert "because val/nix is not logged; there are val/D_A_real, " in error
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["last.ckpt"]
     assert "best:" not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--best.monitor=val/nix"], "best.ckpt goes by val/nix"),
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/nix"], "stopping goes by val/nix"),
+    ],
+)
+def test_a_figure_that_no_validation_gives_is_refused_before_the_training(
+    cyclestyle, tiny_fit, tmp_path, words, problem
+):
+    """And the list of the others is that of the validation at the end of an epoch."""
+    run = tmp_path / "run"
+    options = [*tiny_fit, "--ema.decay=0.5", f"--trainer.default_root_dir={run}"]
+    status, _, error = cyclestyle(*options, *words)
+    assert status == 1
+    assert f"{problem}, which no validation gives; choose one of val/" in error
+    assert not (run / "checkpoints").exists()
+    assert cyclestyle(*options)[0] == 0
+    with (run / "metrics.csv").open(newline="") as file:
+        logged = {name for name in next(csv.reader(file)) if name.startswith("val")}
+    listed = set(error.rpartition("choose one of ")[2].strip().split(", "))
+    assert logged - listed == set()
+    assert {name.replace("val_ema/", "val/") for name in listed - logged} <= {
+        f"val/D_{domain}_real{suffix}" for domain in "AB" for suffix in ("", "_train")
+    }
+
+
+def test_early_stopping_without_a_validation_is_refused(cyclestyle, tiny_fit, tmp_path):
+    words = [f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.limit_val_batches=0"]
+    words += ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/cycle"]
+    status, _, error = cyclestyle(*tiny_fit, *words)
+    assert status == 1
+    assert "early stopping goes by val/cycle, but the run has no validation; leave trainer.limit_val_batches" in error
 
 
 def test_early_stopping_by_a_figure_that_cannot_be_computed_is_refused(cyclestyle, tiny_fit, one_test_image, tmp_path):

@@ -50,7 +50,7 @@ def test_messages_are_one_line(message, line):
         (["fit", "--config=cyclegan", "--trainer.max_epochs=x"], "trainer.max_epochs: Expected int, got x"),
         (["fit"], "nothing to train: add --config cyclegan"),
         (["fit", "--config=cyclegan", "--trainer.logger=WandLogger"],
-         "trainer.logger: Expected a dot import path string: WandLogger, got WandLogger\n"),
+         "trainer.logger: there is no class WandLogger\n"),
         (["predict", "--input=a"], "name the file or folder of the results with --output"),
         (["score", "--output=a"], "the following arguments are required: input, source, target"),
         (["score", "--json=/proc/none/x.json", *(f"--{one}=a" for one in ("output", "input", "source", "target"))],

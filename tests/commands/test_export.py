@@ -81,6 +81,35 @@ def test_an_export_is_compared_and_translated_with(cyclestyle, run, name, module
         open_method(run / f"cut{ending}")
 
 
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("onnx", []),
+        pytest.param("pt2", [], marks=pytest.mark.slow),
+        pytest.param("onnx", ["--precision", "int8"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_file_of_a_fixed_shape(cyclestyle, run, tmp_path, form, words):
+    file = tmp_path / f"fixed{RUNTIMES[form].ending}"
+    options = ("--ckpt_path", run, "--format", form, "--output", file, "--shape", 2, 36, 52, *words)
+    status, out, err = cyclestyle("export", *options)
+    assert status == 0, err
+    assert "2 × 52×36: largest" in out
+    if form == "onnx":
+        graph = pytest.importorskip("onnx").load(file).graph
+        sizes = [[one.dim_value for one in value.type.tensor_type.shape.dim] for value in (*graph.input, *graph.output)]
+        assert sizes == [[2, 3, 36, 52]] * 2
+    translate, photos = Translator.load(file), torch.rand(3, 3, 36, 50) * 2 - 1  # padded, and a part of a batch
+    tolerance = 0.5 if words else 1e-4
+    expected = Translator.load(run).translate(photos)
+    torch.testing.assert_close(translate.translate(photos), expected, atol=tolerance, rtol=0)
+    Image.new("RGB", (64, 36)).save(tmp_path / "other.png")
+    status, _, err = cyclestyle("predict", "--ckpt_path", file, "--input", tmp_path / "other.png", "--output", run)
+    assert status == 1
+    assert "64×36 is not of the size that fixed" in err
+    assert "52×36; crop or resize it, or export without --shape" in err
+
+
 def test_a_file_describes_its_network_without_folders(cyclestyle, run):
     safetensors = pytest.importorskip("safetensors")
     file = run / "described.safetensors"
@@ -104,6 +133,9 @@ def test_a_file_describes_its_network_without_folders(cyclestyle, run):
         (["--format", "official"], "name the folder"),
         (["--format", "onnx", "--calibration", "photos"], "--calibration is for --precision int8"),
         (["--format", "official", "--output", "x", "--direction", "BtoA"], "--direction has no meaning for the format"),
+        (["--format", "onnx", "--shape", "1", "30", "32"], "takes heights and widths that are multiples of 4, from 8"),
+        (["--format", "onnx", "--shape", "512"], "--shape takes the number, height and width of images, such as 1 512"),
+        (["--format", "safetensors", "--shape", "1", "32", "32"], "--shape has no meaning for the format safetensors"),
         (["--format", "pt2", "--epoch", "5"], "--epoch has no meaning for the format pt2"),
         (["--format", "official", "--output", "x", "--averaging", "ema"], "holds no averaged weights"),
     ],

@@ -152,6 +152,7 @@ def test_a_photo_goes_through_the_standard_streams(monkeypatch, capfdbinary, pho
     assert main([*words, "--input", "-", "--output", "-"]) == 0
     found, error = capfdbinary.readouterr()
     assert b"with the model styles" in error
+    assert b"1 image written to standard output\n" in error
     assert pixels(Image.open(io.BytesIO(found))).tolist() == pixels(read_image(folder / "file.png")).tolist()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text")))
     assert main([*words, "--input", "-", "--output", "-"]) == 1

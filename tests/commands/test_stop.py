@@ -74,8 +74,9 @@ def test_predict_finishes_the_image_and_says_what_is_left(cyclestyle, checkpoint
     """It used to ignore SIGTERM until every image was done."""
     words = ["--ckpt_path", checkpoint, "--input", samples / "trainA", "--output", tmp_path / "out", "--batch_size=1"]
     words = ["predict", *map(str, words)]
+    code = PREDICT.format(module="cyclestyle.translation.plain", task="Generators", signal=name)
     process = subprocess.Popen(
-        [sys.executable, "-c", PREDICT.format(module="cyclestyle.translation.plain", task="Generators", signal=name), *words],
+        [sys.executable, "-c", code, *words],
         start_new_session=True, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     _, error = process.communicate(timeout=120)

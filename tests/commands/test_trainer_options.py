@@ -168,7 +168,7 @@ def test_early_stopping_says_that_and_why_it_stopped(fit):
 def test_early_stopping_by_an_unknown_figure_names_the_known_ones(fit):
     status, _, error = fit(f"{CALLBACK}EarlyStopping", "--trainer.callbacks.monitor=val/loss_G")
     assert status == 1
-    assert "early stopping goes by val/loss_G, which is not logged; choose one of val/" in error
+    assert "early stopping goes by val/loss_G, which no validation gives; choose one of val/" in error
     assert "val/cycle, " in error
 
 

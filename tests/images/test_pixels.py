@@ -1,5 +1,6 @@
 import os
 import stat
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,36 @@ def test_an_error_names_a_file_that_is_not_an_image(tmp_path, content):
     for read in (read_image, read_size):
         with pytest.raises(ImageError, match=r"fake\.jpg"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sample_format", "bands", "photometric", "kind"),
+    [
+        ("<f4", 3, 3, 2, "float32 RGB TIFF of 3 bands"),
+        ("<f8", 3, 1, 1, "float64 grey TIFF of 1 band"),
+        ("<u1", 1, 5, 1, "uint8 grey TIFF of 5 bands"),
+        ("<c8", 6, 1, 1, "complex64 grey TIFF of 1 band"),
+    ],
+)
+def test_an_error_says_what_a_tiff_holds(tmp_path, dtype, sample_format, bands, photometric, kind):
+    pixels = np.zeros((4, 6, bands), dtype)
+    start = 8 + 2 + 12 * 10 + 4  # of the bits of each sample, then their formats, then the pixels
+    tags = {256: (3, 1, 6), 257: (3, 1, 4), 258: (3, bands, start), 259: (3, 1, 1), 262: (3, 1, photometric)}
+    tags |= {273: (4, 1, start + 4 * bands), 277: (3, 1, bands), 278: (3, 1, 4), 279: (4, 1, pixels.nbytes)}
+    tags |= {339: (3, bands, start + 2 * bands)}
+    bits, form = [8 * pixels.itemsize] * bands, [sample_format] * bands
+    if bands == 1:  # a single value is in the tag itself
+        tags |= {258: (3, 1, bits[0]), 339: (3, 1, form[0])}
+    entries = b"".join(struct.pack("<HHII", tag, *value) for tag, value in tags.items())
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    path = tmp_path / "odd.tif"
+    path.write_bytes(content + struct.pack(f"<{2 * bands}H", *bits, *form) + pixels.tobytes())
+    for read in (read_image, read_size):
+        with pytest.raises(ImageError, match=rf"odd\.tif: {kind} is not supported; convert it to RGB or grey"):
+            read(path)
+    path.write_bytes(content[:40])
+    with pytest.raises(ImageError, match=r"odd\.tif: its content is not an image"):
+        read_image(path)
 
 
 def test_an_error_names_missing_and_truncated_files(tmp_path):

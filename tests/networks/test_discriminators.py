@@ -53,7 +53,7 @@ def test_the_receptive_field_is_70_by_70_pixels():
 
 
 def test_invalid_names_raise_an_error():
-    with pytest.raises(ValueError, match="discriminator must be basic, n_layers or pixel, got 'huge'"):
+    with pytest.raises(ValueError, match="discriminator must be basic, n_layers, pixel or projected, got 'huge'"):
         build_discriminator("huge")
     with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
         build_discriminator("n_layers", n_layers=0)

@@ -125,7 +125,7 @@ def test_a_repository_is_not_reached_offline(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
     )
-    assert "CheckpointError: someone/mine is no folder, and cannot be downloaded" in done.stderr
+    assert "CheckpointError: someone/mine does not exist, and cannot be downloaded" in done.stderr
 
 
 def test_a_folder_without_a_translator_is_told(tmp_path):

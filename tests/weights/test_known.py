@@ -97,8 +97,8 @@ def test_another_file_under_the_same_name_is_downloaded_from_its_beginning(serve
     ("how", "text"),
     [
         ("missing", "HTTP 404"),
-        ("redirect file:///etc/passwd", "http or https addresses only"),
-        ("redirect ftp://127.0.0.1/x", "http or https addresses only"),
+        ("redirect file:///etc/passwd", "only http and https addresses"),
+        ("redirect ftp://127.0.0.1/x", "only http and https addresses"),
     ],
 )
 def test_what_is_no_model_is_told(server, how, text):
@@ -114,7 +114,8 @@ def test_a_folder_takes_the_place_of_the_address(server, tmp_path, monkeypatch):
     (tmp_path / "models" / "style_monet.pth").write_bytes(server.content)
     monkeypatch.setenv("CYCLESTYLE_MODELS_URL", str(tmp_path / "models"))
     assert known.fetch("style_monet").read_bytes() == server.content
-    with pytest.raises(CheckpointError, match=r"style_cezanne\.pth: .*No such file"):
+    monkeypatch.setenv("CYCLESTYLE_MODELS_URL", "nowhere")
+    with pytest.raises(CheckpointError, match=r"URL is nowhere, which is no folder with style_cezanne\.pth; set it"):
         known.fetch("style_cezanne")
     assert not server.asked
 
@@ -135,3 +136,5 @@ def test_a_changed_file_and_an_unknown_name_are_told(server):
     assert hashlib.sha256(content).hexdigest() in path.with_suffix(".json").read_text()
     with pytest.raises(CheckpointError, match="`cyclestyle models` lists them"):
         known.fetch("../style_monet")
+    with pytest.raises(CheckpointError, match="did you mean official:style_monet"):
+        known.fetch("style_mone")

@@ -4,6 +4,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from conftest import HERE, TINY
+from torch import nn
 
 from cyclestyle import Translator
 from cyclestyle.errors import CheckpointError
@@ -107,7 +108,7 @@ def save_changed(folder, name, change):
     [
         ("G_A", lambda w: w.pop("model.1.bias"), "G_A.pth looks like a resnet9 network, but model.1.bias is miss"),
         ("G_A", lambda w: w.update({"extra": torch.zeros(1)}), "G_A.pth"),
-        ("G_A", lambda w: w.update({"model.2.weight": torch.zeros(4)}), "G_A.pth was trained with batch norm"),
+        ("G_A", lambda w: w.update({"model.2.weight": torch.zeros(4)}), "G_A.pth has norms with weights: batch norm"),
         ("G_B", lambda w: w.clear(), "G_B.pth is not a generator"),
         (
             "D_A",
@@ -130,6 +131,125 @@ def test_an_error_names_missing_files_and_folders(tmp_path):
         CycleGAN.load_official(tmp_path)
     with pytest.raises(CheckpointError, match="nowhere is not a folder"):
         CycleGAN.load_official(tmp_path / "nowhere")
+
+
+def with_statistics(network):
+    """The network with all batch norms as after a training, in evaluation."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                nn.init.uniform_(values, 0.5, 2)
+            for values in (module.bias, module.running_mean):
+                nn.init.uniform_(values, -0.5, 0.5)
+    return network.eval()
+
+
+class Block(nn.Module):
+    def __init__(self, dropout):
+        super().__init__()
+        half = [nn.ReflectionPad2d(1), nn.Conv2d(12, 12, 3, bias=False), nn.BatchNorm2d(12)]
+        other = [nn.ReflectionPad2d(1), nn.Conv2d(12, 12, 3, bias=False), nn.BatchNorm2d(12)]
+        self.conv_block = nn.Sequential(*half, nn.ReLU(), *([nn.Dropout(0.5)] if dropout else []), *other)
+
+    def forward(self, x):
+        return x + self.conv_block(x)
+
+
+class ResNetWithBatchNorm(nn.Module):
+    """`--netG resnet_9blocks --norm batch` of the original, smaller."""
+
+    def __init__(self, dropout):
+        super().__init__()
+        self.model = nn.Sequential(
+            *(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
+            *(nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+            *(nn.Conv2d(6, 12, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU()),
+            *(Block(dropout) for _ in range(2)),
+            *(nn.ConvTranspose2d(12, 6, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+            *(nn.ConvTranspose2d(6, 3, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
+            *(nn.ReflectionPad2d(3), nn.Conv2d(3, 3, 7), nn.Tanh()),
+        )
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class Level(nn.Module):
+    """One level of `--netG unet_128 --norm batch` of the original."""
+
+    def __init__(self, outer, channels, inner=None, outermost=False):
+        super().__init__()
+        self.outermost = outermost
+        down = nn.Conv2d(outer, channels, 4, 2, 1, bias=False)
+        up = nn.ConvTranspose2d(channels * (2 if inner else 1), outer, 4, 2, 1, bias=outermost)
+        if outermost:
+            layers = [down, inner, nn.ReLU(), up, nn.Tanh()]
+        elif inner is None:
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, nn.BatchNorm2d(outer)]
+        else:
+            layers = [nn.LeakyReLU(0.2), down, nn.BatchNorm2d(channels), inner, nn.ReLU(), up, nn.BatchNorm2d(outer)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x):
+        if self.outermost:
+            return self.model(x)
+        activated = self.model[0](x)  # in place in the original
+        return torch.cat([activated, self.model[1:](activated)], 1)
+
+
+class UNetWithBatchNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        level = Level(16, 16)
+        for outer, channels in ((16, 16), (8, 16), (4, 8), (2, 4)):
+            level = Level(outer, channels, level)
+        self.model = Level(3, 2, level, outermost=True)
+
+    def forward(self, x):
+        return self.model(x)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [lambda: ResNetWithBatchNorm(dropout=False), lambda: ResNetWithBatchNorm(dropout=True), UNetWithBatchNorm],
+    ids=["resnet", "dropout", "unet"],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_generator_with_batch_norm_translates_as_in_evaluation(tmp_path, network, prefix):
+    torch.manual_seed(0)
+    network = with_statistics(network())
+    torch.save({prefix + key: value for key, value in network.state_dict().items()}, tmp_path / "G.pth")
+    images = torch.rand(2, 3, 64, 128) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(Translator.load(tmp_path / "G.pth").translate(images), network(images))
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda weights, other: {"state_dict": weights},
+        lambda weights, other: {"epoch": 3, "model": {"netG": weights, "netD": {"model.0.weight": torch.zeros(1)}}},
+        lambda weights, other: {"params": other, "params_ema": weights},
+        lambda weights, other: {"state_dict": {f"module.netG.{key}": value for key, value in weights.items()}},
+    ],
+    ids=["state_dict", "two keys", "averaged", "prefix"],
+)
+def test_a_nested_generator_is_found(tmp_path, nest):
+    network, other = (ResNetGenerator(ngf=2, blocks=1).eval() for _ in range(2))
+    torch.save(nest(network.state_dict(), other.state_dict()), tmp_path / "model.pth")
+    images = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(Translator.load(tmp_path / "model.pth").translate(images), network(images))
+
+
+def test_a_nested_file_without_one_generator_names_what_it_holds(tmp_path):
+    weights = ResNetGenerator(ngf=2, blocks=1).state_dict()
+    torch.save({"net": {"G_A": weights, "G_B": weights}}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match=r"two\.pth holds several generators, net\.G_A, net\.G_B; save one"):
+        Translator.load(tmp_path / "two.pth")
+    torch.save({"state_dict": {"encoder.0.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"no generator of a known kind \(its weights are state_dict\.encoder"):
+        Translator.load(tmp_path / "other.pth")
 
 
 def test_a_discriminator_cannot_translate():

@@ -27,6 +27,7 @@ class Description:
         min_size: smallest height and width; `predict` pads.
         takes_style: whether the network has the style image as its second input.
         styles: names of the styles whose shares, `(1, number of styles)`, are its second input.
+        shape: number, height and width of the images, where the file takes no others; None for any.
         precision: `float32`, `half` or `int8`.
         value_range: lowest and highest value of images.
         bytes_per_pixel: memory that a pixel takes in a pass, estimated; 0 if unknown.
@@ -44,6 +45,7 @@ class Description:
     min_size: int = 1
     takes_style: bool = False
     styles: tuple[str, ...] = ()
+    shape: tuple[int, int, int] | None = None
     precision: str = "float32"
     value_range: tuple[float, float] = (-1.0, 1.0)
     bytes_per_pixel: float = 0.0
@@ -73,10 +75,12 @@ class Description:
             known = {one.name for one in fields(cls)}
             values = {name: value for name, value in found.items() if name in known}
             styles = tuple(values.get("styles", ()))
-            described = cls(**{**values, "directions": tuple(values["directions"]), "styles": styles})
-            sizes = (described.in_channels, described.multiple, described.min_size)
+            shape = tuple(values["shape"]) if values.get("shape") else None
+            tuples = {"directions": tuple(values["directions"]), "styles": styles, "shape": shape}
+            described = cls(**{**values, **tuples})
+            sizes = (described.in_channels, described.multiple, described.min_size, *(shape or ()))
             if not all(isinstance(one, int) and one > 0 for one in sizes) or not described.directions:
-                raise ValueError(f"in_channels, multiple and min_size are {sizes}")
+                raise ValueError(f"in_channels, multiple, min_size and shape are {sizes}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 f"{path} has no description by cyclestyle, which says what images it takes; expected a file that "

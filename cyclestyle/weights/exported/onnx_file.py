@@ -31,7 +31,7 @@ def write_onnx(one_pass: OnePass, description: Description, path: Path) -> None:
     import onnx
 
     names = INPUTS if one_pass.takes_style or one_pass.styles else INPUTS[:1]
-    program = trace(one_pass, description.precision)
+    program = trace(one_pass, description.precision, description.shape)
     try:
         # The program has one parameter with all inputs, whose names are set below
         exported = torch.onnx.export(program, (), dynamo=True, verbose=False)
@@ -41,7 +41,7 @@ def write_onnx(one_pass: OnePass, description: Description, path: Path) -> None:
     model = exported.model_proto
     _rename(model.graph, dict(zip([one.name for one in model.graph.input], names, strict=True)))
     _rename(model.graph, {model.graph.output[0].name: OUTPUT})
-    for one in (*model.graph.input, *model.graph.output):
+    for one in (*model.graph.input, *model.graph.output) if description.shape is None else ():
         batch, _, *sides = one.type.tensor_type.shape.dim
         prefix = "style_" if one.name == "style" else ""
         for dimension, name in zip(sides, ("height", "width"), strict=False):  # shares of styles have no sides

@@ -24,7 +24,7 @@ def write_openvino(one_pass: OnePass, description: Description, path: Path) -> N
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "network.onnx"
-        write_onnx(one_pass, Description(method=description.method), source)
+        write_onnx(one_pass, Description(method=description.method, shape=description.shape), source)
         convert(source, description, path)
 
 

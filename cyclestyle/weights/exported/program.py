@@ -49,12 +49,13 @@ class Half(nn.Module):
         return result.float()
 
 
-def trace(one_pass: OnePass, precision: str) -> "ExportedProgram":
-    """Trace a network for any batch, height and width.
+def trace(one_pass: OnePass, precision: str, shape: tuple[int, int, int] | None = None) -> "ExportedProgram":
+    """Trace a network for any batch, height and width, or for fixed ones.
 
     Args:
         one_pass: the network.
         precision: `half` for weights of 16 bits.
+        shape: batch, height and width, if they are fixed.
 
     Raises:
         CheckpointError: an operation of the network cannot be traced.
@@ -65,7 +66,8 @@ def trace(one_pass: OnePass, precision: str) -> "ExportedProgram":
     multiple = one_pass.multiple
     least = -(-one_pass.min_size // multiple)
     rows, columns = max(least, 2, 64 // multiple), max(least, 2, 64 // multiple) + 1
-    example = [torch.zeros(2, one_pass.in_channels, rows * multiple, columns * multiple)]
+    batch, height, width = shape or (2, rows * multiple, columns * multiple)
+    example = [torch.zeros(batch, one_pass.in_channels, height, width)]
 
     def sides(prefix: str) -> dict[int, Any]:
         names = (f"{prefix}rows", f"{prefix}columns")
@@ -81,7 +83,8 @@ def trace(one_pass: OnePass, precision: str) -> "ExportedProgram":
         shapes.append({})
     try:
         with torch.no_grad():
-            program = export(_Call(network).eval(), tuple(example), dynamic_shapes=(tuple(shapes),))
+            dynamic = None if shape else (tuple(shapes),)
+            program = export(_Call(network).eval(), tuple(example), dynamic_shapes=dynamic)
     except Exception as error:  # of many kinds
         reason = " ".join(str(error).split())[:200]
         if reason.startswith("Constraints violated"):
@@ -109,7 +112,7 @@ def write_program(one_pass: OnePass, description: Description, path: Path) -> No
     """Write a `.pt2` file of `torch.export`."""
     from torch.export import save
 
-    save(trace(one_pass, description.precision), path, extra_files={KEY: description.text()})
+    save(trace(one_pass, description.precision, description.shape), path, extra_files={KEY: description.text()})
 
 
 class ProgramRuntime:
