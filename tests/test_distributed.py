@@ -99,6 +99,16 @@ def test_processes_have_random_numbers_of_their_own(twenty, tmp_path):
     assert not torch.equal(ranks[0]["random"], ranks[1]["random"])
 
 
+@pytest.mark.slow
+def test_frozen_parts_are_none_that_processes_wait_for(twenty, tmp_path):
+    (one,) = train(twenty, tmp_path / "one", processes=1, freeze=["G_AB", "D_A.model.0"])
+    ranks = train(twenty, tmp_path / "two", processes=2, freeze=["G_AB", "D_A.model.0"])
+    assert_equal_ranks(ranks)
+    for name in one["weights"]:
+        same = torch.equal(one["weights"][name], ranks[0]["weights"][name])
+        assert same == name.startswith(("G_AB.", "D_A.model.0.")), name
+
+
 def test_adaptive_augmentation_has_one_probability_in_all_processes(twenty, tmp_path):
     """It follows the scores of both, as in one process with their batches; what is drawn with it differs."""
     adaptive = {"apa": True, "apa_target": 0.0, "apa_images": 200, "gan_mode": "hinge", "spectral_norm": True}

@@ -259,6 +259,7 @@ class TrainingCLI(LightningCLI):
             rank_zero_only(print)(f"speed {config.speed}: {self.choice.reason}")
         if config.init_from and config.ckpt_path is None:
             start_from(self.model, config.init_from)
+        self.model.frozen_parameters()  # before any file is written
         if config.trainer.fast_dev_run:
             return
         rename_columns(root / "metrics.csv", self.model.renamed_logs)

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Let gradients flow through `networks` to their input, but not into their parameters."""
+    trained = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
     for network in networks:
         network.requires_grad_(False)
     try:
         yield
     finally:
-        for network in networks:
-            network.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def call_on_both(network: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, ClassVar
 
@@ -62,6 +63,8 @@ class Task(pl.LightningModule, Method):
         lr_step_epochs: epochs between two reductions of `step`.
         lr_factor: what `step` and `plateau` multiply the rate by; null: 0.1 and 0.2, as the original code.
         lr_patience: validations that `plateau` waits for a figure that is better by 1 %.
+        freeze: names of networks, layers or weights that are not trained, such as `G_AB.model.1`, which may have
+            wildcards, such as `D_*`.
 
     Attributes:
         schedule: the learning-rate policy.
@@ -102,6 +105,7 @@ class Task(pl.LightningModule, Method):
         lr_step_epochs: int = 50,
         lr_factor: float | None = None,
         lr_patience: int = 5,
+        freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.schedule = Schedule(
@@ -113,6 +117,8 @@ class Task(pl.LightningModule, Method):
             factor=lr_factor,
             patience=lr_patience,
         )
+        self.frozen_names = tuple(freeze)
+        self._frozen: set[str] = set()  # the names of the parameters that `freeze` has turned off
         self._plateau = Plateau(self.schedule.reduction, lr_patience)
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
@@ -216,7 +222,8 @@ class Task(pl.LightningModule, Method):
         Returns:
             The losses, detached, for the result of `losses`.
         """
-        if self._trainer is not None and self.trainer.training and torch.is_grad_enabled():
+        trained = self._trained_discriminators()
+        if trained and self._trainer is not None and self.trainer.training and torch.is_grad_enabled():
             self._accumulate(total(losses))
             last = (self.trainer.fit_loop.batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
             if last or self.trainer.is_last_batch:
@@ -225,7 +232,7 @@ class Task(pl.LightningModule, Method):
 
     def _accumulate(self, loss: Tensor) -> None:
         scaled = self.trainer.precision_plugin.pre_backward(loss / self.trainer.accumulate_grad_batches, self)
-        gradients = torch.autograd.grad(scaled, self._discriminator_parameters())
+        gradients = torch.autograd.grad(scaled, self._trained_discriminators())
         kept = self._discriminator_gradients
         self._discriminator_gradients = (
             list(gradients) if kept is None else [a + b for a, b in zip(kept, gradients, strict=True)]
@@ -233,7 +240,7 @@ class Task(pl.LightningModule, Method):
 
     def _step_discriminators(self) -> None:
         """Step the optimiser while nothing but the discriminators has gradients; it leaves the others alone."""
-        parameters, gradients = self._discriminator_parameters(), self._discriminator_gradients
+        parameters, gradients = self._trained_discriminators(), self._discriminator_gradients
         assert gradients is not None
         self._discriminator_gradients = None
         if self.trainer.world_size > 1:  # in one call: Lightning's `reduce` makes all processes wait at a barrier
@@ -256,6 +263,9 @@ class Task(pl.LightningModule, Method):
     def _discriminator_parameters(self) -> list[nn.Parameter]:
         return [parameter for name in self.discriminators for parameter in self.get_submodule(name).parameters()]
 
+    def _trained_discriminators(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self._discriminator_parameters() if parameter.requires_grad]
+
     def _sums(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The sum of all losses, or one for the generators and one for the discriminators."""
         if not self.discriminators:
@@ -266,13 +276,38 @@ class Task(pl.LightningModule, Method):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the trained parameters in groups, each with a name: generators (or networks), and discriminators."""
+        """Return the trained parameters in groups, each with a name: generators (or networks), and discriminators.
+
+        Those in `freeze` are among them, but have no gradients, so that a resumed run may train them.
+        """
         groups: dict[str, list[nn.Parameter]] = {"generators" if self.discriminators else "networks": []}
         for name, parameter in self.named_parameters():
             group = "discriminators" if name.partition(".")[0] in self.discriminators else next(iter(groups))
-            if parameter.requires_grad:
+            if parameter.requires_grad or name in self._frozen:
                 groups.setdefault(group, []).append(parameter)
         return [{"params": parameters, "name": name} for name, parameters in groups.items()]
+
+    def frozen_parameters(self) -> list[str]:
+        """Return the names of the parameters that `freeze` names.
+
+        Raises:
+            CycleStyleError: one of its names matches no trained parameter, or nothing is left to train.
+        """
+        trained = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+        trained = [*trained, *self._frozen]
+        found: set[str] = set()
+        for pattern in self.frozen_names:
+            matching = {name for name in trained if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")}
+            if not matching:
+                networks = ", ".join(dict.fromkeys(name.partition(".")[0] for name in trained))
+                raise CycleStyleError(
+                    f"model.freeze {pattern} matches no trained weights; the networks are {networks}, and their "
+                    f"weights have names such as {trained[0]}"
+                )
+            found |= matching
+        if found and found == set(trained):
+            raise CycleStyleError("model.freeze leaves nothing to train; freeze less")
+        return sorted(found)
 
     def on_after_backward(self) -> None:
         """Drop gradients that the other losses have sent into discriminators that are updated by themselves."""
@@ -419,11 +454,17 @@ class Task(pl.LightningModule, Method):
         return tuple(name for name, _ in self.named_children() if name not in self.discriminators)
 
     def setup(self, stage: str) -> None:
-        """Set up how the networks run and the random states of each rank; keep DDP from gradients reduced here.
+        """Set up what is trained, how the networks run and the random states of each rank.
+
+        DDP is kept from gradients that are reduced here.
 
         Raises:
-            CycleStyleError: the policy `plateau` has no validation to follow.
+            CycleStyleError: the policy `plateau` has no validation to follow, or `freeze` names what is not there.
         """
+        if stage == "fit":  # before DDP, which waits for the gradients of all that is trained
+            self._frozen = set(self.frozen_parameters())
+            for name in self._frozen:
+                self.get_parameter(name).requires_grad_(False)
         if stage == "fit" and self.schedule.policy == "plateau" and not self.trainer.enable_validation:
             raise CycleStyleError(
                 f"model.lr_policy plateau follows {self.monitor}, but the run has no validation; "
