@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]  # exported without __all__
 
@@ -210,7 +211,8 @@ def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[di
         settings.ckpt_path = next(iter(SHIPPED))
         print(f"with the model {settings.ckpt_path} of the package (--ckpt_path takes others; cyclestyle models)")
     chosen, shard, rank = _format(settings), _shard(settings.shard), Rank.of_environment()
-    engine, reason = _engine(command)
+    several = settings.devices > 1 and rank.count == 1
+    engine, reason = _engine(command, choose_device("cpu" if several else settings.device, rank.local))
     _say(engine, settings)
     if settings.sheet is not None:
         check_style_sheet(engine, settings.input, Path(settings.sheet))
@@ -227,9 +229,11 @@ def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[di
     )
     identity = _identity(settings, engine)
     _prepare_output(plan, settings, identity)
-    if plan.jobs:
+    if rank.count > 1:
+        print(f"process {rank.number + 1} of {rank.count}: {number_of(len(plan.jobs), _unit(plan))}")
+    elif plan.jobs:
         print(f"speed {settings.speed}: {reason}")
-    if settings.devices > 1 and rank.count == 1 and len(plan.jobs) > 1:
+    if several:
         report = translate_in_processes(_work, words, plan.jobs, settings.devices)
     else:
         report = translate_files(engine, plan.jobs, _options(settings, identity))
@@ -245,20 +249,18 @@ def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[di
 def _work(words: Sequence[str], jobs: Sequence[Job]) -> Report:
     """Translate the share of one of several processes of this machine."""
     command = _Command.of(words)
-    with redirect_stdout(sys.stderr):
-        engine, _ = _engine(command)
+    engine, _ = _engine(command, choose_device(command.settings.device, Rank.of_environment().local))
     settings = replace(command.settings, progress=False)
     return translate_files(engine, jobs, _options(settings, _identity(settings, engine)))
 
 
-def _engine(command: _Command) -> tuple[Engine, str]:
-    """Return what translates, and how fast it runs and why."""
+def _engine(command: _Command, device: torch.device) -> tuple[Engine, str]:
+    """Return what translates on a device, and how fast it runs and why."""
     settings = command.settings
     if settings.ckpt_path is not None:
         settings.ckpt_path = str(located(settings.ckpt_path))
     for style in settings.style or [] if settings.ckpt_path is None else []:
         read_styles(style)  # before a network is downloaded for it
-    device = choose_device(settings.device, Rank.of_environment().local)
     try:
         large_images = LargeImages(memory=settings.memory, scratch=settings.scratch, statistics=settings.statistics)
         Encoding(settings.video_codec, settings.crf)
@@ -496,8 +498,6 @@ def stored_model(args: Sequence[str]) -> dict[str, Any]:
 
 def _write_stats(path: Path, report: Report, engine: Engine) -> None:
     """Write the time and memory that translating took."""
-    import torch
-
     on_gpu = engine.device.type == "cuda"
     stats = {
         "images": report.written,
