@@ -1,8 +1,8 @@
 """The contract of a method: what a `Task` gives, and what is written once for all of them."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, ClassVar
@@ -73,7 +73,6 @@ class Task(pl.LightningModule, Method):
             may return the reconstruction `rec_X`. Empty for methods without two domains.
         discriminators: for each submodule that is a discriminator, the domain that it judges. The loss of a
             discriminator has the name of the submodule.
-        discriminators_first: whether `losses` calls `update_discriminators`.
         averaged: submodules whose weights are averaged (EMA); all trained ones but the discriminators by default.
         architecture: constructor arguments that a checkpoint and a config must agree on.
         filled_in: constructor arguments that the task finds itself where they are None, and checkpoints store.
@@ -89,7 +88,6 @@ class Task(pl.LightningModule, Method):
 
     monitor: ClassVar[str] = "val/loss"
     discriminators: ClassVar[Mapping[str, str]] = {}
-    discriminators_first: ClassVar[bool] = False
     averaged: ClassVar[tuple[str, ...] | None] = None
     architecture: ClassVar[tuple[str, ...]] = ()
     filled_in: ClassVar[tuple[str, ...]] = ()
@@ -129,7 +127,6 @@ class Task(pl.LightningModule, Method):
         self.fused = False
         self._convolutions: AbstractContextManager[Any] = nullcontext()
         self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
-        self._discriminator_gradients: list[Tensor] | None = None  # accumulated since the last update
 
     @property
     def device(self) -> torch.device:
@@ -210,62 +207,6 @@ class Task(pl.LightningModule, Method):
         with self._convolutions:
             return self.losses(batch)
 
-    def update_discriminators(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Update the discriminators now, inside the batch, before the other losses are computed (CUT does).
-
-        `losses` calls this once a batch when `discriminators_first` is set, with the losses of all discriminators on
-        detached fakes. Their gradients are averaged over the processes, clipped, accumulated and scaled like any
-        others. The step axis and the schedule count the batch once. Outside of training nothing is updated. While
-        gradients accumulate, the update comes with the last batch, so that the other losses of earlier batches see the
-        discriminators as they were.
-
-        Returns:
-            The losses, detached, for the result of `losses`.
-        """
-        trained = self._trained_discriminators()
-        if trained and self._trainer is not None and self.trainer.training and torch.is_grad_enabled():
-            self._accumulate(total(losses))
-            last = (self.trainer.fit_loop.batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-            if last or self.trainer.is_last_batch:
-                self._step_discriminators()
-        return {name: value.detach() for name, value in losses.items()}
-
-    def _accumulate(self, loss: Tensor) -> None:
-        scaled = self.trainer.precision_plugin.pre_backward(loss / self.trainer.accumulate_grad_batches, self)
-        gradients = torch.autograd.grad(scaled, self._trained_discriminators())
-        kept = self._discriminator_gradients
-        self._discriminator_gradients = (
-            list(gradients) if kept is None else [a + b for a, b in zip(kept, gradients, strict=True)]
-        )
-
-    def _step_discriminators(self) -> None:
-        """Step the optimiser while nothing but the discriminators has gradients; it leaves the others alone."""
-        parameters, gradients = self._trained_discriminators(), self._discriminator_gradients
-        assert gradients is not None
-        self._discriminator_gradients = None
-        if self.trainer.world_size > 1:  # in one call: Lightning's `reduce` makes all processes wait at a barrier
-            mean = torch.cat([gradient.flatten() for gradient in gradients])
-            torch.distributed.all_reduce(mean)
-            mean /= self.trainer.world_size
-            parts = torch.split(mean, [gradient.numel() for gradient in gradients])
-            gradients = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
-        optimizer = self.trainer.optimizers[0]
-        accumulates = self.trainer.accumulate_grad_batches > 1
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None) if accumulates else None
-        before = 1.0 if scaler is None else scaler.get_scale()
-        with without_gradients(optimizer) as others:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-            self.trainer.strategy.optimizer_step(optimizer, lambda: True)
-        if scaler is not None:  # the step may have changed the scale that those of the earlier batches have
-            torch._foreach_mul_(others, scaler.get_scale() / before)
-
-    def _discriminator_parameters(self) -> list[nn.Parameter]:
-        return [parameter for name in self.discriminators for parameter in self.get_submodule(name).parameters()]
-
-    def _trained_discriminators(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self._discriminator_parameters() if parameter.requires_grad]
-
     def _sums(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The sum of all losses, or one for the generators and one for the discriminators."""
         if not self.discriminators:
@@ -308,12 +249,6 @@ class Task(pl.LightningModule, Method):
         if found and found == set(trained):
             raise CycleStyleError("model.freeze leaves nothing to train; freeze less")
         return sorted(found)
-
-    def on_after_backward(self) -> None:
-        """Drop gradients that the other losses have sent into discriminators that are updated by themselves."""
-        if self.discriminators_first:
-            for parameter in self._discriminator_parameters():
-                parameter.grad = None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return one Adam over all parameter groups. `on_train_batch_start` sets its rate."""
@@ -456,8 +391,6 @@ class Task(pl.LightningModule, Method):
     def setup(self, stage: str) -> None:
         """Set up what is trained, how the networks run and the random states of each rank.
 
-        DDP is kept from gradients that are reduced here.
-
         Raises:
             CycleStyleError: the policy `plateau` has no validation to follow, or `freeze` names what is not there.
         """
@@ -475,11 +408,6 @@ class Task(pl.LightningModule, Method):
         parts = self._rank_states()
         for number, part in enumerate(parts.values()):
             part.reseed(self.global_rank * len(parts) + number)
-        if self.discriminators_first:
-            own = {id(parameter) for parameter in self._discriminator_parameters()}
-            names = [name for name, parameter in self.named_parameters() if id(parameter) in own]
-            ignore = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
-            ignore(self, names)  # type: ignore[no-untyped-call]
 
     def on_train_start(self) -> None:
         """Compile the networks where that is wanted, and continue with the random numbers of the checkpoint.
@@ -492,9 +420,6 @@ class Task(pl.LightningModule, Method):
         elif self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
         self._restored_random = None
-        if self.discriminators_first and self.trainer.world_size > 1:  # DDP leaves these out
-            for parameter in self._discriminator_parameters():
-                torch.distributed.broadcast(parameter.data, 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name of the task, the state of its schedule, and the random state of every rank."""
@@ -571,17 +496,3 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
 def batch_size(batch: Mapping[str, Any]) -> int:
     """Return the number of images in a batch: the length of its first tensor."""
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
-
-
-@contextmanager
-def without_gradients(optimizer: torch.optim.Optimizer) -> Iterator[list[Tensor]]:
-    """Remove the gradients of an optimiser's parameters, yield them, and put them back at the end."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    gradients = [parameter.grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
-    try:
-        yield [gradient for gradient in gradients if gradient is not None]
-    finally:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient

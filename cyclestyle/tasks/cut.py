@@ -22,9 +22,10 @@ from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.base import Batch
 from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
 from cyclestyle.tasks.contrastive import PatchContrast, from_official
+from cyclestyle.tasks.discriminators_first import DiscriminatorsFirst
 
 
-class CUT(AdversarialTask):
+class CUT(DiscriminatorsFirst, AdversarialTask):
     """Learns `G_AB: A → B` from two sets of unrelated images, without a generator back.
 
     Instead of a reconstruction, a contrastive loss keeps the content: each patch of the translation has to be more
@@ -95,7 +96,6 @@ class CUT(AdversarialTask):
     monitor = "val/NCE"
     directions = ("AtoB",)
     discriminators: ClassVar = {"D_B": "B"}
-    discriminators_first = True
     averaged = ("G_AB",)
     architecture = (
         *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),

@@ -21,10 +21,11 @@ from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.base import Batch
 from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
 from cyclestyle.tasks.contrastive import Encoder, PatchContrast, from_official
+from cyclestyle.tasks.discriminators_first import DiscriminatorsFirst
 from cyclestyle.tasks.reconstruction import ReconstructionTask
 
 
-class DCLGAN(ReconstructionTask):
+class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
     """Learns `G_AB: A → B` and `G_BA: B → A` by comparing patches of image and translation, without cycles.
 
     Each generator's encoder, with its heads, embeds images of its own source domain: an image of A is embedded by
@@ -89,7 +90,6 @@ class DCLGAN(ReconstructionTask):
     monitor = "val/NCE"
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
-    discriminators_first = True
     averaged = ("G_AB", "G_BA")
     architecture = (
         *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),

@@ -24,7 +24,8 @@ from cyclestyle.callbacks import EMAGenerators
 from cyclestyle.cli import main
 from cyclestyle.functional import discriminator_loss, generator_loss
 from cyclestyle.networks.calls import frozen
-from cyclestyle.tasks import Task, load
+from cyclestyle.tasks import load
+from cyclestyle.tasks.discriminators_first import DiscriminatorsFirst
 from cyclestyle.tasks.image_pool import ImagePool
 
 DENOISE = """
@@ -191,11 +192,10 @@ def test_another_lightning_module_is_refused_in_one_line(samples, cyclestyle, tm
 # Discriminators that step inside the batch
 
 
-class Alternating(Task):
+class Alternating(DiscriminatorsFirst):
     """A generator, and a discriminator that is updated before the loss of the generator is computed."""
 
     discriminators = {"D_B": "B"}  # noqa: RUF012
-    discriminators_first = True
 
     def __init__(self, pool_size=2, lr=1e-2, first=True, factor=1.0):
         super().__init__()
