@@ -286,16 +286,24 @@ def _predict(name: str, device: torch.device, folder: Path, fast: Tuning, transl
 
 
 def _start(name: str, device: torch.device, folder: Path, fast: Tuning, translating: Tuning) -> Row:
-    """`predict` of one image of 64², from the start of the process to its end, and what its imports take of that."""
+    """`predict` of one image of 64², from the start of the process to its end, beside what libraries take to import."""
     task = CycleGAN(generator="resnet6", ngf=8, ndf=2)
-    file, image = folder / "small_net_G_A.pth", folder / "small.png"
+    file, run, image = folder / "small_net_G_A.pth", folder / "small.ckpt", folder / "small.png"
     torch.save(_official(task.G_AB), file)
+    settings = {"hyper_parameters": dict(task.hparams), "cyclestyle_task": "CycleGAN"}
+    torch.save({"state_dict": task.state_dict(), **settings}, run)
     Image.new("RGB", (64, 64), "teal").save(image)
-    words = ("--ckpt_path", str(file), "--input", str(image), "--output", str(folder / "one.png"), "--overwrite")
+
+    def predict(checkpoint: Path | str) -> Call:
+        words = ("--ckpt_path", str(checkpoint), "--input", str(image), "--output", str(folder / "one.png"))
+        return lambda: _run("-m", "cyclestyle", "predict", *words, "--overwrite")
+
     ways = {
-        "predict": lambda: _run("-m", "cyclestyle", "predict", *words),
-        "imports": lambda: _run("-c", "import cyclestyle.commands.predict"),
         "torch alone": lambda: _run("-c", "import torch"),
+        "Lightning alone": lambda: _run("-c", "import pytorch_lightning"),
+        "styles": predict("styles"),
+        "generator file": predict(file),
+        "checkpoint": predict(run),
     }
     return Row(name, ways, repeated=False)
 

@@ -40,6 +40,8 @@ ALIASES = {
 """Loggers of Lightning, which stand for those of this package: these resume, and write to the folder of the run."""
 RENAMED_SETTINGS = {("grid", "pictures"): "images"}
 """Settings in the configs of earlier versions, and the names that they have now."""
+GONE_SETTINGS = {"compile": "tune.compile", "channels_last": "tune.channels_last"}
+"""Settings of models in the configs of earlier versions, and the options that do the same now."""
 
 _noticed: set[str] = set()
 
@@ -197,6 +199,12 @@ def _renamed(value: Any) -> Any:
         key: _renamed(one) if key in classes or not isinstance(one, str) else os.path.expanduser(one)
         for key, one in value.items()
     }
+    model = renamed.get("model")
+    if isinstance(model, dict) and isinstance(model.get("init_args"), dict):
+        for name in GONE_SETTINGS.keys() & model["init_args"].keys():
+            if model["init_args"].pop(name):
+                text = f"cyclestyle: model.{name} is left out; --{GONE_SETTINGS[name]} true does it now"
+                print(text, file=sys.stderr)
     trainer = renamed.get("trainer")
     if isinstance(trainer, dict) and isinstance(trainer.get("callbacks"), list):
         # Configs add their callbacks to those of the configs before, instead of replacing them.

@@ -1,6 +1,6 @@
 """The adversarial game of a GAN task: what its generators and discriminators minimise."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -160,6 +160,8 @@ class AdversarialTask(Task):
             least 128.
         projected_weights: for the discriminator `projected`: a file of EfficientNet-Lite0, or `random`; null for the
             weights that timm downloads.
+        lr: Adam's learning rate.
+        betas: Adam's betas.
         schedule: the options of the learning rate that every `Task` has.
 
     Raises:
@@ -183,10 +185,13 @@ class AdversarialTask(Task):
         discriminator_lr_factor: float = 1.0,
         projected_size: int = 224,
         projected_weights: str | None = None,
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
         **schedule: Any,
     ) -> None:
         super().__init__(**schedule)
-        check_positive(discriminator_lr_factor=discriminator_lr_factor)
+        check_positive(lr=lr, discriminator_lr_factor=discriminator_lr_factor)
+        self.lr, self.betas = lr, betas
         self.lr_factors = {"discriminators": discriminator_lr_factor}
         self.projected_size, self.projected_weights = projected_size, projected_weights
         pseudo_reals = PseudoReals(tuple(self.discriminators), target=apa_target, images=apa_images)
@@ -229,17 +234,3 @@ class AdversarialTask(Task):
         if self.spectral_norm:
             for name in self.discriminators:
                 add_spectral_norm(self.get_submodule(name))
-
-
-def refuse_unofficial(changes: Mapping[str, Any]) -> None:
-    """Refuse to read files of an original implementation into networks that it does not have.
-
-    Raises:
-        ValueError: spectral norm or residual generators are asked for.
-    """
-    for name, value, reason in (
-        ("spectral_norm", "false", "whose discriminators have none"),
-        ("residual", "0", "whose generators are not"),
-    ):
-        if changes.get(name):
-            raise ValueError(f"{name} must be {value} for files of the original implementation, {reason}")

@@ -1,14 +1,13 @@
 """What CUT and DCLGAN share: PatchNCE over the features of generators, and files of the originals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclestyle.errors import CheckpointError, DataError
+from cyclestyle.errors import DataError
 from cyclestyle.functional.contrastive import (
     Negatives,
     check_negatives,
@@ -18,10 +17,8 @@ from cyclestyle.functional.contrastive import (
     take_patches,
 )
 from cyclestyle.networks import PatchMLP, ResNetGenerator, UNetGenerator
-from cyclestyle.tasks.adversary import refuse_unofficial
 from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.checks import check_not_negative, check_positive
-from cyclestyle.weights.official import read_official
 
 Generator = ResNetGenerator | UNetGenerator
 Encoder = tuple[Generator, PatchMLP]
@@ -114,32 +111,3 @@ def _embedded(heads: PatchMLP, maps: Sequence[Tensor], ids: Sequence[Tensor]) ->
     """Return the normalised embeddings of some places: `(N, P, width)` for each map."""
     patches = [take_patches(one, places) for one, places in zip(maps, ids, strict=True)]
     return [l2_normalise(vectors) for vectors in heads(patches)]
-
-
-def from_official(task: type[T], folder: str | Path, epoch: str, changes: Mapping[str, Any]) -> T:
-    """Build a contrastive task from the files of its original; see `load_official` of the tasks.
-
-    Raises:
-        CheckpointError: a file is missing, damaged, or not such a network, the networks do not fit each other, or
-            the heads are not those of `nce_features`.
-    """
-    refuse_unofficial(changes)
-    settings, weights = read_official(Path(folder), epoch, task.__name__)
-    built = task(**{**settings, **changes})
-    for name, network in weights.items():
-        ours = built.get_submodule(name)
-        if isinstance(ours, PatchMLP):
-            _check_heads(ours, network, Path(folder))
-        ours.load_state_dict(network)
-    return built
-
-
-def _check_heads(ours: nn.Module, theirs: Mapping[str, Tensor], folder: Path) -> None:
-    def channels(weights: Mapping[str, Tensor]) -> list[int]:
-        return [value.shape[1] for key, value in weights.items() if key.endswith(".0.weight")]
-
-    if channels(ours.state_dict()) != channels(theirs):
-        raise CheckpointError(
-            f"the heads in {folder} embed features with {channels(theirs)} channels, but those of nce_features have "
-            f"{channels(ours.state_dict())}; name the features that the heads were trained on in nce_features"
-        )

@@ -1,31 +1,23 @@
 """CUT and FastCUT: one generator, trained by comparing patches of image and translation (Park et al. 2020)."""
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from cyclestyle.functional import GanMode
 from cyclestyle.functional.contrastive import Negatives
-from cyclestyle.networks import build_discriminators, build_generator, initialise
-from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName, members
-from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.calls import call_on_both
 from cyclestyle.networks.initialisation import InitName
-from cyclestyle.networks.method import Direction
-from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.base import Batch
-from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
-from cyclestyle.tasks.contrastive import PatchContrast, from_official
+from cyclestyle.tasks.checks import check_not_negative
+from cyclestyle.tasks.contrastive import PatchContrast
 from cyclestyle.tasks.discriminators_first import DiscriminatorsFirst
+from cyclestyle.tasks.gan import GANTask
 
 
-class CUT(DiscriminatorsFirst, AdversarialTask):
+class CUT(DiscriminatorsFirst, GANTask):
     """Learns `G_AB: A → B` from two sets of unrelated images, without a generator back.
 
     Instead of a reconstruction, a contrastive loss keeps the content: each patch of the translation has to be more
@@ -51,22 +43,8 @@ class CUT(DiscriminatorsFirst, AdversarialTask):
     feature, under `NCE` and `NCE_idt` (or `NCE_Y`, its name in the authors' code); and `flip`.
 
     Args:
-        generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
-            features); or a list of these, whose losses are added.
-        channels_A: channels of domain A's images, 1 to 4.
-        channels_B: channels of domain B's images; the same, because one encoder embeds images and translations.
-        ngf: filters of the generator's first layer.
-        ndf: filters of the discriminator's first layer.
-        n_layers: layers of the `n_layers` discriminator.
-        depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
-        residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
-        comb_filter: remove the checkerboard of upsampling from translations; not in training.
-        dropout: dropout in the generator's blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
-        init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
-        gan_mode: `lsgan` (the original's), `vanilla`, `hinge` or `wgangp` (with a gradient penalty).
         lambda_GAN: weight of the adversarial loss.
         lambda_NCE: weight of the PatchNCE losses; raise it if the translation invents content.
         nce_identity: compare B with G_AB(B) too, which keeps the generator from changing what is in domain B already.
@@ -78,15 +56,10 @@ class CUT(DiscriminatorsFirst, AdversarialTask):
         nce_negatives: what a patch is told apart from: the other patches of its `image`, or of the `batch` (each
             process has its own).
         flip_equivariance: translate mirrored images in half of the steps, and mirror the features back.
-        lr: Adam's learning rate.
-        betas: Adam's betas.
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
-        compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
-        channels_last: keep the networks and images in the memory format that tensor cores prefer.
-        checkpoint_activations: recompute the generator's activations in the backward pass: less memory, more time.
-        options: those of every `AdversarialTask` for small sets, such as `diff_augment`, and those of the learning
-            rate that every `Task` has, such as `lr_policy`.
+        options: those of every `GANTask`, such as `generator`; of every `AdversarialTask`, such as `gan_mode`; and of
+            every `Task`, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, the domains have different numbers of channels, or the generator has
@@ -97,29 +70,13 @@ class CUT(DiscriminatorsFirst, AdversarialTask):
     directions = ("AtoB",)
     discriminators: ClassVar = {"D_B": "B"}
     averaged = ("G_AB",)
-    architecture = (
-        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
-        *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
-    )
+    architecture = (*GANTask.architecture, "nce_features", "nce_width")
 
     def __init__(
         self,
         *,
-        generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
-        channels_A: int = 3,
-        channels_B: int = 3,
-        ngf: int = 64,
-        ndf: int = 64,
-        n_layers: int = 3,
-        depth: int | None = None,
         resample: ResampleName = "blur",
-        residual: float | bool = 0.0,
-        comb_filter: bool = False,
-        dropout: bool = False,
         init: InitName = "xavier",
-        init_gain: float = 0.02,
-        gan_mode: GanMode = "lsgan",
         lambda_GAN: float = 1.0,
         lambda_NCE: float = 1.0,
         nce_identity: bool = True,
@@ -129,43 +86,22 @@ class CUT(DiscriminatorsFirst, AdversarialTask):
         nce_temperature: float = 0.07,
         nce_negatives: Negatives = "image",
         flip_equivariance: bool = False,
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
         constant_epochs: int = 200,
         decay_epochs: int = 200,
-        compile: bool = False,
-        channels_last: bool = False,
-        checkpoint_activations: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(gan_mode=gan_mode, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
-        check_positive(ngf=ngf, ndf=ndf, lr=lr)
+        super().__init__(
+            resample=resample, init=init, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options
+        )
         check_not_negative(lambda_GAN=lambda_GAN, lambda_NCE=lambda_NCE)
-        check_channels(channels_A=channels_A, channels_B=channels_B)
-        if channels_A != channels_B:
+        if self.channels["A"] != self.channels["B"]:
             raise ValueError(
                 "CUT embeds images and translations with one encoder and needs the same channels in both domains, got "
-                f"channels_A={channels_A} and channels_B={channels_B}; use DCLGAN or CycleGAN with lambda_identity 0"
+                f"channels_A={self.channels['A']} and channels_B={self.channels['B']}; use DCLGAN or CycleGAN with "
+                "lambda_identity 0"
             )
-        self.save_hyperparameters()
         self.lambda_GAN, self.lambda_NCE = lambda_GAN, lambda_NCE
         self.nce_identity, self.flip_equivariance = nce_identity, flip_equivariance
-        self.lr, self.betas = lr, betas
-        self.compile_networks, self.channels = compile, channels_A
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        new_generator = partial(build_generator, generator, ngf=ngf, dropout=dropout, depth=depth, resample=resample)
-        new_generator = partial(new_generator, residual=residual, comb_filter=comb_filter)
-        self.G_AB = new_generator(
-            in_channels=channels_A, out_channels=channels_B, checkpoint_activations=checkpoint_activations
-        )
-        self.D_B = build_discriminators(
-            discriminator,
-            in_channels=channels_B,
-            ndf=ndf,
-            n_layers=n_layers,
-            resample=resample,
-            projected_size=self.projected_size,
-        )
         self.contrast = PatchContrast(
             features=tuple(self.G_AB.contrastive_features if nce_features is None else nce_features),
             patches=nce_patches,
@@ -173,31 +109,7 @@ class CUT(DiscriminatorsFirst, AdversarialTask):
             negatives=nce_negatives,
         )
         self.F_AB = self.contrast.heads(self.G_AB, nce_width)
-        self.networks = (self.G_AB, *members(self.D_B))
-        for network in (*self.networks, self.F_AB):
-            initialise(network, init, init_gain)
-        self.normalise_discriminators()
-
-    @classmethod
-    def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
-        """Build a task from the three files of the original implementation.
-
-        Widths, depth, antialiasing and the size of the heads are inferred from the weights. Losses and schedule are
-        those in the `train_opt.txt` of the original if it is in the same folder, else the defaults. The optimiser
-        starts without state, because the original does not store it.
-
-        Args:
-            folder: contains `<epoch>_net_G.pth`, `…_D.pth` and `…_F.pth`.
-            epoch: `latest`, or an epoch's number.
-            changes: constructor arguments that replace those of the files, such as `nce_features`, which the files
-                do not name.
-
-        Raises:
-            CheckpointError: a file is missing, damaged, or not such a network, the three do not fit each other, or
-                the heads are not those of `nce_features`.
-            ValueError: a change is out of its range.
-        """
-        return from_official(cls, folder, epoch, changes)
+        self.initialise_networks(self.F_AB)
 
     # The step
 
@@ -252,15 +164,3 @@ class CUT(DiscriminatorsFirst, AdversarialTask):
             real_B = batch["B"].contiguous(memory_format=self.memory_format)
             figures["NCE_idt"] = self._nce(real_B, self.G_AB(real_B), generator=draws)
         return figures
-
-    def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Translate images of any height and width; there is one direction."""
-        return call_at_any_size(self.G_AB, images.contiguous(memory_format=self.memory_format))
-
-    def exported(self, direction: Direction) -> OnePass:
-        """Return the generator."""
-        return OnePass.of(self.G_AB, self.in_channels(direction))
-
-    def in_channels(self, direction: Direction) -> int:
-        """Return the channels of both domains."""
-        return self.channels

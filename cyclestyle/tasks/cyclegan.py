@@ -1,28 +1,18 @@
 """CycleGAN: two generators and two discriminators trained on unpaired images (Zhu et al. 2017)."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclestyle.functional import GanMode
-from cyclestyle.networks import build_discriminators, build_generator, initialise
-from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName, members
-from cyclestyle.networks.generators import GeneratorName
-from cyclestyle.networks.initialisation import InitName
-from cyclestyle.networks.method import Direction
-from cyclestyle.networks.one_pass import OnePass
-from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import refuse_unofficial
+from cyclestyle.networks.calls import call_on_both
 from cyclestyle.tasks.base import Batch
-from cyclestyle.tasks.checks import check_not_negative, check_positive
+from cyclestyle.tasks.checks import check_not_negative
 from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.tasks.reconstruction import ReconstructionTask
-from cyclestyle.weights.official import LOSSES, read_official
+from cyclestyle.weights.official import LOSSES
 
 
 class CycleGAN(ReconstructionTask):
@@ -50,36 +40,14 @@ class CycleGAN(ReconstructionTask):
     automatic optimisation, DDP, gradient accumulation, AMP and schedulers work as Lightning documents them.
 
     Args:
-        generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
-            features); or a list of these, whose losses are added.
-        channels_A: channels of domain A's images, 1 to 4.
-        channels_B: channels of domain B's images, 1 to 4.
-        ngf: filters of the generators' first layer.
-        ndf: filters of the discriminators' first layer.
-        n_layers: layers of the `n_layers` discriminator.
-        depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
-        resample: `transpose` (the original's); for a ResNet also `resize` (no checkerboards) or `blur` (antialiased
-            generators and discriminators, as in CUT).
-        residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
-        comb_filter: remove the checkerboard of upsampling from translations; not in training.
-        dropout: dropout in the generators' blocks.
-        init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
-        init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
-        gan_mode: `lsgan` (the paper's), `vanilla`, `hinge` or `wgangp` (with a gradient penalty).
         lambda_A: weight of the cycle A → B → A.
         lambda_B: weight of the cycle B → A → B.
         lambda_identity: weight of the identity losses relative to the cycle weights; 0 turns them off.
         pool_size: generated images remembered for each discriminator.
-        lr: Adam's learning rate.
-        betas: Adam's betas.
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
-        compile: compile the networks with `torch.compile`.
-        channels_last: keep the networks and images in the memory format that tensor cores prefer.
-        checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        options: those of every `ReconstructionTask`, such as `perceptual_weight`, of every `AdversarialTask`, such as
-            `diff_augment`, and those of the learning rate that every `Task` has, such as `lr_policy`.
+        options: those of every `ReconstructionTask`, such as `perceptual_weight`; of every `GANTask`, such as
+            `generator`; of every `AdversarialTask`, such as `gan_mode`; and of every `Task`, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, or identity losses are asked for between domains whose
@@ -89,10 +57,6 @@ class CycleGAN(ReconstructionTask):
     monitor = "val/cycle"
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
-    architecture = (
-        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
-        *("discriminator", "ndf", "n_layers"),
-    )
     renamed_logs: ClassVar = {
         f"{stage}/{old}": f"{stage}/{new}" for stage in ("train", "val") for old, new in LOSSES.items()
     }
@@ -100,110 +64,21 @@ class CycleGAN(ReconstructionTask):
     def __init__(
         self,
         *,
-        generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
-        channels_A: int = 3,
-        channels_B: int = 3,
-        ngf: int = 64,
-        ndf: int = 64,
-        n_layers: int = 3,
-        depth: int | None = None,
-        resample: ResampleName = "transpose",
-        residual: float | bool = 0.0,
-        comb_filter: bool = False,
-        dropout: bool = False,
-        init: InitName = "normal",
-        init_gain: float = 0.02,
-        gan_mode: GanMode = "lsgan",
         lambda_A: float = 10.0,
         lambda_B: float = 10.0,
         lambda_identity: float = 0.5,
         pool_size: int = 50,
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
         constant_epochs: int = 100,
         decay_epochs: int = 100,
-        compile: bool = False,
-        channels_last: bool = False,
-        checkpoint_activations: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(gan_mode=gan_mode, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
-        check_positive(ngf=ngf, ndf=ndf, lr=lr)
+        super().__init__(constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
         check_not_negative(lambda_A=lambda_A, lambda_B=lambda_B, lambda_identity=lambda_identity)
-        for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
-            if channels not in (1, 2, 3, 4):
-                raise ValueError(f"{name} must be 1 to 4, got {channels}")
-        if lambda_identity > 0 and channels_A != channels_B:
-            raise ValueError(
-                f"identity losses need the same channels in both domains, got channels_A={channels_A} and "
-                f"channels_B={channels_B}; set lambda_identity to 0"
-            )
-        self.save_hyperparameters()
+        self.check_identity(lambda_identity)
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
-        self.lr, self.betas = lr, betas
-        self.compile_networks = compile
-        self.channels = channels_A, channels_B
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-
-        def new_generator(inputs: int, outputs: int) -> nn.Module:
-            return build_generator(
-                generator,
-                in_channels=inputs,
-                out_channels=outputs,
-                ngf=ngf,
-                dropout=dropout,
-                depth=depth,
-                resample=resample,
-                residual=residual,
-                comb_filter=comb_filter,
-                checkpoint_activations=checkpoint_activations,
-            )
-
-        def new_discriminator(inputs: int) -> nn.Module:
-            return build_discriminators(
-                discriminator,
-                in_channels=inputs,
-                ndf=ndf,
-                n_layers=n_layers,
-                resample=resample,
-                projected_size=self.projected_size,
-            )
-
-        self.G_AB = new_generator(channels_A, channels_B)
-        self.G_BA = new_generator(channels_B, channels_A)
-        self.D_A = new_discriminator(channels_A)
-        self.D_B = new_discriminator(channels_B)
-        self.networks = (self.G_AB, self.G_BA, *members(self.D_A), *members(self.D_B))
-        for network in self.networks:
-            initialise(network, init, init_gain)
-        self.normalise_discriminators()
+        self.initialise_networks()
         self.pool_A = ImagePool(pool_size, seed=0)
         self.pool_B = ImagePool(pool_size, seed=1)
-
-    @classmethod
-    def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
-        """Build a task from the four files of the original implementation.
-
-        The architecture is inferred from the shapes of the weights. Losses and schedule are those in the
-        `train_opt.txt` of the original if it is in the same folder, else the defaults. The optimiser starts without
-        state, because the original does not store it.
-
-        Args:
-            folder: contains `<epoch>_net_G_A.pth`, `…_G_B.pth`, `…_D_A.pth` and `…_D_B.pth`.
-            epoch: `latest`, or an epoch's number.
-            changes: constructor arguments that replace those of the files.
-
-        Raises:
-            CheckpointError: a file is missing, damaged, or not such a network, or the four do not fit each other.
-            ValueError: a change is out of its range, or asks for spectral norm or residual generators.
-        """
-        refuse_unofficial(changes)
-        settings, weights = read_official(Path(folder), epoch)
-        task = cls(**{**settings, **changes})
-        for name, network in weights.items():
-            task.get_submodule(name).load_state_dict(network)
-        return task
 
     # The step
 
@@ -258,16 +133,3 @@ class CycleGAN(ReconstructionTask):
             errors["idt_A"] = F.l1_loss(self.G_BA(sample["real_A"]), sample["real_A"])
             errors["idt_B"] = F.l1_loss(self.G_AB(sample["real_B"]), sample["real_B"])
         return errors
-
-    def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Translate images of any height and width."""
-        images = images.contiguous(memory_format=self.memory_format)
-        return call_at_any_size(self.G_AB if direction == "AtoB" else self.G_BA, images)
-
-    def exported(self, direction: Direction) -> OnePass:
-        """Return the generator of the direction."""
-        return OnePass.of(self.G_AB if direction == "AtoB" else self.G_BA, self.in_channels(direction))
-
-    def in_channels(self, direction: Direction) -> int:
-        """Return the channels of the source domain."""
-        return self.channels[0 if direction == "AtoB" else 1]

@@ -1,26 +1,19 @@
 """DCLGAN: CUT in both directions, with an encoder for each domain (Han et al. 2021)."""
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cyclestyle.functional import GanMode
 from cyclestyle.functional.contrastive import Negatives
-from cyclestyle.networks import build_discriminators, build_generator, initialise
-from cyclestyle.networks.calls import call_at_any_size, call_on_both
-from cyclestyle.networks.discriminators import DiscriminatorName, members
-from cyclestyle.networks.generators import GeneratorName
+from cyclestyle.networks.calls import call_on_both
 from cyclestyle.networks.initialisation import InitName
-from cyclestyle.networks.method import Direction
-from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.tasks.base import Batch
-from cyclestyle.tasks.checks import check_channels, check_not_negative, check_positive
-from cyclestyle.tasks.contrastive import Encoder, PatchContrast, from_official
+from cyclestyle.tasks.checks import check_not_negative
+from cyclestyle.tasks.contrastive import Encoder, PatchContrast
 from cyclestyle.tasks.discriminators_first import DiscriminatorsFirst
 from cyclestyle.tasks.reconstruction import ReconstructionTask
 
@@ -48,21 +41,8 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
     A batch may carry `patch_ids`, a dictionary of lists with one `(P,)` for each feature, under `NCE_AB` and `NCE_BA`.
 
     Args:
-        generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
-        discriminator: `basic` (PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
-            features); or a list of these, whose losses are added.
-        channels_A: channels of domain A's images, 1 to 4.
-        channels_B: channels of domain B's images, 1 to 4.
-        ngf: filters of the generators' first layer.
-        ndf: filters of the discriminators' first layer.
-        n_layers: layers of the `n_layers` discriminator.
-        depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `blur` (antialiased, the original's), `transpose` (the only one of a U-Net) or `resize`.
-        residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
-        comb_filter: remove the checkerboard of upsampling from translations; not in training.
-        dropout: dropout in the generators' blocks.
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
-        init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
         gan_mode: `hinge` (the paper's), `lsgan`, `vanilla` or `wgangp` (with a gradient penalty).
         lambda_GAN: weight of the adversarial losses.
         lambda_NCE: weight of the PatchNCE losses.
@@ -73,14 +53,10 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
         nce_temperature: what similarities are divided by.
         nce_negatives: what a patch is told apart from: the other patches of its `image`, or of the `batch`.
         lr: Adam's learning rate.
-        betas: Adam's betas.
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
-        compile: compile the networks with `torch.compile`, except for the encoder alone in PatchNCE.
-        channels_last: keep the networks and images in the memory format that tensor cores prefer.
-        checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        options: those of every `ReconstructionTask`, such as `perceptual_weight`, of every `AdversarialTask`, such as
-            `diff_augment`, and those of the learning rate that every `Task` has, such as `lr_policy`.
+        options: those of every `ReconstructionTask`, such as `perceptual_weight`; of every `GANTask`, such as
+            `generator`; of every `AdversarialTask`, such as `diff_augment`; and of every `Task`, such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range, the generators have no feature of a given name, or identity losses
@@ -91,28 +67,13 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
     directions = ("AtoB", "BtoA")
     discriminators: ClassVar = {"D_A": "A", "D_B": "B"}
     averaged = ("G_AB", "G_BA")
-    architecture = (
-        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
-        *("discriminator", "ndf", "n_layers", "nce_features", "nce_width"),
-    )
+    architecture = (*ReconstructionTask.architecture, "nce_features", "nce_width")
 
     def __init__(
         self,
         *,
-        generator: GeneratorName = "resnet9",
-        discriminator: DiscriminatorName | list[DiscriminatorName] = "basic",
-        channels_A: int = 3,
-        channels_B: int = 3,
-        ngf: int = 64,
-        ndf: int = 64,
-        n_layers: int = 3,
-        depth: int | None = None,
         resample: ResampleName = "blur",
-        residual: float | bool = 0.0,
-        comb_filter: bool = False,
-        dropout: bool = False,
         init: InitName = "xavier",
-        init_gain: float = 0.02,
         gan_mode: GanMode = "hinge",
         lambda_GAN: float = 1.0,
         lambda_NCE: float = 2.0,
@@ -123,38 +84,22 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
         nce_temperature: float = 0.07,
         nce_negatives: Negatives = "image",
         lr: float = 1e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
         constant_epochs: int = 200,
         decay_epochs: int = 200,
-        compile: bool = False,
-        channels_last: bool = False,
-        checkpoint_activations: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(gan_mode=gan_mode, constant_epochs=constant_epochs, decay_epochs=decay_epochs, **options)
-        check_positive(ngf=ngf, ndf=ndf, lr=lr)
-        check_not_negative(lambda_GAN=lambda_GAN, lambda_NCE=lambda_NCE, lambda_identity=lambda_identity)
-        check_channels(channels_A=channels_A, channels_B=channels_B)
-        if lambda_identity > 0 and channels_A != channels_B:
-            raise ValueError(
-                f"identity losses need the same channels in both domains, got channels_A={channels_A} and "
-                f"channels_B={channels_B}; set lambda_identity to 0"
-            )
-        self.save_hyperparameters()
-        self.lambda_GAN, self.lambda_NCE = lambda_GAN, lambda_NCE
-        self.lambda_identity = lambda_identity
-        self.lr, self.betas = lr, betas
-        self.compile_networks, self.channels = compile, (channels_A, channels_B)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        new_generator = partial(build_generator, generator, ngf=ngf, dropout=dropout, depth=depth, resample=resample)
-        new_generator = partial(
-            new_generator, residual=residual, comb_filter=comb_filter, checkpoint_activations=checkpoint_activations
+        super().__init__(
+            resample=resample,
+            init=init,
+            gan_mode=gan_mode,
+            lr=lr,
+            constant_epochs=constant_epochs,
+            decay_epochs=decay_epochs,
+            **options,
         )
-        new_discriminator = partial(build_discriminators, discriminator, ndf=ndf, n_layers=n_layers, resample=resample)
-        new_discriminator = partial(new_discriminator, projected_size=self.projected_size)
-        self.G_AB = new_generator(in_channels=channels_A, out_channels=channels_B)
-        self.G_BA = new_generator(in_channels=channels_B, out_channels=channels_A)
-        self.D_A, self.D_B = new_discriminator(in_channels=channels_A), new_discriminator(in_channels=channels_B)
+        check_not_negative(lambda_GAN=lambda_GAN, lambda_NCE=lambda_NCE, lambda_identity=lambda_identity)
+        self.check_identity(lambda_identity)
+        self.lambda_GAN, self.lambda_NCE, self.lambda_identity = lambda_GAN, lambda_NCE, lambda_identity
         usual = [name for name in self.G_AB.contrastive_features if name != "pixels"]
         self.contrast = PatchContrast(
             features=tuple(usual if nce_features is None else nce_features),
@@ -163,28 +108,7 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
             negatives=nce_negatives,
         )
         self.F_AB, self.F_BA = (self.contrast.heads(network, nce_width) for network in (self.G_AB, self.G_BA))
-        self.networks = (self.G_AB, self.G_BA, *members(self.D_A), *members(self.D_B))
-        for network in (*self.networks, self.F_AB, self.F_BA):
-            initialise(network, init, init_gain)
-        self.normalise_discriminators()
-
-    @classmethod
-    def load_official(cls, folder: str | Path, *, epoch: str = "latest", **changes: Any) -> Self:
-        """Build a task from the six files of the original implementation.
-
-        See `CUT.load_official`. The original's heads F1 and F2 are `F_AB` and `F_BA`.
-
-        Args:
-            folder: contains `<epoch>_net_G_A.pth`, `…_G_B.pth`, `…_D_A.pth`, `…_D_B.pth`, `…_F1.pth` and `…_F2.pth`.
-            epoch: `latest`, or an epoch's number.
-            changes: constructor arguments that replace those of the files.
-
-        Raises:
-            CheckpointError: a file is missing, damaged, or not such a network, the six do not fit each other, or the
-                heads are not those of `nce_features`.
-            ValueError: a change is out of its range.
-        """
-        return from_official(cls, folder, epoch, changes)
+        self.initialise_networks(self.F_AB, self.F_BA)
 
     # The step
 
@@ -250,16 +174,3 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
             "NCE_BA": self._nce_BA(sample["real_B"], sample["fake_A"], generator=draws),
         }
         return figures | {"NCE": (figures["NCE_AB"] + figures["NCE_BA"]) / 2}
-
-    def translate(self, images: Tensor, direction: Direction) -> Tensor:
-        """Translate images of any height and width."""
-        images = images.contiguous(memory_format=self.memory_format)
-        return call_at_any_size(self.G_AB if direction == "AtoB" else self.G_BA, images)
-
-    def exported(self, direction: Direction) -> OnePass:
-        """Return the generator of the direction."""
-        return OnePass.of(self.G_AB if direction == "AtoB" else self.G_BA, self.in_channels(direction))
-
-    def in_channels(self, direction: Direction) -> int:
-        """Return the channels of the source domain."""
-        return self.channels[0 if direction == "AtoB" else 1]

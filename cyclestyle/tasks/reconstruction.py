@@ -10,15 +10,15 @@ from cyclestyle.errors import DataError
 from cyclestyle.functional.perceptual import perceptual_distance
 from cyclestyle.images import as_rgb
 from cyclestyle.networks.vgg import VGG, all_layers
-from cyclestyle.tasks.adversary import AdversarialTask
 from cyclestyle.tasks.checks import check_not_negative
+from cyclestyle.tasks.gan import GANTask
 from cyclestyle.weights.vgg import load_vgg
 
 LPIPS_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 
 
-class ReconstructionTask(AdversarialTask):
-    """An `AdversarialTask` that compares images with what they should be, in cycle or identity losses.
+class ReconstructionTask(GANTask):
+    """A `GANTask` that compares images with what they should be, in cycle or identity losses.
 
     Such a loss is pixel_weight · mean abs(x − y) + perceptual_weight · Σ over the layers of `perceptual_distance`. The
     mean over pixels forbids strokes, because the way back cannot remove them; features allow them. CycleGAN-Turbo
@@ -30,7 +30,7 @@ class ReconstructionTask(AdversarialTask):
         perceptual_layers: layers of the VGG-16 that are compared; null for those of LPIPS: relu1_2, relu2_2, relu3_3,
             relu4_3, relu5_3. Deep layers alone leave most freedom to strokes.
         perceptual_features: a file of VGG-16 weights, or `random`; null for the weights of torchvision.
-        options: those of every `AdversarialTask`.
+        options: those of every `GANTask`.
 
     Raises:
         ValueError: a weight is below 0, or a layer is unknown.
@@ -55,6 +55,18 @@ class ReconstructionTask(AdversarialTask):
         self.perceptual_layers, self.perceptual_features = layers, perceptual_features
         # A tuple does not register the VGG as a submodule, so checkpoints and optimisers do not contain it.
         self.perceptual: tuple[VGG, ...] = ()
+
+    def check_identity(self, weight: float) -> None:
+        """Refuse identity losses, with their weight, between domains of different channels.
+
+        Raises:
+            ValueError: the channels differ.
+        """
+        if weight > 0 and self.channels["A"] != self.channels["B"]:
+            raise ValueError(
+                f"identity losses need the same channels in both domains, got channels_A={self.channels['A']} and "
+                f"channels_B={self.channels['B']}; set lambda_identity to 0"
+            )
 
     def setup(self, stage: str) -> None:
         """Load the VGG-16 if a loss needs it; only training has losses.

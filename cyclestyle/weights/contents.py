@@ -11,7 +11,7 @@ from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.exported import is_exported
 from cyclestyle.weights.exported.weights_file import read_weights
 from cyclestyle.weights.foreign import Found, find, find_in_folder
-from cyclestyle.weights.upgrade import upgrade
+from cyclestyle.weights.upgrade import current_settings, upgrade
 
 Averaging = Literal["auto", "ema", "raw"]
 
@@ -78,5 +78,5 @@ def _read_safetensors(path: Path) -> tuple[Found, bool]:
     description, weights = read_weights(path)
     if description is None:
         return find(weights, path), False
-    found = Found(task=description.method, settings=description.settings, weights=weights, translating_only=True)
-    return found, True
+    settings = current_settings(description.method, description.settings)
+    return Found(task=description.method, settings=settings, weights=weights, translating_only=True), True

@@ -1,6 +1,7 @@
 """Conversion of checkpoints of earlier versions."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if checkpoint.get("cyclestyle_task") == "Johnson" and settings and "output" not in settings:
         # Earlier versions had other loss weights, and one kind of output
         checkpoint = {**checkpoint, "hyper_parameters": {**settings, "preset": "reference", "output": "levels"}}
+    if settings := checkpoint.get("hyper_parameters", {}):
+        settings = current_settings(str(checkpoint.get("cyclestyle_task")), settings)
+        checkpoint = {**checkpoint, "hyper_parameters": settings}
     if settings.get("residual") is True:  # the only contrast of earlier versions
         checkpoint = {**checkpoint, "hyper_parameters": {**settings, "residual": 0.99}}
     if "image_pools" in checkpoint:
@@ -39,3 +43,9 @@ def upgrade(checkpoint: dict[str, Any]) -> dict[str, Any]:
             weights = {key.replace(".colours.", ".input_transform."): value for key, value in checkpoint[part].items()}
             checkpoint = {**checkpoint, part: weights}
     return checkpoint
+
+
+def current_settings(task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constructor arguments of a task without those that are `--tune` now."""
+    gone = ("compile", "channels_last") if task in ("CycleGAN", "CUT", "DCLGAN") else ()
+    return {key: value for key, value in settings.items() if key not in gone}

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cyclestyle.networks import normalisation
+from cyclestyle.speed.choice import Tuning
 from cyclestyle.tasks import CycleGAN
 
 GENERATORS = {
@@ -18,12 +19,12 @@ GENERATORS = {
     "unet": {"generator": "unet128", "depth": 5},
 }
 WAYS = {
-    "eager": {},
-    "channels_last": {"channels_last": True},
-    "checkpointed": {"checkpoint_activations": True},
-    "checkpointed, channels_last": {"checkpoint_activations": True, "channels_last": True},
-    "compiled": {"compile": True},
-    "compiled, channels_last": {"compile": True, "channels_last": True},
+    "eager": ({}, Tuning()),
+    "channels_last": ({}, Tuning(channels_last=True)),
+    "checkpointed": ({"checkpoint_activations": True}, Tuning()),
+    "checkpointed, channels_last": ({"checkpoint_activations": True}, Tuning(channels_last=True)),
+    "compiled": ({}, Tuning(compile=True)),
+    "compiled, channels_last": ({}, Tuning(compile=True, channels_last=True)),
 }
 FLOAT32 = 2e-2  # rounding is about 1e-5; where it carries a value across the kink of a ReLU or of L1, 1e-3, or 8e-3
 SLOW = [pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way.startswith("compiled")]
@@ -33,7 +34,10 @@ FAST = [way for way in WAYS if not way.startswith("compiled")]
 def new_task(generator, way="eager"):
     torch.manual_seed(0)
     settings = {"ngf": 8, "ndf": 8, "discriminator": "n_layers", "n_layers": 2, "init_gain": 0.1}
-    return CycleGAN(**settings, **GENERATORS[generator], **WAYS[way])
+    options, tuning = WAYS[way]
+    task = CycleGAN(**settings, **GENERATORS[generator], **options)
+    task.tune(tuning)
+    return task
 
 
 def make_images(count, *, seed=1):

@@ -9,6 +9,7 @@ import yaml
 
 from cyclestyle.tasks import Autoencoder, CycleGAN, Johnson, load
 from cyclestyle.translator import Translator
+from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.official import LOSSES
 
 
@@ -71,6 +72,20 @@ def test_old_class_names_in_configs(cyclestyle, tmp_path, name):
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(config))
     error = cyclestyle("fit", "--config", tmp_path / "old.yaml")[2]
     assert "there is no option widht" in error  # the class is found, and its settings are checked
+
+
+def test_settings_that_are_tuning_now(cyclestyle, tmp_path, checkpoint):
+    """`compile` and `channels_last` of a model change how fast it runs, and not what it does."""
+    model = {"class_path": "CycleGAN", "init_args": {"compile": True, "channels_last": False, "widht": 3}}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({"model": model, "data": {"class_path": "UnpairedImages"}}))
+    error = cyclestyle("fit", "--config", tmp_path / "old.yaml")[2]
+    assert "model.compile is left out; --tune.compile true does it now" in error
+    assert "there is no option widht" in error
+    old = read_checkpoint(checkpoint)
+    old["hyper_parameters"] |= {"compile": True, "channels_last": True}
+    torch.save(old, tmp_path / "old.ckpt")
+    weights = load(tmp_path / "old.ckpt").state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in load(checkpoint).state_dict().items())
 
 
 def test_old_names_of_weights(tmp_path):
