@@ -23,10 +23,11 @@ from cyclestyle.metrics import (
     ImageName,
     build_extractor,
     columns,
+    embed,
     finite,
     mean,
+    measure_domains,
     measure_images,
-    measure_sets,
     summarise,
 )
 from cyclestyle.networks.method import DOMAINS, Direction
@@ -34,7 +35,7 @@ from cyclestyle.tasks.base import Task, as_task, batch_size
 
 T = TypeVar("T")
 Measured = dict[str, Any]
-"""What is kept of a translated image, on the CPU: its `embedding` `(C,)`, and each metric by name."""
+"""What is kept of a translated image, on the CPU: its `embedding` `(2, C)`, see `embed`, and each metric by name."""
 
 
 class Evaluation(pl.Callback):
@@ -42,7 +43,8 @@ class Evaluation(pl.Callback):
 
     Logs every metric of `cyclestyle.metrics.METRICS` that applies, as `val/kid_AtoB`, `val/content_AtoB` and so on,
     and `val/kid`, the mean over the directions, which `best.ckpt` goes by; for averaged weights under `val_ema/`.
-    KID and FID compare the translations of the test split with the training images of the target domain. The
+    KID and FID compare the translations of the test split with the training images of the target domain, and a probe
+    learns from the training images of both domains which of them an image belongs to. The
     extractor and the counts are beside each figure in `<run>/evaluation.jsonl`. Each image counts once, however often
     a loader repeats it. Tasks without directions are not measured.
 
@@ -169,7 +171,7 @@ class Evaluation(pl.Callback):
                 continue  # the loader repeats the smaller domain
             images = {role: as_rgb(sample[name].float()) for role, name in images_of(direction, sample).items()}
             extractor = self.extractor.to(images["translation"].device)
-            embeddings = extractor(images["translation"]).cpu()
+            embeddings = embed(extractor, images["translation"]).cpu()
             figures = measure_images(extractor, images)
             for path, embedding, each in zip(paths, embeddings, figures, strict=True):
                 known[path] = {"embedding": embedding, **each}
@@ -188,8 +190,8 @@ class Evaluation(pl.Callback):
         for variant, directions in self.measured.items():
             prefix = stage if variant == "raw" else f"{stage}_{variant}"
             for direction, measured in directions.items():
-                embeddings = self._embeddings(trainer, pl_module, direction[-1])
-                row = self._row(gathered(measured, trainer), embeddings)
+                domains = [self._embeddings(trainer, pl_module, domain) for domain in (direction[0], direction[-1])]
+                row = self._row(gathered(measured, trainer), *domains)
                 self.table[f"{variant} {direction}"] = row
                 for name in ("kid_std", *columns(row)):
                     pl_module.log(f"{prefix}/{name}_{direction}", row[name], batch_size=1)
@@ -201,12 +203,12 @@ class Evaluation(pl.Callback):
             file = Path(trainer.default_root_dir) / "evaluation.jsonl"
             append_step(file, {"step": trainer.global_step, "epoch": trainer.current_epoch, **rows})
 
-    def _row(self, measured: dict[str, Measured], domain: Tensor) -> dict[str, Any]:
-        """The means over the images, and the distances to the target domain."""
+    def _row(self, measured: dict[str, Measured], source: Tensor, target: Tensor) -> dict[str, Any]:
+        """The means over the images, and how near they are to the target domain."""
         assert self.extractor is not None
         each = [measured[path] for path in sorted(measured)]
         embeddings = torch.stack([one["embedding"] for one in each])
-        return {**summarise(each), **measure_sets(domain, embeddings, self.extractor.name)}
+        return {**summarise(each), **measure_domains(source, target, embeddings, self.extractor.name)}
 
     def _embeddings(self, trainer: pl.Trainer, pl_module: pl.LightningModule, domain: str) -> Tensor:
         """The embeddings of the training images of a domain, computed once a run."""
@@ -220,7 +222,7 @@ class Evaluation(pl.Callback):
                 )
             loader = data.domain_images(f"train_{domain}", self.max_reals)
             with torch.no_grad():
-                batches = [self.extractor(as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
+                batches = [embed(self.extractor, as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
             self._domains[domain] = torch.cat(batches)
         return self._domains[domain]
 

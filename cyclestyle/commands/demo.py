@@ -12,7 +12,9 @@ from pathlib import Path
 
 from cyclestyle.commands.demo_studio import Limits, Studio
 from cyclestyle.commands.parser import call
+from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.images.folders import find_images_in
 from cyclestyle.scratch import parse_bytes
 from cyclestyle.speed.memory import keep_memory
 from cyclestyle.speed.setup import choose_device
@@ -24,6 +26,9 @@ from cyclestyle.weights.shipped import SHIPPED
 def demo(
     *,
     ckpt_path: list[str] | None = None,
+    title: str = "cyclestyle",
+    domains: list[str] | None = None,
+    styles: list[str] | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     password: str | None = None,
@@ -37,6 +42,9 @@ def demo(
 
     Args:
         ckpt_path: checkpoints, folders of runs or exported files to choose from; default the models of the package.
+        title: title of the page.
+        domains: names of the domains A and B, such as photo painting; default A and B.
+        styles: example style images, or folders of them, for methods that take one; default drawn paintings.
         host: address to listen at; 0.0.0.0 lets other machines in.
         port: port to listen at; default the first free one from 7860.
         password: what visitors have to enter, with any name.
@@ -48,7 +56,10 @@ def demo(
     """
     if not max_megapixels > 0 or max_waiting < 1 or max_frames < 1:
         raise CycleStyleError("max_megapixels, max_frames and max_waiting must be above 0")
+    if domains is not None and len(domains) != 2:
+        raise CycleStyleError(f"--domains are the names of A and B, such as photo painting, got {' '.join(domains)}")
     check_address(host, port)
+    examples = None if styles is None else find_images_in([Path(style) for style in styles])
     try:
         upload = parse_bytes(max_upload)
     except ValueError as error:
@@ -57,9 +68,10 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="cyclestyle-demo-") as folder:
         studio = load_studio(ckpt_path or list(SHIPPED), Path(folder), max_megapixels, max_frames, device)
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
-        from cyclestyle.commands.demo_page import build_page, launch  # imports Gradio, which takes seconds
+        from cyclestyle.commands.demo_page import Look, build_page, launch  # imports Gradio, which takes seconds
 
-        page = build_page(studio, waiting=max_waiting)
+        look = Look(title=title, domains=tuple(domains or ("A", "B")), styles=examples or drawn_styles(Path(folder)))
+        page = build_page(studio, look, waiting=max_waiting)
         address = launch(page, host=host, port=port, password=password, upload=f"{upload}b")
         with _signals() as stopped:
             print(f"serving {', '.join(studio.translators)} at {address} (stop with Ctrl-C)", flush=True)
@@ -67,6 +79,15 @@ def demo(
                 time.sleep(0.2)
         page.close(verbose=False)
     return 0
+
+
+def drawn_styles(folder: Path) -> list[Path]:
+    """Draw style images of the sample domains, and return their files."""
+    files = [folder / "styles" / f"{number}.png" for number in range(3)]
+    files[0].parent.mkdir()
+    for number, file in enumerate(files):
+        sample_image(number, 256, painted=True).save(file)
+    return files
 
 
 def check_address(host: str, port: int | None) -> None:

@@ -2,6 +2,8 @@
 
 import hmac
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ gr = optional("gradio", "cyclestyle demo", "demo")
 
 KEPT_SECONDS = 300
 """Seconds after which uploads and results are removed. They are removed at once when the demo ends."""
-NAMES = {"AtoB": "A → B", "BtoA": "B → A"}
 PHOTOS = Path(__file__).parents[1] / "data" / "photos"
 THUMBNAIL = 144
 """Longest side of the thumbnails of styles, in pixels."""
+BAR = gr.Progress()
+"""The default by which Gradio finds the parameter of a function that shows progress."""
 SYSTEM_FONTS = ["system-ui", "sans-serif"]
 # The browser of a visitor asks nobody but this server, whatever the page links to.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: wss: data: blob:"
@@ -32,6 +35,21 @@ footer { display: none !important }
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the page of a demo shows beside the checkpoints.
+
+    Attributes:
+        title: of the page.
+        domains: names of the domains A and B.
+        styles: example style images, for methods that take one.
+    """
+
+    title: str = "cyclestyle"
+    domains: tuple[str, ...] = ("A", "B")
+    styles: Sequence[Path] = ()
+
+
 def _upload(**options: Any) -> Any:
     """An image whose file reaches the studio as it was sent, with its metadata.
 
@@ -42,23 +60,24 @@ def _upload(**options: Any) -> Any:
     return image
 
 
-def build_page(studio: Studio, *, waiting: int) -> Any:
+def build_page(studio: Studio, look: Look, *, waiting: int) -> Any:
     """Return the page.
 
     Args:
         studio: what does the work.
+        look: what the page shows.
         waiting: requests that may wait; more are refused.
     """
     first = next(iter(studio.translators))
-    with gr.Blocks(title="cyclestyle", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
-        gr.Markdown(f"# cyclestyle\n{_introduction(studio.limits)}")
+    with gr.Blocks(title=look.title, analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
+        gr.Markdown(f"# {look.title}\n{_introduction(studio.limits)}")
         with gr.Row():
             with gr.Column(min_width=300):
                 image = _upload(label="Image", sources=["upload", "clipboard", "webcam"], elem_id="upload")
                 checkpoint = gr.Dropdown(
                     list(studio.translators), value=first, label="Model", visible=len(studio.translators) > 1
                 )
-                choices = _choices(studio, first)
+                choices = _choices(studio, look, first)
                 button = gr.Button("Translate", variant="primary", elem_id="translate")
             with gr.Column(min_width=300):
                 slider = gr.ImageSlider(
@@ -74,7 +93,7 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
             [[str(path)] for path in sorted(PHOTOS.glob("*.jpg"))], [image], label="Examples", elem_id="examples"
         )
         checkpoint.change(
-            lambda name: [gr.update(**settings) for settings in _settings(studio, name).values()],
+            lambda name: [gr.update(**settings) for settings in _settings(studio, look, name).values()],
             checkpoint,
             list(choices.values()),
             api_visibility="private",
@@ -86,19 +105,23 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
 
         choices["gallery"].select(clicked, [checkpoint], [choices["style"]], api_visibility="private")
 
-        wishes = [name for name in choices if name != "gallery"]
+        wishes = [name for name in choices if name not in ("gallery", "paintings")]
 
-        def translate(*given: Any) -> tuple[Any, Any]:
+        def translate(bar: Any = BAR, *given: Any) -> tuple[Any, Any]:
             try:
                 name, upload, *chosen = given
-                result = studio.translate(name, upload, Wishes(**dict(zip(wishes, chosen, strict=True))))
+                chosen_wishes = Wishes(**dict(zip(wishes, chosen, strict=True)))
+                result = studio.translate(name, upload, chosen_wishes, lambda share: bar(share, desc="Translating"))
             except CycleStyleError as error:
                 raise gr.Error(str(error), print_exception=False, title="Not translated") from error
             except (MemoryError, RuntimeError, ValueError) as error:
                 raise gr.Error("The image cannot be translated.", print_exception=False) from error
             return (result.before, result.after), gr.DownloadButton(value=str(result.file), interactive=True)
 
-        button.click(
+        # What can be downloaded belongs to an earlier result as soon as there is another image, or a new translation
+        off = {"fn": lambda: gr.DownloadButton(value=None, interactive=False), "outputs": download}
+        image.change(**off, queue=False, api_visibility="private")
+        button.click(**off, queue=False, api_visibility="private").then(
             translate,
             [checkpoint, image, *(choices[name] for name in wishes)],
             [slider, download],
@@ -113,9 +136,10 @@ def build_page(studio: Studio, *, waiting: int) -> Any:
 
 
 def _add_video(studio: Studio, checkpoint: Any, direction: Any) -> None:
-    def translate(name: str, video: str | None, way: str) -> str:
+    def translate(name: str, video: str | None, way: str, bar: Any = BAR) -> str:
         try:
-            return str(studio.translate_video(name, video, Wishes(direction=way)))
+            wishes = Wishes(direction=way)
+            return str(studio.translate_video(name, video, wishes, lambda share: bar(share, desc="Translating")))
         except CycleStyleError as error:
             raise gr.Error(str(error), print_exception=False, title="Not translated") from error
 
@@ -134,10 +158,10 @@ def _add_video(studio: Studio, checkpoint: Any, direction: Any) -> None:
     )
 
 
-def _choices(studio: Studio, name: str) -> dict[str, Any]:
-    """What a visitor may choose: the gallery of styles, and a component for each field of `Wishes`."""
-    settings = _settings(studio, name)
-    return {
+def _choices(studio: Studio, look: Look, name: str) -> dict[str, Any]:
+    """What a visitor may choose: a gallery of styles, examples of paintings, and a component for each of `Wishes`."""
+    settings = _settings(studio, look, name)
+    choices = {
         "gallery": gr.Gallery(
             show_label=False, elem_id="styles", allow_preview=False, buttons=[], **settings["gallery"]
         ),
@@ -151,24 +175,32 @@ def _choices(studio: Studio, name: str) -> dict[str, Any]:
         "strength": gr.Slider(0, 1, label="Strength", **settings["strength"]),
         "preserve_color": gr.Checkbox(value=False, label="Keep the colours of the image", **settings["preserve_color"]),
     }
+    files = [[str(path)] for path in look.styles]
+    examples = gr.Examples(
+        files, [choices["painting"]], label="Example styles", elem_id="paintings", **settings["paintings"]
+    )
+    return {**choices, "paintings": examples.dataset}
 
 
-def _settings(studio: Studio, name: str) -> dict[str, dict[str, Any]]:
+def _settings(studio: Studio, look: Look, name: str) -> dict[str, dict[str, Any]]:
     """What the components of `_choices` show for a checkpoint."""
     method, ways = studio.method(name), studio.directions(name)
     names = [(_in_words(style), style) for style in method.style_names]
     many = bool(names)
     photo = next(PHOTOS.glob("chelsea.jpg"))
+    source, target = look.domains
+    labels = {"AtoB": f"{source} → {target}", "BtoA": f"{target} → {source}"}
     gallery = [(image, _in_words(style)) for style, image in studio.thumbnails(name, photo, THUMBNAIL).items()]
     return {
         "gallery": {"value": gallery, "visible": many},
         "style": {"choices": names, "value": names[0][1] if many else None, "visible": many},
         "second": {"choices": [("nothing", ""), *names], "value": "", "visible": many},
         "share": {"visible": many},
-        "direction": {"choices": [(NAMES[way], way) for way in ways], "value": ways[0], "visible": len(ways) > 1},
+        "direction": {"choices": [(labels[way], way) for way in ways], "value": ways[0], "visible": len(ways) > 1},
         "painting": {"visible": method.takes_styles},
         "strength": {"value": 1.0 if method.strength is None else method.strength},
         "preserve_color": {"visible": method.in_channels(ways[0]) == 3},
+        "paintings": {"visible": method.takes_styles},
     }
 
 

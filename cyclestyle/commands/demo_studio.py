@@ -24,7 +24,9 @@ from cyclestyle.images import (
     write_frames,
 )
 from cyclestyle.networks.method import Direction, Method
+from cyclestyle.networks.streaming import OnProgress
 from cyclestyle.translation.jobs import make_plan
+from cyclestyle.translation.reading import Batch
 from cyclestyle.translation.run import Options, translate_files
 from cyclestyle.translation.wishes import finish_as
 from cyclestyle.translator import Translator
@@ -70,6 +72,10 @@ class Wishes:
     preserve_color: bool = False
 
 
+def nothing(share: float) -> None:
+    """Show no progress."""
+
+
 @dataclass(frozen=True)
 class Translation:
     """Previews of an image before and after, and the file of the translation in full size."""
@@ -108,13 +114,16 @@ class Studio:
         """Return the directions that a checkpoint translates in."""
         return list(self.method(name).known_directions)
 
-    def translate(self, name: str, upload: str | Path | None, wishes: Wishes) -> Translation:
+    def translate(
+        self, name: str, upload: str | Path | None, wishes: Wishes, on_progress: OnProgress = nothing
+    ) -> Translation:
         """Translate an image.
 
         Args:
             name: of the checkpoint.
             upload: the file that a visitor has sent.
             wishes: what the visitor has chosen.
+            on_progress: called with the share that is done, where the image takes long.
 
         Raises:
             CycleStyleError: a text for the visitor: no image, too large a one, or no style.
@@ -122,7 +131,7 @@ class Studio:
         path = self._checked(upload, "the image")
         translator = self.translators[name]
         with self._lock:
-            self._prepare(name, wishes)
+            self._prepare(name, wishes, on_progress)
             file = ImageFile(path)
             try:
                 pixels, source = file.read(0, translator.in_channels, levels=True)
@@ -141,8 +150,10 @@ class Studio:
             one.thumbnail((PREVIEW, PREVIEW))
         return Translation(before, after, written)
 
-    def translate_video(self, name: str, upload: str | Path | None, wishes: Wishes) -> Path:
-        """Translate a video, and return its file.
+    def translate_video(
+        self, name: str, upload: str | Path | None, wishes: Wishes, on_progress: OnProgress = nothing
+    ) -> Path:
+        """Translate a video, and return its file; `on_progress` is called with the share of its frames.
 
         Raises:
             CycleStyleError: a text for the visitor.
@@ -156,7 +167,10 @@ class Studio:
         output = self._new_folder() / f"{path.stem[:60]}-translated{path.suffix}"
         with self._lock:
             self._prepare(name, wishes)
-            report = translate_files(translator.engine, make_plan([path], output).jobs, Options(progress=False))
+            jobs, options = make_plan([path], output).jobs, Options(progress=False)
+            report = translate_files(
+                translator.engine, jobs, options, on_batch=lambda batch: on_progress(_share_of_frames(batch))
+            )
         if report.failures or not output.is_file():
             raise CycleStyleError("The video cannot be translated. It may be damaged.")
         return output
@@ -178,8 +192,10 @@ class Studio:
                 painted[style] = self.translators[name](image)
         return painted
 
-    def _prepare(self, name: str, wishes: Wishes) -> None:
+    def _prepare(self, name: str, wishes: Wishes, on_progress: OnProgress = nothing) -> None:
         engine, method = self.translators[name].engine, self.method(name)
+        engine.on_progress = on_progress
+        method.on_evaluation = lambda done, evaluations, losses: on_progress(done / evaluations)
         known = method.known_directions
         engine.direction = next((one for one in known if one == wishes.direction), known[0])
         strength = min(max(float(wishes.strength), 0.0), 1.0)
@@ -228,3 +244,8 @@ class Studio:
 
     def _new_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+
+def _share_of_frames(batch: Batch) -> float:
+    """How far a video is behind a batch."""
+    return max((piece.number + 1) / piece.count for piece in batch.pieces) if batch.pieces else 0.0

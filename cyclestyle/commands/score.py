@@ -2,7 +2,7 @@
 
 import glob
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,17 +22,21 @@ from cyclestyle.metrics import (
     ExtractorName,
     build_extractor,
     columns,
+    embed,
     finite,
+    held_out_shares,
     kid_interval,
+    measure_domains,
     measure_images,
-    measure_sets,
     summarise,
 )
+from cyclestyle.metrics.probe import FOLDS
 
 Method = Callable[[Tensor], Tensor]
 Scores = dict[str, float]
 
 ON_SHEET = "colour transfer, domain"
+MOST = 1000  # images of the source that the probe learns from
 
 
 def score(
@@ -50,9 +54,9 @@ def score(
 ) -> int:
     """Measure translations beside untouched images and colour transfer.
 
-    How close they are to the target domain (KID, FID), how much of the input they keep (content, structure), whether
-    upsampling shows (checkerboard) and, where the true images are known, how close they are to those (PSNR, SSIM,
-    perceptual and texture distance).
+    How close they are to the target domain (KID, FID, and the share that a probe takes for it), how much of the input
+    they keep (content, structure), whether upsampling shows (checkerboard) and, where the true images are known, how
+    close they are to those (PSNR, SSIM, perceptual and texture distance).
 
     Args:
         output: folders of translations, one row each; also those of other programs, with any ending of the names.
@@ -77,14 +81,17 @@ def score(
             counterpart(results, name, folder)
     found = build_extractor(extractor, weights)
     targets = list(_tensors(Path(target)))
-    domain = _embeddings(found, targets)
+    sources = find_images(Path(source))
+    shown = sources[:: -(-len(sources) // MOST)]  # spread evenly
+    domains = _embeddings(found, (to_tensor(read_image(path)) for path in shown)), _embeddings(found, targets)
     methods = _methods([Path(one) for one in output], folder, Path(source), targets)
-    rows = {row: _score(names, folder, where, true, method, found, domain) for row, (where, method) in methods.items()}
+    rows = {row: _score(names, folder, where, true, method, found, domains) for row, (where, method) in methods.items()}
     print(_table(rows, len(names)))
     print(
         f"KID, FID, content, structure and perceptual distance by the extractor {found.name}; "
-        f"KID, with its 95 % bootstrap interval, and FID to {number_of(len(domain), 'image')} of {target}"
+        f"KID, with its 95 % bootstrap interval, and FID to {number_of(len(domains[1]), 'image')} of {target}"
     )
+    print(_reliability(domains, source, target))
     if json:
         write_json(written[0], {name: finite(row) for name, row in rows.items()})
     if sheet:
@@ -125,8 +132,22 @@ def _tensors(folder: Path) -> Iterator[Tensor]:
     return (to_tensor(read_image(path)) for path in find_images(folder))
 
 
-def _embeddings(extractor: Extractor, images: Sequence[Tensor]) -> Tensor:
-    return torch.cat([extractor(image[None]) for image in images])
+def _embeddings(extractor: Extractor, images: Iterable[Tensor]) -> Tensor:
+    return torch.cat([embed(extractor, image[None]) for image in images])
+
+
+def _reliability(domains: tuple[Tensor, Tensor], source: str, target: str) -> str:
+    """Return one line that says how well the probe tells images apart that it has not seen."""
+    counts = [number_of(len(domain), "image") for domain in domains]
+    line = f"probe: the share that a logistic regression takes for {target}, learnt from {counts[0]} of {source}"
+    if min(map(len, domains)) < FOLDS:
+        return f"{line} and {counts[1]} of {target}, too few to check it"
+    shares = [held_out_shares(*(domain[:, size] for domain in domains)) for size in (0, 1)]
+    (a, b), (half_a, half_b) = shares
+    return (
+        f"{line} and {counts[1]} of {target}; of held-out ones it takes {a:.0%} and {b:.0%}, "
+        f"at half size {half_a:.0%} and {half_b:.0%}"
+    )
 
 
 def _score(
@@ -136,7 +157,7 @@ def _score(
     truth: Path | None,
     method: Method,
     extractor: Extractor,
-    domain: Tensor,
+    domains: tuple[Tensor, Tensor],
 ) -> Scores:
     """The figures of the results of a method, rounded to 8 bits as files are; means over the images."""
     embeddings, each, resized = [], [], 0
@@ -149,13 +170,15 @@ def _score(
         if truth is not None:
             images["truth"] = _read_truth(result, counterpart(truth, name, inputs))
         each += measure_images(extractor, images)  # type: ignore[arg-type]  # the names are those of the table
-        embeddings.append(extractor(result))
+        embeddings.append(embed(extractor, result))
     if resized:
         print(f"resized {resized} of {number_of(len(names), 'image')} of {folder} to the sizes of those of {inputs}")
     found = torch.cat(embeddings)
-    sets = measure_sets(domain, found, extractor.name)
-    low, high = kid_interval(domain, found) if min(len(domain), len(found)) >= 2 else (math.nan, math.nan)
-    distances = {name: sets[name] for name in ("kid", "kid_std", "fid")}
+    source, target = domains
+    sets = measure_domains(source, target, found, extractor.name)
+    enough = min(len(target), len(found)) >= 2
+    low, high = kid_interval(target[:, 0], found[:, 0]) if enough else (math.nan, math.nan)
+    distances = {name: sets[name] for name in ("kid", "kid_std", "fid", "kid_half", "probe", "probe_half")}
     return {**distances, "kid_low": low, "kid_high": high, **summarise(each)}
 
 

@@ -12,13 +12,16 @@ from cyclestyle.metrics.distances import (
 )
 from cyclestyle.metrics.features import Extractor, ExtractorName, build_extractor
 from cyclestyle.metrics.flicker import flicker
+from cyclestyle.metrics.probe import Probe, held_out_shares
 from cyclestyle.metrics.table import (
     METRICS,
     ImageName,
     Metric,
     columns,
+    embed,
     finite,
     mean,
+    measure_domains,
     measure_images,
     measure_sets,
     summarise,
@@ -31,17 +34,21 @@ __all__ = [
     "ExtractorName",
     "ImageName",
     "Metric",
+    "Probe",
     "SetDistance",
     "build_extractor",
     "checkerboard",
     "checkerboard_spectrum",
     "columns",
     "content_distance",
+    "embed",
     "finite",
     "flicker",
+    "held_out_shares",
     "kid_interval",
     "mean",
     "mean_gram",
+    "measure_domains",
     "measure_images",
     "measure_sets",
     "set_distance",

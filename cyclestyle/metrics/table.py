@@ -11,7 +11,7 @@ images that it names; it is measured wherever these are given:
 | `truth` | the true counterpart of the input |
 | `gram` | not an image: the mean Gram matrix of the target domain, see `mean_gram` |
 
-A metric of sets is a function of the embeddings of the target domain and of the translations. The figure of several
+A metric of sets is a function of the embeddings of both domains and of the translations. The figure of several
 images is the mean over them; where there are several figures an image, it is the largest of the means.
 """
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -28,6 +29,7 @@ from cyclestyle.functional.float64 import to_float64
 from cyclestyle.metrics.checkerboard import checkerboard, checkerboard_spectrum
 from cyclestyle.metrics.distances import content_distance, set_distance, structure_distance, style_distance
 from cyclestyle.metrics.features import Extractor
+from cyclestyle.metrics.probe import Probe
 from cyclestyle.metrics.texture import texture_distance
 
 ImageName = Literal["input", "translation", "reconstruction", "truth", "gram"]
@@ -99,6 +101,9 @@ METRICS: dict[str, Metric] = {
     "style": Metric(label="style", better="lower", images=("translation", "gram"), function=style_distance),
     "kid": Metric(label="KID", better="lower"),
     "fid": Metric(label="FID", better="lower"),
+    "kid_half": Metric(label="KID at ½ size", better="lower"),
+    "probe": Metric(label="probe", better="higher", digits=2),
+    "probe_half": Metric(label="probe at ½ size", better="higher", digits=2),
     "content": Metric(label="content", better="lower", images=("input", "translation"), function=content_distance),
     "structure": Metric(
         label="structure", better="lower", images=("input", "translation"), function=structure_distance
@@ -154,6 +159,33 @@ def measure_sets(domain: Tensor, translations: Tensor, extractor: str) -> dict[s
         return set_distance(domain, translations, extractor)._asdict()
     counts = {"reals": len(domain), "fakes": len(translations)}
     return {"kid": math.nan, "kid_std": math.nan, "fid": math.nan, "extractor": extractor, **counts}
+
+
+def measure_domains(source: Tensor, target: Tensor, translations: Tensor, extractor: str) -> dict[str, Any]:
+    """Return what `measure_sets` does, KID at half size, and the shares that a `Probe` takes for the target domain.
+
+    A texture that nobody sees as paint can lower KID at full size. It is hardly there at half size.
+
+    Args:
+        source: embeddings of the source domain, as `embed` returns them, `(N, 2, C)`.
+        target: those of the target domain.
+        translations: those of the translations.
+        extractor: the name of what made them.
+    """
+    full, half = (measure_sets(target[:, size], translations[:, size], extractor) for size in (0, 1))
+    judged = min(len(source), len(target)) >= 2
+    shares = [
+        Probe.fit(source[:, size], target[:, size]).share(translations[:, size]) if judged else math.nan
+        for size in (0, 1)
+    ]
+    return {**full, "kid_half": half["kid"], "probe": shares[0], "probe_half": shares[1]}
+
+
+def embed(extractor: Extractor, images: Tensor) -> Tensor:
+    """Return the embeddings of images at full and at half size: `(N, 3, H, W)` → `(N, 2, C)`."""
+    height, width = (max(1, side // 2) for side in images.shape[-2:])
+    halves = F.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
+    return torch.stack([extractor(images), extractor(halves)], dim=1)
 
 
 def mean(values: Sequence[float]) -> float:

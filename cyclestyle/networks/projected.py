@@ -1,7 +1,7 @@
 """Discriminators in the features of a frozen network (Sauer et al. 2021, *Projected GANs Converge Faster*)."""
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,9 @@ class ProjectedDiscriminator(nn.Module):
         """Compute the scores of all heads."""
         maps = self.project(images)
         return torch.cat([head(each).flatten(1) for head, each in zip(self.heads, maps, strict=True)], dim=1)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the compiler takes minutes for the layers of the frozen network, in each way of calling it."""
 
     def project(self, images: Tensor) -> list[Tensor]:
         """Return the four mixed maps, `(N, 64, H/2, W/2)`, `(N, 64, H/4, W/4)`, `(N, 128, …)`, `(N, 256, …)`."""

@@ -2,10 +2,14 @@
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_info
+
 from cyclestyle.errors import CheckpointError
+from cyclestyle.networks.method import Direction
 from cyclestyle.tasks.base import Task, task_name
 from cyclestyle.weights.contents import Averaging, put_weights, read, stored_settings
 from cyclestyle.weights.foreign import Found
@@ -60,12 +64,13 @@ def build(found: Found, path: Path, task: type[Any] | None, changes: Mapping[str
 def start_from(task: Task, path: str | Path) -> None:
     """Give a task the weights of a checkpoint, for a new run: the averaged ones where there are any.
 
-    Nothing else is taken from the checkpoint: no optimiser, no settings, no random state.
+    Nothing else is taken from the checkpoint: no optimiser, no settings, no random state. A generator alone becomes
+    that of the direction A to B, or B to A if its file is called so, as in `latest_net_G_B.pth`; the others start anew.
 
     Args:
         task: the task of the new run.
         path: a checkpoint, the folder of a run, or a folder of the original CycleGAN implementation with
-            `latest_net_G_A.pth` and the other three files.
+            `latest_net_G_A.pth` and the other three files, or one generator of another program.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
@@ -73,12 +78,15 @@ def start_from(task: Task, path: str | Path) -> None:
     path = located(path)
     found, own = read(path, "auto")
     name = task_name(type(task))
+    alone = found.task == "GeneratorOnly" and "generator" in type(task).architecture
+    if alone:
+        found = _for_generator(found, task, path)
     if found.task != name:
-        hint = "; name the folder of its four files" if found.task == "GeneratorOnly" else ""
-        raise CheckpointError(f"{path} holds a {found.task}, but the config says {name}{hint}")
+        raise CheckpointError(f"{path} holds a {found.task}, but the config says {name}")
     expected = {key: value.shape for key, value in task.state_dict().items()}
     shapes = {key: value.shape for key, value in found.weights.items()}
-    fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not found.translating_only}
+    partial = found.translating_only or alone
+    fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not partial}
     ours = stored_settings({"hyper_parameters": dict(task.hparams)})
     theirs = {"residual": 0.0, **found.settings}  # which files from before there was such a setting do not name
     for setting in type(task).architecture:
@@ -86,13 +94,35 @@ def start_from(task: Task, path: str | Path) -> None:
             continue
         if setting == "depth" and fits:  # null, and the number in the generator's name
             continue
+        if setting == "generator" and not own and theirs.get("depth") == ours.get("depth"):  # inferred from the depth
+            continue
         # The names of foreign networks are only inferred from their weights, which do not show "residual".
         if own or not fits or setting == "residual":
             raise CheckpointError(
                 f"the networks of {path} have model.{setting} {theirs[setting]}, but the config says "
                 f"{ours[setting]}; set both to the same"
             )
-    _put(found, task, path)
+    if not alone:
+        _put(found, task, path)
+        return
+    _put(replace(found, weights={**task.state_dict(), **found.weights}), task, path)
+    place = next(iter(shapes)).partition(".")[0]
+    rank_zero_info(f"{place} starts with the generator of {path.name}, all other networks start anew")
+
+
+def _for_generator(found: Found, task: Task, path: Path) -> Found:
+    """Turn a generator alone into weights of a task: of its generator of the same direction.
+
+    Raises:
+        CheckpointError: it has batch norm, or is another network.
+    """
+    if found.settings["norm"] == "none":
+        raise CheckpointError(f"{path} has batch norm, with which a generator translates, but is not trained further")
+    wanted: Direction = "BtoA" if path.stem.endswith("net_G_B") else "AtoB"
+    network = task.exported(wanted if wanted in task.directions else "AtoB").network
+    place = next(name for name, module in task.named_modules() if module is network)
+    weights = {key.replace("generator.", f"{place}.", 1): value for key, value in found.weights.items()}
+    return Found(task=task_name(type(task)), settings=found.settings, weights=weights)
 
 
 def named_task(name: str, path: Path, given: type[Task] | None = None) -> type[Task]:

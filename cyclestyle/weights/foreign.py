@@ -109,19 +109,26 @@ def _nested_generators(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Format,
 def find_in_folder(folder: Path) -> Found | None:
     """Return what a folder of the original CycleGAN, CUT or DCLGAN holds, such as `latest_net_G_A.pth`; else None.
 
+    Without files of `latest`, those of the last epoch count, such as `200_net_G_A.pth`.
+
     Raises:
         CheckpointError: one of the other files is missing, or a file is damaged or of another kind.
     """
+    epochs = {path.name.partition("_net_")[0] for path in folder.glob("*_net_G*.pth")}
+    numbers = sorted((epoch for epoch in epochs if epoch.isdecimal()), key=int)
+    if not epochs & {"latest", *numbers}:
+        return None
+    epoch = "latest" if "latest" in epochs else numbers[-1]
 
     def files(name: str) -> list[Path]:
-        return [folder / f"latest_net_{theirs}.pth" for theirs in METHODS[name].networks.values()]
+        return [folder / f"{epoch}_net_{theirs}.pth" for theirs in METHODS[name].networks.values()]
 
     begun = [name for name in METHODS if files(name)[0].is_file()]
     if not begun:
         return None
     complete = [name for name in begun if all(path.is_file() for path in files(name))]
     task = max(complete or begun[:1], key=lambda name: len(files(name)))  # DCLGAN has the files of CycleGAN, and more
-    settings, networks = read_official(folder, method=task)
+    settings, networks = read_official(folder, epoch, task)
     weights = {f"{name}.{key}": value for name, network in networks.items() for key, value in network.items()}
     return Found(task=task, settings=settings, weights=weights)
 

@@ -16,6 +16,7 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.speed.choice import Hardware, hardware_name
 from cyclestyle.speed.setup import choose_device
 from cyclestyle.tasks import Autoencoder, CycleGAN
+from cyclestyle.translation.large import LargeImages
 from cyclestyle.weights.checkpoints import write_checkpoint
 
 MAKER = 271  # EXIF tag
@@ -89,6 +90,15 @@ def test_an_image_that_exhausts_the_memory_gets_a_friendly_line(studio, folder, 
         studio.translate("gan", folder / "photo.jpg", Wishes())
 
 
+def test_a_long_translation_tells_how_far_it_is(folder, tmp_path):
+    studio = load_studio([str(folder / "gan.ckpt")], tmp_path, 0.1, 10)
+    studio.translators["gan"].engine.large_images = LargeImages(memory="100KB")  # less than the image takes
+    shares = []
+    studio.translate("gan", folder / "photo.jpg", Wishes(), shares.append)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 1 == shares[-1]
+
+
 def test_directions_differ(studio, folder):
     there, back = (
         studio.translate("gan", folder / "photo.jpg", Wishes(direction=way)).after for way in ("AtoB", "BtoA")
@@ -154,6 +164,7 @@ def test_mistakes_in_the_call_are_one_line(cyclestyle, folder):
     for words, text in (
         (["--ckpt_path", folder / "no.ckpt"], "does not exist"),
         (["--max_upload", "many"], "max_upload"),
+        (["--domains", "photo"], "--domains are the names of A and B, such as photo painting, got photo"),
         (["--max_waiting", "0"], "must be above 0"),
     ):
         status, _, err = cyclestyle("demo", *words)
@@ -169,9 +180,10 @@ def address(folder, studio):
     import os
 
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
-    from cyclestyle.commands.demo_page import build_page, launch
+    from cyclestyle.commands.demo_page import Look, build_page, launch
 
-    page = build_page(studio, waiting=4)
+    look = Look(title="Paint", domains=("photo", "painting"), styles=[folder / "style.png"])
+    page = build_page(studio, look, waiting=4)
     yield launch(page, host="127.0.0.1", port=None, password=None, upload="100kb")
     page.close(verbose=False)
 
@@ -207,6 +219,8 @@ def said(browser, text):
 @pytest.mark.slow
 def test_upload_translate_slide_and_download(visitor, folder, address):
     browser = visitor()
+    said(browser, "photo → painting")
+    assert browser.run("document.title") == "Paint"
     upload(browser, folder / "photo.jpg")
     browser.run("document.querySelector('#translate').click()")
     browser.wait_for(SHOWN)

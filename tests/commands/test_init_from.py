@@ -144,15 +144,36 @@ def test_a_depth_may_be_written_in_two_ways(checkpoint, tmp_path):
     assert same(same_depth.state_dict(), source.state_dict())
 
 
-def test_another_method_and_single_files_of_the_original_are_refused(cyclestyle, tiny_fit, checkpoint, tmp_path):
-    write_official(read_checkpoint(checkpoint)["state_dict"], tmp_path / "official")
-    run = f"--trainer.default_root_dir={tmp_path / 'new'}"
-    single = tmp_path / "official" / "latest_net_G_A.pth"
-    status, _, error = cyclestyle(*tiny_fit, run, f"--init_from={single}")
-    assert status == 1
-    assert one_line(error).endswith(
-        "holds a GeneratorOnly, but the config says CycleGAN; name the folder of its four files"
+@pytest.mark.parametrize(("name", "place"), [("200_net_G_A", "G_AB"), ("200_net_G_B", "G_BA"), ("painter", "G_AB")])
+def test_one_generator_starts_a_run_with_new_other_networks(
+    cyclestyle, tiny_fit, checkpoint, start, tmp_path, caplog, name, place
+):
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    write_official(weights, tmp_path, epoch="200")
+    (tmp_path / "200_net_G_A.pth").with_stem("painter").write_bytes((tmp_path / "200_net_G_A.pth").read_bytes())
+    words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path / 'new'}", f"--init_from={tmp_path / name}.pth"]
+    status, _, error = cyclestyle(*words)
+    assert status == 0, error
+    assert f"{place} starts with the generator of {name}.pth, all other networks start anew" in caplog.text
+    for key, value in start["weights"].items():
+        assert not value.any() or torch.equal(value, weights[key]) == key.startswith(f"{place}."), key
+    status, _, error = cyclestyle(
+        *words[:-2], words[-1], f"--trainer.default_root_dir={tmp_path / 'x'}", "--model.ngf=3"
     )
+    assert "have model.ngf 2, but the config says 3" in one_line(error)
+
+
+def test_files_of_the_last_epoch_stand_for_a_folder(tiny_fit, checkpoint, start, tmp_path):
+    weights = read_checkpoint(checkpoint)["state_dict"]
+    write_official({key: torch.zeros_like(value) for key, value in weights.items()}, tmp_path, epoch="95")
+    write_official(weights, tmp_path, epoch="200")
+    words = [f"--trainer.default_root_dir={tmp_path / 'new'}", f"--init_from={tmp_path}"]
+    assert main([*tiny_fit, *words]) == 0
+    assert same(start["weights"], weights)
+
+
+def test_another_method_is_refused(cyclestyle, tiny_fit, checkpoint, tmp_path):
+    run = f"--trainer.default_root_dir={tmp_path / 'new'}"
     words = ["fit", "--model=Autoencoder", "--data=UnpairedImages", f"--data.root={tmp_path}", run]
     (tmp_path / "trainA").mkdir()
     (tmp_path / "trainB").mkdir()

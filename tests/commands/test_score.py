@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -28,6 +29,11 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     assert table["cyclestyle"]["ssim"] == pytest.approx(1)
     assert table["cyclestyle"]["perceptual"] == pytest.approx(0, abs=1e-3)
     assert table["cyclestyle"]["kid"] < table["untouched"]["kid"]
+    assert table["cyclestyle"]["kid_half"] < table["untouched"]["kid_half"]
+    assert table["untouched"]["probe"] < table["cyclestyle"]["probe"] == 1
+    assert table["untouched"]["probe_half"] < table["cyclestyle"]["probe_half"] == 1
+    assert "learnt from 7 images of" in text
+    assert re.search(r"of held-out ones it takes \d+% and \d+%, at half size \d+% and \d+%\n", text)
     assert table["untouched"]["content"] == pytest.approx(0, abs=1e-3)
     assert 5 < table["untouched"]["psnr"] < 25
     assert table["untouched"]["texture_distance"] > 0.1
@@ -41,7 +47,7 @@ def test_without_the_truth_and_with_several_outputs(cyclestyle, folders, samples
     status, text, _ = cyclestyle("score", *words)
     assert status == 0
     assert "PSNR" not in text
-    rows = [line[:30].strip() for line in text.splitlines()[1:-1]]
+    rows = [line[:30].strip() for line in text.splitlines()[1:-2]]
     assert rows[-2:] == ["truthB", "testA"]
     untouched, again = (line[30:] for line in text.splitlines() if line.startswith(("untouched", "testA")))
     assert untouched == again

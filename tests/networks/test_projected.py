@@ -125,6 +125,15 @@ def test_the_memory_format_does_not_change_the_gradients():
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-14)
 
 
+def test_it_is_not_compiled():
+    def refuse(*_):
+        raise AssertionError("the compiler was called")
+
+    network = new(size=128)
+    network.compile(backend=refuse)
+    assert network(images(1, 3, 128, 128)).shape == (1, 4)
+
+
 def test_photos_have_the_statistics_that_the_network_has_stored(lite0):
     """Weights under wrong names, or other padding, would not."""
     folder = SHARED / "data" / "monet2photo" / "testB"
