@@ -122,8 +122,10 @@ def _locked_file(file: IO[Any]) -> Iterator[None]:
 def cache_folder() -> Path:
     """Return the folder for what is kept between commands and can be made again; it may not exist yet.
 
-    It is `cyclestyle` in `XDG_CACHE_HOME`, or in `~/.cache`.
+    It is what `CYCLESTYLE_CACHE` names, else `cyclestyle` in `XDG_CACHE_HOME`, or in `~/.cache`.
     """
+    if chosen := os.environ.get("CYCLESTYLE_CACHE"):
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclestyle"
 
 

@@ -20,6 +20,7 @@ from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.streaming import plan
 from cyclestyle.translation.large import WHOLE
 from cyclestyle.translation.opening import open_method
+from cyclestyle.translation.plain import Exported
 from cyclestyle.weights.exported import RUNTIMES, Description, Precision
 from cyclestyle.weights.exported.description import weights_hash
 from cyclestyle.weights.exported.weights_file import write_weights
@@ -83,7 +84,7 @@ class Outcome:
 def export_method(method: Method, path: Path, wanted: Exporting) -> Outcome:
     """Write a file for other programs.
 
-    The file is written to a temporary folder, loaded as `predict` loads it, and compared with the method. It gets its
+    The file is written to a temporary folder, opened again, and compared with the method. It gets its
     name only if it does the same.
 
     Args:
@@ -101,10 +102,7 @@ def export_method(method: Method, path: Path, wanted: Exporting) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         _write(method, draft, wanted)
-        # Weights are loaded into the class, which need not be part of this package; the other files know no class.
-        loaded = open_method(
-            draft, method=type(method) if wanted.format == "safetensors" and "." in method.name else None
-        )
+        loaded = _opened(draft, method, wanted)
         for one in (method, loaded):
             if one.takes_styles and wanted.style is not None:
                 one.use_styles([wanted.style])
@@ -115,6 +113,13 @@ def export_method(method: Method, path: Path, wanted: Exporting) -> Outcome:
         for file in files:
             write_file(file, (Path(folder) / file.name).read_bytes())
     return Outcome(sorted(files, key=lambda file: file != path), differences, seconds)
+
+
+def _opened(draft: Path, method: Method, wanted: Exporting) -> Method:
+    """Open a file that was just written. Weights are loaded into the class, which need not be part of this package."""
+    if wanted.format in RUNTIMES:
+        return Exported(file=str(draft), runtime=RUNTIMES[wanted.format].open(draft))
+    return open_method(draft, method=type(method) if "." in method.name else None)
 
 
 def describe(method: Method, wanted: Exporting, network: OnePass) -> Description:

@@ -19,7 +19,7 @@ from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.networks.styles import Mixture, shares_of, with_shares
 from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.scratch import available_memory, format_bytes
-from cyclestyle.weights.exported import open_exported
+from cyclestyle.weights.exported import Runtime, open_exported
 
 GENERATOR_SETTINGS = ("depth", "ngf", "dropout", "resample", "residual", "comb_filter")
 """Arguments of `build_generator` that tasks have under the same name."""
@@ -168,12 +168,13 @@ class ManyStyles(Method):
 
 
 class Exported(Method):
-    """Translates with a file that `cyclestyle export` has written: ONNX, OpenVINO or `.pt2`.
+    """Translates with a file that `cyclestyle export` has written: ONNX or OpenVINO.
 
     The image is translated as a whole: other runtimes cannot be streamed.
 
     Args:
         file: its path.
+        runtime: the open file; None: it is opened.
 
     Raises:
         CheckpointError: the file is missing, damaged, or was not written by cyclestyle.
@@ -182,9 +183,9 @@ class Exported(Method):
 
     one_pass = False
 
-    def __init__(self, *, file: str) -> None:
+    def __init__(self, *, file: str, runtime: Runtime | None = None) -> None:
         super().__init__()
-        self.file, self.runtime = Path(file), open_exported(Path(file))
+        self.file, self.runtime = Path(file), runtime or open_exported(Path(file))
         self.description = self.runtime.description
         self.takes_styles, self.style_names = self.description.takes_style, self.description.styles
         # There is one direction, which may be named, as with the checkpoint.

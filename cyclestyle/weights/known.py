@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from cyclestyle import files
 from cyclestyle.errors import CheckpointError
+from cyclestyle.files import cache_folder
 
 PREFIX = "official:"
 BASE_URL = "https://efrosgans.eecs.berkeley.edu/cyclegan/pretrained_models"
@@ -39,11 +40,8 @@ OnBytes = Callable[[int, int], None]
 
 
 def models_folder() -> Path:
-    """Return where downloaded models are kept: `CYCLESTYLE_CACHE`, or `cyclestyle` in the user's folder for caches."""
-    chosen = os.environ.get("CYCLESTYLE_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyclestyle" / "models"
+    """Return where downloaded models are kept: `models` in the cache folder."""
+    return cache_folder() / "models"
 
 
 def known_path(name: str) -> Path:

@@ -63,10 +63,15 @@ def open_exported(path: Path) -> Runtime:
     """Open a file of one of `RUNTIMES`, whose ending tells which.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or was not written by cyclestyle.
+        CheckpointError: the file is missing, damaged, was not written by cyclestyle, or could run code.
         CycleStyleError: the program that runs it is not installed.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
+    if path.suffix.lower() == RUNTIMES["pt2"].ending:
+        raise CheckpointError(
+            f"{path} is a program for PyTorch alone, which could run code and is not loaded; translate with the "
+            "checkpoint that it is from, or with a file of onnx, openvino or safetensors"
+        )
     form = next(form for form in RUNTIMES.values() if form.ending == path.suffix.lower())
     return form.open(path)
