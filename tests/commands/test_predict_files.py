@@ -322,6 +322,25 @@ def test_two_processes_with_few_images_write_each_once(checkpoint, mixed, tmp_pa
     assert sorted(lines) == [str(tmp_path / "out" / name) for name in ("film.gif", "photo.jpg")]
 
 
+@pytest.mark.parametrize(
+    "names", [("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")]
+)
+def test_processes_of_torchrun_and_slurm_take_their_shares(predict, mixed, tmp_path, monkeypatch, names):
+    """They need not start at the same time, because each file has its process, whatever else is there."""
+    manifest = tmp_path / "m.jsonl"
+    for number in (1, 0):
+        for name, value in zip(names, (number, 2, number), strict=True):
+            monkeypatch.setenv(name, str(value))
+        status, output, error = predict("--input", mixed, "--output", tmp_path / "out", "--manifest", manifest)
+        assert status == 0, error
+        assert f"process {number + 1} of 2: " in output
+    lines = [json.loads(line)["output"] for line in manifest.read_text().splitlines()]
+    assert len(lines) == len(set(lines)) == len(tree(tmp_path / "out")) > 4
+    for name in names:
+        monkeypatch.delenv(name)
+    assert "0 images written" in predict("--input", mixed, "--output", tmp_path / "out")[1]
+
+
 @pytest.mark.parametrize("name", ["jpg", "webp", "gif"])
 def test_a_format_is_chosen_by_its_name_or_ending(predict, mixed, tmp_path, name):
     status, _, error = predict("--input", mixed / "photo.jpg", "--output", tmp_path / "out", "--format", name)

@@ -2,14 +2,17 @@
 
 import io
 import json
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cyclestyle import Translator
 from cyclestyle.images import read_image
+from cyclestyle.tasks import load
 from cyclestyle.weights.shipped import SHIPPED, shipped_path
 
 
@@ -209,3 +212,20 @@ def test_a_sheet_shows_the_photo_in_all_styles(cyclestyle, checkpoint, photo, fo
         assert status == 1
         assert message in error
         assert not (folder / "out").exists()  # before the work
+
+
+def test_translating_imports_no_lightning(checkpoint, tmp_path, save_image):
+    """It takes longer to import than a photo to translate."""
+    photo = save_image("photo.png", size=(20, 16))
+    task = load(checkpoint)
+    torch.save(task.G_AB.state_dict(), tmp_path / "latest_net_G_A.pth")
+    code = (
+        "import sys; from cyclestyle.cli import main\n"
+        "for name in sys.argv[3:]: assert main(['predict', '--ckpt_path', name, '--input', sys.argv[1],\n"
+        "    '--output', sys.argv[2], '--overwrite', '--speed', 'exact']) == 0\n"
+        "print([name for name in ('pytorch_lightning', 'torchmetrics', 'torchvision.models') if name in sys.modules])"
+    )
+    words = [photo, tmp_path / "out.png", "styles", checkpoint, tmp_path / "latest_net_G_A.pth"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
