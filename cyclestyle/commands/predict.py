@@ -180,7 +180,7 @@ def run(name: str, args: Sequence[str]) -> int:
     with quiet, as_files(settings.input, settings.output, _format(settings)) as files:
         given = replace(settings, input=files[0], output=files[1])
         shown = "standard output" if settings.output == STREAM else settings.output
-        done, status = _run(replace(command, settings=given), args, shown)
+        done, status = _run(replace(command, settings=given), shown)
     if settings.json:
         print(json.dumps(done), file=stdout)
     return status
@@ -204,7 +204,7 @@ def _check(settings: Prediction) -> None:
         )
 
 
-def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[dict[str, Any], int]:
+def _run(command: _Command, shown: str | None) -> tuple[dict[str, Any], int]:
     """Translate files, and return what was done and the status; `shown` is the name of the output in messages."""
     settings = command.settings
     if settings.ckpt_path is None and command.model is None:
@@ -234,7 +234,7 @@ def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[di
     elif plan.jobs:
         print(f"speed {settings.speed}: {reason}")
     if several:
-        report = translate_in_processes(_work, words, plan.jobs, settings.devices)
+        report = translate_in_processes(_work, command, plan.jobs, settings.devices)
     else:
         report = translate_files(engine, plan.jobs, _options(settings, identity))
     _stop(report, _unit(plan))
@@ -246,9 +246,8 @@ def _run(command: _Command, words: Sequence[str], shown: str | None) -> tuple[di
     return {**done, "sheet": settings.sheet}, status
 
 
-def _work(words: Sequence[str], jobs: Sequence[Job]) -> Report:
+def _work(command: _Command, jobs: Sequence[Job]) -> Report:
     """Translate the share of one of several processes of this machine."""
-    command = _Command.of(words)
     engine, _ = _engine(command, choose_device(command.settings.device, Rank.of_environment().local))
     settings = replace(command.settings, progress=False)
     return translate_files(engine, jobs, _options(settings, _identity(settings, engine)))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from signal import Signals
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import multiprocessing
 from torch.multiprocessing.spawn import start_processes
@@ -17,8 +17,7 @@ from cyclestyle.translation.run import Report
 VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 """Where torchrun and SLURM tell a process its number, how many there are, and its number on the machine."""
 
-Work = Callable[[Sequence[str], Sequence[Job]], Report]
-"""Translates files as the words of a command line say."""
+Wanted = TypeVar("Wanted")
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,14 @@ class Rank:
         return cls()
 
 
-def translate_in_processes(work: Work, words: Sequence[str], jobs: Sequence[Job], count: int) -> Report:
+def translate_in_processes(
+    work: Callable[[Wanted, Sequence[Job]], Report], wanted: Wanted, jobs: Sequence[Job], count: int
+) -> Report:
     """Translate files in several processes of this machine, and return what they have done together.
 
     Args:
-        work: what each process does; a function of a module.
-        words: of the command line.
+        work: translates a share of the files; a function of a module.
+        wanted: what `work` needs to know; it is sent to the processes.
         jobs: the files; each process takes every n-th.
         count: number of processes.
 
@@ -54,7 +55,7 @@ def translate_in_processes(work: Work, words: Sequence[str], jobs: Sequence[Job]
     context = multiprocessing.get_context("spawn")
     reports: Any = context.SimpleQueue()
     running = start_processes(  # type: ignore[no-untyped-call]
-        _run, (count, work, list(words), list(jobs), reports), nprocs=count, join=False, start_method="spawn"
+        _run, (count, work, wanted, list(jobs), reports), nprocs=count, join=False, start_method="spawn"
     )
     done: list[Report | CycleStyleError] = []
     with StopSignals() as stop:
@@ -75,12 +76,12 @@ def translate_in_processes(work: Work, words: Sequence[str], jobs: Sequence[Job]
     return Report.joined([one for one in done if isinstance(one, Report)])
 
 
-def _run(number: int, count: int, work: Work, words: list[str], jobs: list[Job], reports: Any) -> None:
+def _run(number: int, count: int, work: Any, wanted: Any, jobs: list[Job], reports: Any) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # so that Ctrl-C reaches the first process alone, which passes it on
     for name, value in zip(VARIABLES[0], (number, count, number), strict=True):
         os.environ[name] = str(value)
     try:
-        reports.put(work(words, jobs[number::count]))
+        reports.put(work(wanted, jobs[number::count]))
     except CycleStyleError as error:
         reports.put(error)

@@ -303,14 +303,14 @@ def test_a_gpu_works_on_a_batch_while_the_one_before_is_written(predict, mixed, 
     assert json.loads((tmp_path / "stats.json").read_text())["seconds"] == 1.5 * batches
 
 
-def test_two_processes_with_few_images_write_each_once(checkpoint, mixed, tmp_path):
+def test_two_processes_with_few_images_write_each_once(mixed, tmp_path):
     """Three files, one of them damaged: one process has one more, and the failure is reported by the other."""
     folder = tmp_path / "few"
     folder.mkdir()
     for name in ("film.gif", "photo.jpg"):
         shutil.copy(mixed / name, folder)
     (folder / "broken.png").write_text("text")
-    command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", folder]
+    command = [sys.executable, "-m", "cyclestyle", "predict", "--input", folder]
     command += ["--output", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--batch_size=1"]
     command += ["--devices=2", "--device=cpu", "--oversubscribe"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
