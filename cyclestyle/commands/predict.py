@@ -423,6 +423,10 @@ def _say(engine: Engine, settings: Prediction) -> None:
     if engine.finishing.work_size is not None and settings.work_size is None:
         print(f"painting at {engine.finishing.work_size} pixels; --work_size 0 paints photos at their own size")
 
+    count = torch.cuda.device_count() if engine.device.type == "cuda" else 0
+    if count > 1 and settings.devices == Rank.of_environment().count == 1 and settings.device is None:
+        print(f"using 1 of {count} GPUs; --devices {count} shares the files among all of them")
+
 
 def _a(method: Method) -> str:
     return f"{'an' if method.name[0] in 'AEIOU' else 'a'} {method.name}"

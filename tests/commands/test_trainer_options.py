@@ -105,11 +105,10 @@ def test_an_option_that_is_refused(fit, tmp_path, words, message):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_one_device_is_the_default(cyclestyle, command, capsys):
     """All GPUs of a machine would change the batch and the number of steps of a config without a word."""
     words = ["--model=CycleGAN", "--data=UnpairedImages", "--data.root=photos"]
-    words = ["--input=a", "--output=b"] if command == "predict" else words
     with pytest.raises(SystemExit):
         cyclestyle(command, *words, "--print_config")
     assert yaml.safe_load(capsys.readouterr().out)["trainer"]["devices"] == 1

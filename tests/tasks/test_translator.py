@@ -200,7 +200,7 @@ class Attack:
         (lambda path: path.write_text("text"), "is not a checkpoint of plain tensors|is damaged or not a checkpoint"),
         (lambda path: path.write_bytes(b""), "is empty; copy or download it again"),
         (lambda path: torch.save(torch.zeros(1), path), "contains a Tensor, not a checkpoint"),
-        (lambda path: torch.save({"state_dict": {}}, path), "is a checkpoint of another program"),
+        (lambda path: torch.save({"state_dict": {}}, path), "holds no generator of a known kind"),
         (lambda path: torch.save({"net.0.weight": torch.zeros(1)}, path), "holds no generator of a known kind"),
         (lambda path: torch.save({1: torch.zeros(1)}, path), "holds no generator of a known kind"),
         (
