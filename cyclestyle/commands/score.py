@@ -82,7 +82,8 @@ def score(
     found = build_extractor(extractor, weights)
     targets = list(_tensors(Path(target)))
     sources = find_images(Path(source))
-    shown = sources[:: -(-len(sources) // MOST)]  # spread evenly
+    count = min(MOST, len(sources))
+    shown = [sources[number * len(sources) // count] for number in range(count)]  # spread evenly
     domains = _embeddings(found, (to_tensor(read_image(path)) for path in shown)), _embeddings(found, targets)
     methods = _methods([Path(one) for one in output], folder, Path(source), targets)
     rows = {row: _score(names, folder, where, true, method, found, domains) for row, (where, method) in methods.items()}

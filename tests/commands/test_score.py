@@ -40,6 +40,13 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     assert Image.open(tmp_path / "s.png").size == (64, 128)
 
 
+def test_a_large_source_is_thinned_out_for_the_probe(cyclestyle, folders, monkeypatch):
+    monkeypatch.setattr("cyclestyle.commands.score.MOST", 5)  # of 7 images
+    status, text, _ = cyclestyle("score", *(word for pair in folders.items() for word in pair))
+    assert status == 0
+    assert "learnt from 5 images of" in text
+
+
 def test_without_the_truth_and_with_several_outputs(cyclestyle, folders, samples):
     words = [*(word for pair in folders.items() if pair[0] != "--truth" for word in pair), samples / "testA"]
     at = words.index("--output") + 2
