@@ -177,8 +177,7 @@ def _score(
     found = torch.cat(embeddings)
     source, target = domains
     sets = measure_domains(source, target, found, extractor.name)
-    enough = min(len(target), len(found)) >= 2
-    low, high = kid_interval(target[:, 0], found[:, 0]) if enough else (math.nan, math.nan)
+    low, high = kid_interval(target[:, 0], found[:, 0])
     distances = {name: sets[name] for name in ("kid", "kid_std", "fid", "kid_half", "probe", "probe_half")}
     return {**distances, "kid_low": low, "kid_high": high, **summarise(each)}
 
@@ -233,6 +232,7 @@ def _table(rows: Mapping[str, Scores], count: int) -> str:
     for row, scores in rows.items():
         texts = {name: METRICS[name].text(scores[name]) for name in names}
         if math.isfinite(scores["kid"]):
-            texts["kid"] += f" ({scores['kid_low']:.3g} to {scores['kid_high']:.3g})"
+            known = math.isfinite(scores["kid_low"])
+            texts["kid"] += f" ({scores['kid_low']:.3g} to {scores['kid_high']:.3g})" if known else " (interval n/a)"
         lines.append(f"{row:30}" + "".join(f"{texts[name]:>{widths[name]}}" for name in names))
     return "\n".join(lines)

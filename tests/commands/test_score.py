@@ -22,7 +22,9 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     assert status == 0
     assert text.startswith("3 images")
     assert "by the extractor statistics; KID, with its 95 % bootstrap interval, and FID to 7 images of" in text
+    assert "(interval n/a)" in text  # of 3 images
     table = json.loads((tmp_path / "s.json").read_text())
+    assert table["untouched"]["kid_low"] is table["untouched"]["kid_high"] is None
     assert list(table) == ["untouched", "colour transfer, domain", "colour transfer, each image", "cyclestyle"]
     assert table["cyclestyle"]["texture_distance"] == 0
     assert table["cyclestyle"]["psnr"] > 100
