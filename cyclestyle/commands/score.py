@@ -82,7 +82,8 @@ def score(
     found = build_extractor(extractor, weights)
     targets = list(_tensors(Path(target)))
     sources = find_images(Path(source))
-    shown = sources[:: -(-len(sources) // MOST)]  # spread evenly
+    count = min(MOST, len(sources))
+    shown = [sources[number * len(sources) // count] for number in range(count)]  # spread evenly
     domains = _embeddings(found, (to_tensor(read_image(path)) for path in shown)), _embeddings(found, targets)
     methods = _methods([Path(one) for one in output], folder, Path(source), targets)
     rows = {row: _score(names, folder, where, true, method, found, domains) for row, (where, method) in methods.items()}
@@ -176,8 +177,7 @@ def _score(
     found = torch.cat(embeddings)
     source, target = domains
     sets = measure_domains(source, target, found, extractor.name)
-    enough = min(len(target), len(found)) >= 2
-    low, high = kid_interval(target[:, 0], found[:, 0]) if enough else (math.nan, math.nan)
+    low, high = kid_interval(target[:, 0], found[:, 0])
     distances = {name: sets[name] for name in ("kid", "kid_std", "fid", "kid_half", "probe", "probe_half")}
     return {**distances, "kid_low": low, "kid_high": high, **summarise(each)}
 
@@ -232,6 +232,7 @@ def _table(rows: Mapping[str, Scores], count: int) -> str:
     for row, scores in rows.items():
         texts = {name: METRICS[name].text(scores[name]) for name in names}
         if math.isfinite(scores["kid"]):
-            texts["kid"] += f" ({scores['kid_low']:.3g} to {scores['kid_high']:.3g})"
+            known = math.isfinite(scores["kid_low"])
+            texts["kid"] += f" ({scores['kid_low']:.3g} to {scores['kid_high']:.3g})" if known else " (interval n/a)"
         lines.append(f"{row:30}" + "".join(f"{texts[name]:>{widths[name]}}" for name in names))
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Distances between sets of images, and between an image and its translation."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from cyclestyle.metrics.features import Extractor
 SUBSETS = 50  # random subsets over which the mean and standard deviation of KID are computed
 MAX_SUBSET = 1000  # maximum number of images in a subset
 RESAMPLES = 1000  # of both sets, for the interval of KID
+ENOUGH = 10  # images of each set, below which drawing them anew says little of how others would differ
 GRID = 16  # maximum height and width of the feature maps for self-similarity
 
 
@@ -67,8 +69,11 @@ def kid_interval(reals: Tensor, fakes: Tensor) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the KID between embeddings `(N, C)`.
 
     Both sets are drawn anew, with replacement, 1,000 times. An image and its own copy are not a pair of different
-    images, and do not count. The result is deterministic and does not depend on the order of the images.
+    images, and do not count. The result is deterministic and does not depend on the order of the images. With fewer
+    than 10 images in a set it is NaN.
     """
+    if min(len(reals), len(fakes)) < ENOUGH:
+        return math.nan, math.nan
     sets = [_sorted(reals).cpu(), _sorted(fakes).cpu()]
     generator = torch.Generator().manual_seed(0)
     drawn = [torch.randint(len(one), (RESAMPLES, len(one)), generator=generator) for one in sets]

@@ -3,13 +3,18 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from markupsafe import Markup
 
 Curve = Sequence[tuple[float, float]]
 
-_SIZE = (8.0, 3.0)  # inches
+COLOURS = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
+)
+"""Of the curves, in their order; further ones begin again."""
+_SIZE = (7.0, 2.8)  # inches
 _RC_PARAMS: dict[Any, Any] = {  # Matplotlib 3.11 types the keys, 3.9 does not
     "svg.fonttype": "none",  # text stays text: it can be searched and selected
     "svg.hashsalt": "cyclestyle",  # the same ids in every run
@@ -21,12 +26,12 @@ _RC_PARAMS: dict[Any, Any] = {  # Matplotlib 3.11 types the keys, 3.9 does not
 
 
 def draw_curves(curves: Mapping[str, Curve], *, x_label: str, y_label: str, id_prefix: str) -> Markup:
-    """Draw curves in one coordinate system and return it as an `<svg>` element.
+    """Draw curves in one coordinate system and return it as an `<svg>` element, without a legend.
 
     The output is deterministic: it contains no date, and its ids depend only on the content and on `id_prefix`.
 
     Args:
-        curves: points `(x, y)` of each curve, by its name in the legend.
+        curves: points `(x, y)` of each curve, by its name, in the order of `COLOURS`.
         x_label: label of the horizontal axis.
         y_label: label of the vertical axis, with its unit.
         id_prefix: put before each id; unique on a page, since an HTML document has one namespace of ids.
@@ -37,15 +42,14 @@ def draw_curves(curves: Mapping[str, Curve], *, x_label: str, y_label: str, id_p
     with matplotlib.rc_context(_RC_PARAMS):
         figure = Figure(figsize=_SIZE, layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        for name, points in curves.items():
+        for points, colour in zip(curves.values(), cycle(COLOURS), strict=False):
             xs, ys = zip(*points, strict=True)
-            axes.plot(xs, ys, linewidth=1.5, marker="o" if len(points) == 1 else "", markersize=4, label=name)
+            axes.plot(xs, ys, color=colour, linewidth=1.5, marker="o" if len(points) == 1 else "", markersize=4)
         axes.locator_params(axis="x", integer=all(float(x).is_integer() for line in curves.values() for x, _ in line))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.grid(alpha=0.3)
         axes.margins(x=0.02)
-        figure.legend(loc="outside right upper", frameon=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return Markup(_inline(buffer.getvalue(), id_prefix))

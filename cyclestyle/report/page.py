@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
+from itertools import cycle
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from cyclestyle.files import atomic_write
-from cyclestyle.report.diagram import Curve, draw_curves
+from cyclestyle.report.diagram import COLOURS, Curve, draw_curves
 from cyclestyle.report.parts import (
     BeforeAfter,
     Details,
@@ -99,7 +100,7 @@ class Page:
             return
         id_prefix = f"diagram{sum(isinstance(part, Diagram) for part in self._parts)}-"
         svg = draw_curves(curves, x_label=x_label, y_label=y_label or title, id_prefix=id_prefix)
-        self._parts.append(Diagram(title, svg))
+        self._parts.append(Diagram(title, svg, list(zip(curves, cycle(COLOURS), strict=False))))
 
     def images(self, captioned: Sequence[CaptionedImage]) -> None:
         """Add images side by side, each with its caption."""

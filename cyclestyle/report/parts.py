@@ -98,11 +98,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Diagram:
-    """Curves as inline SVG."""
+    """Curves as inline SVG, and for each of them its name and colour, which wrap on a narrow screen."""
 
     macro: ClassVar[str] = "diagram"
     title: str
     svg: Markup
+    legend: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     assert status == 0
     assert text.startswith("3 images")
     assert "by the extractor statistics; KID, with its 95 % bootstrap interval, and FID to 7 images of" in text
+    assert "(interval n/a)" in text  # of 3 images
     table = json.loads((tmp_path / "s.json").read_text())
+    assert table["untouched"]["kid_low"] is table["untouched"]["kid_high"] is None
     assert list(table) == ["untouched", "colour transfer, domain", "colour transfer, each image", "cyclestyle"]
     assert table["cyclestyle"]["texture_distance"] == 0
     assert table["cyclestyle"]["psnr"] > 100
@@ -38,6 +40,13 @@ def test_the_truth_scores_best(cyclestyle, folders, tmp_path):
     assert 5 < table["untouched"]["psnr"] < 25
     assert table["untouched"]["texture_distance"] > 0.1
     assert Image.open(tmp_path / "s.png").size == (64, 128)
+
+
+def test_a_large_source_is_thinned_out_for_the_probe(cyclestyle, folders, monkeypatch):
+    monkeypatch.setattr("cyclestyle.commands.score.MOST", 5)  # of 7 images
+    status, text, _ = cyclestyle("score", *(word for pair in folders.items() for word in pair))
+    assert status == 0
+    assert "learnt from 5 images of" in text
 
 
 def test_without_the_truth_and_with_several_outputs(cyclestyle, folders, samples):

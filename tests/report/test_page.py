@@ -8,6 +8,8 @@ import pytest
 from browser import SWITCHES, Browser, needs_chromium
 from PIL import Image
 
+from cyclestyle.commands.compare import COSTS
+from cyclestyle.metrics import METRICS
 from cyclestyle.report import ImageSource, Page
 
 COLOURS = ("red", "lime", "white")
@@ -255,6 +257,22 @@ def test_every_image_shows_and_the_page_does_not_scroll_sideways(browser, compar
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert (browser.screenshot().convert("L").getpixel((2, 2)) > 128) == (scheme == "light")
     assert browser.errors() == []
+
+
+@needs_chromium
+def test_all_figures_fit_at_1280_pixels_and_curves_with_their_legends_at_500(browser, tmp_path):
+    page = Page("Methods")
+    measured = [metric for metric in METRICS.values() if not {"truth", "reconstruction"} & {*metric.images}]
+    headings = [*(metric.heading for metric in measured), *(heading for heading, _ in COSTS.values())]
+    names = ("a name of three words", "raw A → B")
+    page.table(["", *headings], [[name, "19.61 ± 1.597", *["0.1234"] * (len(headings) - 1)] for name in names])
+    page.curves("Losses", {f"train/loss_of_part_{n}": [(0, n), (1, n)] for n in range(8)})
+    overflowing = "[...document.querySelectorAll('{}')].filter(one => one.scrollWidth > one.clientWidth).length"
+    browser.open(written(page, tmp_path), 1280)
+    assert browser.run(overflowing.format(".wide")) == 0
+    browser.open(written(page, tmp_path), 500)
+    assert browser.run(overflowing.format("figure, figure .wide, .keys")) == 0
+    assert browser.run("document.querySelectorAll('.keys li').length") == 8
 
 
 @needs_chromium
