@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cyclestyle import scratch
-from cyclestyle.scratch import RowStore, available_memory, format_bytes, free_room, parse_bytes
+from cyclestyle.networks.streaming.rows import RowStore
+from cyclestyle.scratch import available_memory, format_bytes, free_room, parse_bytes
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -35,7 +36,7 @@ def test_the_room_is_free_again_with_the_object(tmp_path):
 
 def test_a_killed_process_leaves_no_file(tmp_path):
     code = (
-        "import sys, time, torch; from pathlib import Path; from cyclestyle.scratch import RowStore\n"
+        "import sys, time, torch; from pathlib import Path; from cyclestyle.networks.streaming.rows import RowStore\n"
         "store = RowStore(torch.Size((1, 8, 256, 256)), torch.float32, Path(sys.argv[1]))\n"
         "store.write(0, torch.ones(1, 8, 256, 256)); print('written', flush=True); time.sleep(60)"
     )

@@ -27,7 +27,7 @@ from cyclestyle.images.formats import (
 )
 from cyclestyle.images.pixels import MODES, as_rgb, convert, from_levels, nearest_levels, to_image, to_tensor
 from cyclestyle.images.source import Source, split_alpha, take_apart, to_pil, with_channels
-from cyclestyle.images.video import (
+from cyclestyle.images.video.reading import (
     VIDEO_EXTENSIONS,
     VIDEO_FORMATS,
     Video,
@@ -41,7 +41,7 @@ from cyclestyle.images.video import (
     video_format_of,
     video_target,
 )
-from cyclestyle.images.video_writing import (
+from cyclestyle.images.video.writing import (
     Encoding,
     VideoWriter,
     check_can_write,

@@ -74,7 +74,7 @@ def predict(cyclestyle, checkpoint):
 
 @pytest.fixture
 def short_segments(monkeypatch):
-    monkeypatch.setattr("cyclestyle.images.video_writing.SEGMENT", 5)
+    monkeypatch.setattr("cyclestyle.images.video.writing.SEGMENT", 5)
 
 
 @pytest.mark.parametrize("shown", [EVEN, UNEVEN], ids=["even", "uneven"])
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_pat
     source = make(tmp_path / "in.mp4")
     words = ["--ckpt_path", checkpoint, "--input", source, "--output", tmp_path / "out", "--workers", 0]
     code = (
-        "import sys, time; import cyclestyle.images.video_writing as writing; writing.SEGMENT = 4\n"
+        "import sys, time; import cyclestyle.images.video.writing as writing; writing.SEGMENT = 4\n"
         "from cyclestyle.translation.engine import Engine; original = Engine.__call__\n"
         "Engine.__call__ = lambda task, images: (time.sleep(0.2), original(task, images))[1]\n"
         f"from cyclestyle.cli import main; sys.exit(main({['predict', *map(str, words), '--batch_size', '1']!r}))"
@@ -234,7 +234,7 @@ def test_a_full_disk_leaves_no_file_and_the_segments(predict, tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr("cyclestyle.images.video_writing._join", full)
+        context.setattr("cyclestyle.images.video.writing._join", full)
         status, _, error = predict("--input", source, "--output", tmp_path / "out")
     assert status == 1
     assert "No space left on device" in error
@@ -302,7 +302,7 @@ def test_steady(predict, tmp_path):
 
 @pytest.mark.parametrize(("words", "again"), [([], 8), (["--model.comb_filter", "true"], 14)])
 def test_segments_of_other_settings_of_the_model_are_not_taken(predict, tmp_path, monkeypatch, words, again):
-    monkeypatch.setattr("cyclestyle.images.video_writing.SEGMENT", 2)
+    monkeypatch.setattr("cyclestyle.images.video.writing.SEGMENT", 2)
     source = make(tmp_path / "in.mp4")
     original, count = Engine.__call__, []
 

@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_leaves
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.functional.style import whiten_and_colour
 from cyclestyle.metrics.table import METRICS
-from cyclestyle.networks.activations import Moments
-from cyclestyle.networks.strips import normalised
+from cyclestyle.networks.streaming.activations import Moments
+from cyclestyle.networks.streaming.strips import normalised
 
 
 class NoFloat64(TorchDispatchMode):

@@ -170,7 +170,7 @@ def test_convolutions_are_computed_once(monkeypatch, tmp_path):
         return result
 
     network = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()) for _ in range(5)))
-    monkeypatch.setattr("cyclestyle.networks.strips.F.conv2d", counted)
+    monkeypatch.setattr("cyclestyle.networks.streaming.strips.F.conv2d", counted)
     streamed(network, image_of(90, 20, channels=4), 2**15, tmp_path)
     assert computed == 5 * 4 * 90 * 20
 

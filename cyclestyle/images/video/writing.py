@@ -15,7 +15,15 @@ from torch import Tensor
 from cyclestyle.errors import DISK_ERRORS, DiskError, ImageError
 from cyclestyle.files import atomic_write, remove_unfinished, unfinished_name, write_json
 from cyclestyle.images.pixels import as_rgb, to_levels
-from cyclestyle.images.video import Video, VideoCodec, VideoFormat, conversion_flags, main_stream, opened, turned
+from cyclestyle.images.video.reading import (
+    Video,
+    VideoCodec,
+    VideoFormat,
+    conversion_flags,
+    main_stream,
+    opened,
+    turned,
+)
 
 if TYPE_CHECKING:
     import av

@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cyclestyle.networks.activations import Node, Room
-from cyclestyle.networks.streamed import NotStreamableError, Stream, StreamedTensor
+from cyclestyle.networks.streaming.activations import Node, Room
+from cyclestyle.networks.streaming.streamed import NotStreamableError, Stream, StreamedTensor
 
 __all__ = ["NotStreamableError", "Plan", "Room", "collect_statistics", "plan", "stream"]
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cyclestyle.networks.strips import Rows
+from cyclestyle.networks.streaming.strips import Rows
 
 STRIP_BYTES = 2**26
 """Memory of the activations of a strip, where the budget allows it."""

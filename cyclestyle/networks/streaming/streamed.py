@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from cyclestyle.networks import strips
-from cyclestyle.networks.activations import Moments, Node, PlannedStore, Room, Window
-from cyclestyle.networks.strips import Rows
-from cyclestyle.scratch import RowStore
+from cyclestyle.networks.streaming import strips
+from cyclestyle.networks.streaming.activations import Moments, Node, PlannedStore, Room, Window
+from cyclestyle.networks.streaming.rows import RowStore
+from cyclestyle.networks.streaming.strips import Rows
 
 MAX_SOURCES = 2
 """Kept activations that an operation reads together. One more, and their combination is kept instead."""

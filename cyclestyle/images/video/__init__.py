@@ -1,0 +1,1 @@
+"""Videos: reading frames with their times, and writing them in segments."""
