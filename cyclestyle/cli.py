@@ -58,13 +58,17 @@ def _run(name: str, args: Sequence[str]) -> int:
     keep_compiled_code()  # before torch is imported
     if (folder := os.getcwd()) not in sys.path:
         sys.path.append(folder)  # for methods of the user, as `--model colourise.Colourise`; last, to shadow nothing
+    from cyclestyle.commands.early import check_paths
     from cyclestyle.commands.errors import one_line_errors
     from cyclestyle.commands.shipped_configs import resolve_config_arguments
 
     with one_line_errors():
+        words = resolve_config_arguments([_expand_home(word) for word in args])
+        if name in ("predict", "export"):
+            check_paths(words)
         command = import_module(f"cyclestyle.commands.{COMMANDS[name][0]}")
         quiet()  # after the import, which installs the log handlers of Lightning
-        return int(command.run(name, resolve_config_arguments([_expand_home(word) for word in args])))
+        return int(command.run(name, words))
 
 
 def _expand_home(word: str) -> str:

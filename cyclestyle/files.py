@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.errors import CycleStyleError, DataError
 
 UNFINISHED = ".unfinished-"
 """Prefix of the names of temporary files. A process that is killed leaves its temporary file behind."""
@@ -218,3 +218,16 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def checked_input(word: str | Path) -> str | Path:
+    """Return the name of an image or a folder of images, which must exist.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not str(word):
+        raise DataError("an input is empty; name an image or a folder of images")
+    if not os.path.lexists(word):
+        raise DataError(f"input {word} does not exist; expected an image or a folder of images")
+    return word

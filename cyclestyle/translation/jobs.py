@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyclestyle.errors import DataError
+from cyclestyle.files import checked_input
 from cyclestyle.images import (
     EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -94,7 +95,7 @@ def make_plan(
         DataError: an input does not exist, there are no images, the output is or contains an input, or two images
             have the same target.
     """
-    paths = [Path(_checked(one)) for one in inputs]
+    paths = [Path(checked_input(one)) for one in inputs]
     if _is_file_name(output, paths):
         chosen = _format_of_file(paths[0], output, format)
         jobs, plan = [Job(paths[0], output, chosen, paths[0].parent)], Plan([])
@@ -111,14 +112,6 @@ def make_plan(
         jobs = [job for job in jobs if _part(job, count) == number]
     pending = jobs if overwrite else _without_existing(jobs)
     return Plan(pending, len(jobs) - len(pending), plan.others, plan.failures)
-
-
-def _checked(word: str | Path) -> str | Path:
-    if not str(word):
-        raise DataError("an input is empty; name an image or a folder of images")
-    if not os.path.lexists(word):
-        raise DataError(f"input {word} does not exist; expected an image or a folder of images")
-    return word
 
 
 def _is_file_name(output: Path, inputs: Sequence[Path]) -> bool:

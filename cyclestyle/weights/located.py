@@ -40,11 +40,28 @@ def located(name: str | Path) -> Path:
         return _artifact(word.removeprefix(WANDB))
     if word in SHIPPED and not Path(word).exists():
         return shipped_path(word)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", word) and not Path(word).parent.is_dir() and Path(word).suffix not in ENDINGS:
+    if _may_be_on_hub(word):
         return hub_folder(word)
-    if len(Path(word).parts) == 1 and not Path(word).suffix and not Path(word).exists():
-        raise CheckpointError(f"checkpoint {word} does not exist{_did_you_mean(word)}")
+    check_checkpoint(word)
     return Path(name)
+
+
+def check_checkpoint(name: str) -> None:
+    """Check that a name is that of a model, or a path that exists; nothing is downloaded.
+
+    Raises:
+        CheckpointError: it is a path that does not exist, or a word that is no model.
+    """
+    path = Path(name)
+    if path.exists() or known.is_known(name) or name.startswith(WANDB) or name in SHIPPED or _may_be_on_hub(name):
+        return
+    hint = "" if len(path.parts) > 1 or path.suffix else _did_you_mean(name)
+    raise CheckpointError(f"checkpoint {name} does not exist{hint}")
+
+
+def _may_be_on_hub(name: str) -> bool:
+    path = Path(name)
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not path.parent.is_dir() and path.suffix not in ENDINGS
 
 
 def saved_direction(folder: Path) -> Literal["AtoB", "BtoA"]:

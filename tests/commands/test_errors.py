@@ -1,6 +1,8 @@
 """Messages of jsonargparse 4.53, as it writes them, and the line that a user gets."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -51,7 +53,7 @@ def test_messages_are_one_line(message, line):
         (["fit"], "nothing to train: add --config cyclegan"),
         (["fit", "--config=cyclegan", "--trainer.logger=WandLogger"],
          "trainer.logger: there is no class WandLogger\n"),
-        (["predict", "--input=a"], "name the file or folder of the results with --output"),
+        (["predict", "--input=tests"], "name the file or folder of the results with --output"),
         (["score", "--output=a"], "the following arguments are required: input, source, target"),
         (["score", "--json=/proc/none/x.json", *(f"--{one}=a" for one in ("output", "input", "source", "target"))],
          "cannot write into /proc/none"),
@@ -71,6 +73,22 @@ def test_every_command_reports_a_mistake_in_one_line(cyclestyle, words, line):
     assert status == 1
     assert len(error.splitlines()) == 1
     assert error.startswith(f"cyclestyle: error: {line.replace('SHIPPED', str(config_folder()))}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "--ckpt_path", "nowhere.ckpt", "--input", "a", "--output", "b"),
+        ("predict", "--input", "nowhere.png", "--output", "b"),
+        ("export", "--ckpt_path=nowhere.ckpt"),
+        ("fit", "--config", "nowhere.yaml"),
+    ],
+)
+def test_a_missing_file_is_told_before_torch_is_imported(words):
+    code = f"import sys; from cyclestyle.cli import main; print(main({list(words)}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1 False\n"
+    assert "does not exist" in done.stderr
 
 
 def test_a_full_disk_is_a_mistake_that_a_user_can_mend():

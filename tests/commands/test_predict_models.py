@@ -174,6 +174,7 @@ def test_a_photo_goes_through_the_standard_streams(monkeypatch, capfdbinary, pho
     ],
 )
 def test_mistakes_with_streams(cyclestyle, folder, words, message):
+    (folder / "a.png").touch()
     status, _, error = cyclestyle("predict", *words)
     assert status == 1
     assert message in error
