@@ -17,22 +17,19 @@ from cyclestyle.weights.located import located
 
 
 def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | None = None, **changes: Any) -> Task:
-    """Build the task of a checkpoint, with its weights. `cyclestyle.translation.opening` opens what is no task, too.
+    """Build the task of a checkpoint, with its weights.
 
-    The checkpoint of a run knows its task and the constructor arguments. Files of other programs are recognised by
-    the table in `cyclestyle.weights.foreign`.
+    `open_method` in `cyclestyle.translation.opening`, whose arguments are the same, opens what only translates too, and
+    needs no Lightning where a plain module does the same.
 
     Args:
-        path: a checkpoint, the folder of a run or of the original CycleGAN, a file of `cyclestyle export`, a file of
-            another program, or a name such as `official:style_monet`; see `cyclestyle.weights.located`.
-        averaging: `ema` takes the averaged weights of a run, `raw` those of its last step, and `auto` the averaged
-            ones where there are any.
+        path: a checkpoint, a folder or a name.
+        averaging: whose weights: `ema`, `raw` or `auto`.
         task: the class, for tasks that are not part of this package.
         changes: constructor arguments that replace those of the checkpoint.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of an unknown kind or of another task, its weights do not fit
-            the changed arguments, or it has no averaged weights.
+        CheckpointError: the file cannot be loaded, or holds what cannot be trained.
         ValueError: `averaging` or a changed argument is out of its range.
     """
     path = located(path)
