@@ -332,7 +332,7 @@ class _Search:
         total = float(torch.where(finite, loss, torch.inf))  # read once, because it waits for a GPU
         if not total < float("inf"):
             raise FloatingPointError
-        self.variable.grad = image.grad * self.unit
+        self.variable.grad = (image.grad * self.unit).contiguous()  # which L-BFGS views as a vector
         if total < self.lowest:
             self.lowest = total
             self.best.copy_(image.detach())

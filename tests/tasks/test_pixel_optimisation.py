@@ -109,6 +109,13 @@ def test_it_makes_exactly_as_many_evaluations_and_returns_the_best(optimiser):
     assert sum(goal(found).values()).item() == pytest.approx(min(seen), rel=1e-12)
 
 
+def test_the_memory_format_of_the_image_is_free():
+    """`--speed auto` chooses it; L-BFGS views the gradient as a vector."""
+    goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
+    start = make_image(0, 32, 32).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(Painter("lbfgs")(goal, start, 3), Painter("lbfgs")(goal, start.contiguous(), 3))
+
+
 def test_adam_keeps_its_moments_between_scales():
     painter = Painter("adam", lr=1e-12)  # stands still: its moments are averages of one gradient
     goal = objective(1000, photo=make_image(0, 32, 32), styles=[make_image(1, 32, 32)])
