@@ -11,7 +11,7 @@ from browser import Browser, needs_chromium
 from PIL import Image
 
 from cyclestyle.commands.demo import load_studio
-from cyclestyle.commands.demo_studio import Wishes
+from cyclestyle.commands.demo.studio import Wishes
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.speed.choice import Hardware, hardware_name
 from cyclestyle.speed.setup import choose_device
@@ -180,7 +180,7 @@ def address(folder, studio):
     import os
 
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
-    from cyclestyle.commands.demo_page import Look, build_page, launch
+    from cyclestyle.commands.demo.page import Look, build_page, launch
 
     look = Look(title="Paint", domains=("photo", "painting"), styles=[folder / "style.png"])
     page = build_page(studio, look, waiting=4)

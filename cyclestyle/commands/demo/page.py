@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclestyle.commands.demo_studio import Limits, Studio, Wishes
+from cyclestyle.commands.demo.studio import Limits, Studio, Wishes
 from cyclestyle.errors import CycleStyleError, optional
 from cyclestyle.images import has_video
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cyclestyle.commands.demo_studio import Limits, Studio
+from cyclestyle.commands.demo.studio import Limits, Studio
 from cyclestyle.commands.parser import call
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CycleStyleError
@@ -68,7 +68,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="cyclestyle-demo-") as folder:
         studio = load_studio(ckpt_path or list(SHIPPED), Path(folder), max_megapixels, max_frames, device)
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
-        from cyclestyle.commands.demo_page import Look, build_page, launch  # imports Gradio, which takes seconds
+        from cyclestyle.commands.demo.page import Look, build_page, launch  # imports Gradio, which takes seconds
 
         look = Look(title=title, domains=tuple(domains or ("A", "B")), styles=examples or drawn_styles(Path(folder)))
         page = build_page(studio, look, waiting=max_waiting)
