@@ -149,16 +149,20 @@ def test_the_quickstart(capsys):
 def test_overlays_change_their_parts_alone(capsys, path):
     base = parsed(capsys, CONFIGS / "cyclegan.yaml")
     changed = parsed(capsys, CONFIGS / "cyclegan.yaml", path)
-    parts = {"ema": {"ema"}, "fast": {"speed"}, "small_set": {"ema", "model"}}.get(path.stem, {"trainer"})
+    parts = {"ema": {"ema"}, "fast": {"speed"}, "small_set": {"ema", "model"}, "projected": {"model"}}.get(
+        path.stem, {"trainer"}
+    )
     assert {key for key in base if base[key] != changed[key]} == parts
     assert set(yaml.safe_load(path.read_text())) == parts
 
 
 @pytest.mark.parametrize("path", [CONFIGS / "cyclegan.yaml", *CONTRASTIVE], ids=lambda path: path.stem)
-def test_the_overlay_for_small_sets_fits_every_gan(capsys, path):
-    shown = yaml.safe_load((CONFIGS / "overlays" / "small_set.yaml").read_text())
-    settings = parsed(capsys, path, CONFIGS / "overlays" / "small_set.yaml")["model"]
-    assert shown["model"]["init_args"].items() <= settings["init_args"].items()
+def test_the_overlays_of_models_fit_every_gan(capsys, path):
+    overlays = [CONFIGS / "overlays" / f"{name}.yaml" for name in ("small_set", "projected")]
+    settings = parsed(capsys, path, *overlays)["model"]
+    for overlay in overlays:
+        shown = yaml.safe_load(overlay.read_text())["model"]["init_args"]
+        assert all(settings["init_args"][name] == value for name, value in shown.items())
     task = {"CycleGAN": CycleGAN, "CUT": CUT, "DCLGAN": DCLGAN}[settings["class_path"].rpartition(".")[2]]
     built = task(**{**settings["init_args"], "ngf": 1, "ndf": 1})
     assert built.G_AB.comb_filter

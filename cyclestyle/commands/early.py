@@ -13,8 +13,8 @@ def check_paths(args: Sequence[str]) -> None:
         CheckpointError: the checkpoint does not exist.
         DataError: an input does not exist.
     """
-    if {"-h", "--help"} & {*args}:
-        return
+    if any(arg in ("-h", "--help") or arg.startswith("--print_config") for arg in args):
+        return  # nothing is translated
     option = ""
     for arg in args:
         word = arg
