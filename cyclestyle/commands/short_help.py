@@ -87,16 +87,23 @@ def _is_task(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Task)
 
 
-def _arguments(one: type) -> list[str]:
-    return [name for name in inspect.signature(one).parameters if name not in ("args", "kwargs")]
+def _arguments(one: type) -> dict[str, tuple[type, inspect.Parameter]]:
+    """The constructor arguments of a class and of its bases, each with the class that has it."""
+    found: dict[str, tuple[type, inspect.Parameter]] = {}
+    for owner in one.__mro__:
+        if "__init__" in vars(owner) and owner.__module__.startswith("cyclestyle."):
+            for name, parameter in inspect.signature(owner).parameters.items():
+                if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                    found.setdefault(name, (owner, parameter))
+    return found
 
 
 def _describe(option: str) -> str:
     if option in _TEXT:
         return _TEXT[option]
     group, _, name = option.partition(".")
-    owner = _CLASSES[group]
+    owner, parameter = _arguments(_CLASSES[group])[name]
     text = parameter_descriptions(owner).get(name, "").partition(";")[0].partition(". ")[0].rstrip(".")
-    default = inspect.signature(owner).parameters[name].default
+    default = parameter.default
     shown = "" if default in (inspect.Parameter.empty, None) else f" (default: {default})"
     return f"{text}{shown}"
