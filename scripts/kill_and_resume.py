@@ -45,7 +45,7 @@ COMPARED = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "rank_stat
 
 def predict_command(options: argparse.Namespace, data: Path, checkpoint: Path, run: Path) -> list[str]:
     words = ["predict", f"--ckpt_path={checkpoint}", f"--input={data / 'trainA'}", f"--output={run}"]
-    return [*words, "--batch_size=1", f"--workers={options.workers}", "--trainer.accelerator=cpu", *options.words]
+    return [*words, "--batch_size=1", f"--workers={options.workers}", "--device=cpu", *options.words]
 
 
 def fit_command(options: argparse.Namespace, data: Path, run: Path) -> list[str]:
