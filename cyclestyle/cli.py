@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import NoReturn
 
 from cyclestyle import __version__
-from cyclestyle.commands.output import keep_output_going, lost_output
+from cyclestyle.commands.line.output import keep_output_going, lost_output
 from cyclestyle.errors import CycleStyleError, StoppedError
 
 # Command: its module below cyclestyle.commands, and what it is for. Imported when called, because torch takes seconds.
 COMMANDS = {
-    "fit": ("training", "train from a config"),
-    "validate": ("training", "measure a checkpoint on the test split, as during training"),
-    "test": ("training", "measure a checkpoint on the test split"),
+    "fit": ("fit.command", "train from a config"),
+    "validate": ("fit.command", "measure a checkpoint on the test split, as during training"),
+    "test": ("fit.command", "measure a checkpoint on the test split"),
     "predict": ("predict", "translate images and folders of images"),
     "export": ("export", "write a checkpoint for other programs"),
     "demo": ("demo", "translate images on a page in the browser"),
@@ -53,14 +53,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, args: Sequence[str]) -> int:
-    from cyclestyle.commands.process import keep_compiled_code, quiet
+    from cyclestyle.commands.line.process import keep_compiled_code, quiet
 
     keep_compiled_code()  # before torch is imported
     if (folder := os.getcwd()) not in sys.path:
         sys.path.append(folder)  # for methods of the user, as `--model colourise.Colourise`; last, to shadow nothing
-    from cyclestyle.commands.early import check_paths
-    from cyclestyle.commands.errors import one_line_errors
-    from cyclestyle.commands.shipped_configs import resolve_config_arguments
+    from cyclestyle.commands.line.early import check_paths
+    from cyclestyle.commands.line.errors import one_line_errors
+    from cyclestyle.commands.line.shipped_configs import resolve_config_arguments
 
     with one_line_errors():
         words = resolve_config_arguments([_expand_home(word) for word in args])

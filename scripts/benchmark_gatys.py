@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from cyclestyle.commands.process import keep_memory
+from cyclestyle.commands.line.process import keep_memory
 from cyclestyle.tasks import Gatys
 
 

@@ -29,13 +29,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from cyclestyle.callbacks import CSVLogger, FiniteNumbers, ProgressBar, Speed
 from cyclestyle.data import UnpairedImages
 from cyclestyle.data.sample import write_samples
 from cyclestyle.images import read_image, to_tensor
 from cyclestyle.speed.choice import EXACT, Tuning, choose, known_hardware, set_tf32
 from cyclestyle.tasks import CycleGAN
 from cyclestyle.tasks.base import total
+from cyclestyle.training import CSVLogger, FiniteNumbers, ProgressBar, Speed
 from cyclestyle.translator import Translator
 
 TINY = ["--model.ngf", "4", "--model.ndf", "4", "--tune.compile", "false"]

@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from cyclestyle.commands.process import keep_memory
+from cyclestyle.commands.line.process import keep_memory
 from cyclestyle.tasks import CycleGAN
 
 BASE = {"size": 128, "ngf": 32, "depth": 6, "batch": 1}

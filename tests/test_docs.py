@@ -12,7 +12,7 @@ import yaml
 from settings_reference import on_page_markdown, options
 from torch.distributed.run import get_args_parser
 
-from cyclestyle.commands.shipped_configs import config_names, resolve_config
+from cyclestyle.commands.line.shipped_configs import config_names, resolve_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "datasets/README.md", *ROOT.glob("docs/**/*.md")])

@@ -6,8 +6,8 @@ import pytest
 import pytorch_lightning as pl
 from waits import Waits
 
-from cyclestyle.callbacks import FiniteNumbers
 from cyclestyle.commands import training
+from cyclestyle.training import FiniteNumbers
 
 METHODS = {
     "cyclegan": ["--config=configs/cyclegan.yaml", "--config=configs/overlays/small_set.yaml"],

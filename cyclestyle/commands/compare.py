@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclestyle.callbacks import WandbLogger
-from cyclestyle.commands.parser import call
+from cyclestyle.commands.line.parser import call
+from cyclestyle.commands.line.process import ensure_writable, number_of, refuse_input_as_output
 from cyclestyle.commands.predict import LISTS
-from cyclestyle.commands.process import ensure_writable, number_of, refuse_input_as_output
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_json
 from cyclestyle.images import read_image, target_format, to_tensor, write_image
@@ -33,6 +32,7 @@ from cyclestyle.metrics import (
     summarise,
 )
 from cyclestyle.report import comparison_page, comparison_sheet
+from cyclestyle.training import WandbLogger
 from cyclestyle.weights.checkpoints import read_checkpoint
 
 PAINTINGS = 4  # number of paintings of the target domain on the page

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclestyle.commands.parser import call
-from cyclestyle.commands.shipped_configs import config_folder, config_names, resolve_config
+from cyclestyle.commands.line.parser import call
+from cyclestyle.commands.line.shipped_configs import config_folder, config_names, resolve_config
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_file
 

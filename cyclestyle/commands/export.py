@@ -10,9 +10,9 @@ import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported without __all__
 from torch import Tensor
 
-from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
+from cyclestyle.commands.line.parser import Parser, add_parameters, check_configs, config_files, import_class
+from cyclestyle.commands.line.process import ensure_writable
 from cyclestyle.commands.predict import namespace, stored_model
-from cyclestyle.commands.process import ensure_writable
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.images import read_image, to_tensor, with_channels

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cyclestyle.commands.parser import call
+from cyclestyle.commands.line.parser import call
 from cyclestyle.weights.known import NAMES, PREFIX, known_path, models_folder
 from cyclestyle.weights.shipped import SHIPPED, shipped_path, shipped_styles
 

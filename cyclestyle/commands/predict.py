@@ -15,10 +15,10 @@ import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]  # exported without __all__
 
-from cyclestyle.commands.errors import one_line
-from cyclestyle.commands.parser import Parser, add_parameters, check_configs, config_files, import_class
-from cyclestyle.commands.process import ensure_writable, ensure_writable_file, number_of
-from cyclestyle.commands.standard_streams import STREAM, as_files
+from cyclestyle.commands.line.errors import one_line
+from cyclestyle.commands.line.parser import Parser, add_parameters, check_configs, config_files, import_class
+from cyclestyle.commands.line.process import ensure_writable, ensure_writable_file, number_of
+from cyclestyle.commands.line.standard_streams import STREAM, as_files
 from cyclestyle.commands.style_sheet import check_style_sheet, write_style_sheet
 from cyclestyle.errors import CheckpointError, CycleStyleError, DiskError, StoppedError
 from cyclestyle.files import remove_unfinished, write_json

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclestyle.commands.parser import call
-from cyclestyle.commands.process import number_of
+from cyclestyle.commands.line.parser import call
+from cyclestyle.commands.line.process import number_of
 from cyclestyle.data.sample import write_samples
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cyclestyle.commands.parser import call
-from cyclestyle.commands.process import ensure_writable_file, number_of, refuse_input_as_output
+from cyclestyle.commands.line.parser import call
+from cyclestyle.commands.line.process import ensure_writable_file, number_of, refuse_input_as_output
 from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.files import write_json
 from cyclestyle.functional.colour import ColourTransfer

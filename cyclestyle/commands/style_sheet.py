@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclestyle.commands.process import ensure_writable_file
+from cyclestyle.commands.line.process import ensure_writable_file
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.images import format_of, read_image, to_image, to_tensor, write_image
 from cyclestyle.report import labelled_sheet

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cyclestyle.commands.shipped_configs import (
+from cyclestyle.commands.line.shipped_configs import (
     config_folder,
     config_names,
     resolve_config,

@@ -20,13 +20,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import cyclestyle as package
-from cyclestyle.callbacks import EMAGenerators
 from cyclestyle.cli import main
 from cyclestyle.functional import discriminator_loss, generator_loss
 from cyclestyle.networks.calls import frozen
 from cyclestyle.tasks import load
 from cyclestyle.tasks.discriminators_first import DiscriminatorsFirst
 from cyclestyle.tasks.image_pool import ImagePool
+from cyclestyle.training import EMAGenerators
 
 DENOISE = """
 import torch, torch.nn.functional as F

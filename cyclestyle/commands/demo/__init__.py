@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cyclestyle.commands.demo.studio import Limits, Studio
-from cyclestyle.commands.parser import call
+from cyclestyle.commands.line.parser import call
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.images.folders import find_images_in

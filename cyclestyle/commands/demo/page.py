@@ -17,7 +17,7 @@ gr = optional("gradio", "cyclestyle demo", "demo")
 
 KEPT_SECONDS = 300
 """Seconds after which uploads and results are removed. They are removed at once when the demo ends."""
-PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+PHOTOS = Path(__file__).parents[2] / "data" / "photos"
 THUMBNAIL = 144
 """Longest side of the thumbnails of styles, in pixels."""
 BAR = gr.Progress()

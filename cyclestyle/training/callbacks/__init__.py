@@ -1,0 +1,1 @@
+"""Callbacks: checkpoints, evaluation, alarms, sample grids, averaged weights, progress and speed."""

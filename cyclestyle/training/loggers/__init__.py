@@ -1,0 +1,1 @@
+"""Logs of a run: a CSV file, W&B, TensorBoard and MLflow."""
