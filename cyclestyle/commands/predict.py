@@ -35,6 +35,7 @@ from cyclestyle.translation.jobs import Job, Plan, make_plan
 from cyclestyle.translation.large import LargeImages
 from cyclestyle.translation.opening import PLAIN, open_method
 from cyclestyle.translation.processes import Rank, translate_in_processes
+from cyclestyle.translation.reading import Masks
 from cyclestyle.translation.run import Options, Report, translate_files
 from cyclestyle.translation.steady import Steady
 from cyclestyle.translation.wishes import finish_as, read_styles, use_styles
@@ -53,6 +54,7 @@ RESULT = (
     "style",
     "style_weights",
     "mask",
+    "mask_feather",
     "strength",
     "preserve_color",
     "work_size",
@@ -81,7 +83,9 @@ class Prediction:
         style: style images, or folders of them, for methods that take their style from images; for networks of many
             styles, names such as wave, or mixtures such as wave:0.3,starry_night:0.7.
         style_weights: how the styles are mixed, one number each.
-        mask: where each style applies: a grey image of the size of the photo, white inside, or a folder of these.
+        mask: what is translated: a grey image of the size of the photo, white inside, or a folder with one of the same
+            name for each photo; the rest of the photo is kept. Several masks give each style its region.
+        mask_feather: pixels inside the border of the mask over which the translation sets in.
         strength: share of the translation, 0 to 1; the rest is the photo, unless the method has a strength of its own.
         preserve_color: keep the colours of the photo.
         work_size: longest side, in pixels, at which images are translated; the results have the size and the fine edges
@@ -118,6 +122,7 @@ class Prediction:
     style: list[str] | None = None
     style_weights: list[float] | None = None
     mask: list[str] | None = None
+    mask_feather: int = 0
     strength: float | None = None
     preserve_color: bool = False
     work_size: int | None = None
@@ -188,12 +193,17 @@ def run(name: str, args: Sequence[str]) -> int:
 
 def _check(settings: Prediction) -> None:
     """Refuse options that are out of their range or do not go together."""
-    for name, least in (("batch_size", 1), ("workers", 0), ("devices", 1)):
+    for name, least in (("batch_size", 1), ("workers", 0), ("devices", 1), ("mask_feather", 0)):
         value = getattr(settings, name)
         if value is not None and value < least:
             raise CycleStyleError(f"{name} must be at least {least}, got {value}")
     if settings.output is None and settings.sheet is None:
         raise CycleStyleError("name the file or folder of the results with --output")
+    if settings.mask_feather and not settings.mask:
+        raise CycleStyleError("mask_feather is for masks; name one with --mask")
+    for mask in settings.mask or []:
+        if not Path(mask).exists():
+            raise CycleStyleError(f"the mask {mask} does not exist; name a file, or a folder of masks, with --mask")
     if settings.json and settings.output == STREAM:
         raise CycleStyleError("--json and --output - both write to standard output; leave one of them out")
     kind = choose_device(settings.device).type
@@ -286,12 +296,17 @@ def _options(settings: Prediction, identity: dict[str, Any]) -> Options:
     return Options(
         batch_size=settings.batch_size,
         threads=settings.workers,
-        masks=[Path(mask) for mask in settings.mask or []],
+        masks=_masks(settings),
         quality=settings.quality,
         encoding=Encoding(settings.video_codec, settings.crf),
         manifest=None if settings.manifest is None else Manifest(Path(settings.manifest), identity),
         progress=settings.progress,
     )
+
+
+def _masks(settings: Prediction) -> Masks | None:
+    paths = [Path(mask) for mask in settings.mask or []]
+    return Masks(paths=paths, feather=settings.mask_feather, regions=len(paths) > 1) if paths else None
 
 
 def _prepare_output(plan: Plan, settings: Prediction, identity: dict[str, Any]) -> None:
@@ -396,15 +411,16 @@ def _use(engine: Engine, settings: Prediction) -> None:
     method = engine.method
     if settings.steady and not has_optical_flow():
         raise CycleStyleError("--steady needs OpenCV: pip install opencv-python-headless")
-    if settings.mask and not method.takes_masks:
-        raise CycleStyleError(f"{_a(method)} takes no masks; leave --mask out")
-    if settings.mask and settings.style_weights:
-        raise CycleStyleError("--style_weights mixes styles, --mask gives each its region; leave one of them out")
+    regions = len(settings.mask or [])
+    if regions > 1 and not method.takes_masks:
+        raise CycleStyleError(f"{_a(method)} has no styles in regions, and takes one mask, got {regions}")
+    if regions > 1 and settings.style_weights:
+        raise CycleStyleError("--style_weights mixes styles, several masks give each its region; leave one out")
     if settings.style_weights and not (method.takes_styles or method.style_names):
         raise CycleStyleError(f"{_a(method)} mixes no styles; leave --style_weights out")
     count = use_styles(method, settings.style or [], settings.style_weights)
-    if settings.mask and len(settings.mask) != count:
-        raise CycleStyleError(f"{len(settings.mask)} masks for {count} styles; give one mask for each style")
+    if regions > 1 and regions != count:
+        raise CycleStyleError(f"{regions} masks for {count} styles; give one mask for each style")
     if settings.direction is not None:
         known = () if method.takes_styles else method.directions
         if settings.direction not in known:

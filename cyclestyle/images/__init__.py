@@ -25,8 +25,18 @@ from cyclestyle.images.formats import (
     format_named,
     format_of,
 )
-from cyclestyle.images.pixels import MODES, as_rgb, convert, from_levels, nearest_levels, to_image, to_tensor
-from cyclestyle.images.source import Source, split_alpha, take_apart, to_pil, with_channels
+from cyclestyle.images.masks import check_not_empty, feathered, find_mask, read_mask
+from cyclestyle.images.pixels import MODES, as_rgb, convert, from_levels, nearest_levels, to_image, to_levels, to_tensor
+from cyclestyle.images.source import (
+    Kept,
+    Source,
+    put_together,
+    split_alpha,
+    take_apart,
+    to_pil,
+    to_unit,
+    with_channels,
+)
 from cyclestyle.images.video.reading import (
     VIDEO_EXTENSIONS,
     VIDEO_FORMATS,
@@ -65,6 +75,7 @@ __all__ = [
     "Frame",
     "Header",
     "ImageFile",
+    "Kept",
     "Source",
     "Video",
     "VideoCodec",
@@ -74,8 +85,11 @@ __all__ = [
     "as_rgb",
     "check_can_write",
     "check_has_video",
+    "check_not_empty",
     "content_format",
     "convert",
+    "feathered",
+    "find_mask",
     "finish",
     "finished_frames",
     "format_named",
@@ -86,8 +100,10 @@ __all__ = [
     "is_video",
     "nearest_levels",
     "prepare_segments",
+    "put_together",
     "read_header",
     "read_image",
+    "read_mask",
     "read_size",
     "read_video",
     "remove_empty_segments",
@@ -95,8 +111,10 @@ __all__ = [
     "take_apart",
     "target_format",
     "to_image",
+    "to_levels",
     "to_pil",
     "to_tensor",
+    "to_unit",
     "video_format_of",
     "video_target",
     "with_channels",

@@ -29,7 +29,16 @@ from cyclestyle.images.formats import (
     format_with,
 )
 from cyclestyle.images.pixels import convert, out_of_range
-from cyclestyle.images.source import Pixels, Source, as_pil, describe, put_together, take_apart
+from cyclestyle.images.source import (
+    Pixels,
+    Source,
+    as_pil,
+    describe,
+    in_8_bits,
+    in_srgb,
+    put_together,
+    take_apart,
+)
 from cyclestyle.images.tiff import unsupported_tiff
 from cyclestyle.scratch import available_memory, format_bytes
 
@@ -159,13 +168,14 @@ class ImageFile:
             self._image = _open(path)
         self._lossless = self._image.format == "WEBP" and _is_lossless_webp(path)
 
-    def read(self, frame: int, channels: int, *, levels: bool = False) -> tuple[Tensor, Source]:
+    def read(self, frame: int, channels: int, *, levels: bool = False, own: bool = False) -> tuple[Tensor, Source]:
         """Read an image of the file; see `take_apart`.
 
         Args:
             frame: number of the image.
             channels: channels of the result.
             levels: return the pixels of an image of 8 bits in levels of 0 to 255.
+            own: keep the colours of the file in `Source.own`.
 
         Raises:
             ImageError: the file is truncated or damaged.
@@ -179,8 +189,8 @@ class ImageFile:
                     if frame:
                         lower.seek(frame)
                     samples.decode_lower_bytes(lower)
-                    return take_apart(self._image, channels, lower)
-            tensor, source = take_apart(self._image, channels, levels=levels)
+                    return take_apart(self._image, channels, lower, own=own)
+            tensor, source = take_apart(self._image, channels, levels=levels, own=own)
             source.lossless = self._lossless
             return tensor, source
 
@@ -202,11 +212,12 @@ def finish(tensor: Tensor, source: Source, target: Format) -> Frame:
     Raises:
         ValueError: the tensor contains NaN.
     """
-    source = describe(source, tensor.shape[0]) if "icc" in target.keeps else replace(source, icc=b"")
+    in_colour = source.kept is not None and source.kept.pixels.shape[2] == 3
+    described = describe(source, 3 if in_colour else tensor.shape[0])
+    source = in_srgb(source) if not described.icc or "icc" not in target.keeps else described
     animated = source.duration is not None and target.frames == "time"
     if source.depth == 16 and ("16 bit" not in target.keeps or animated):
-        alpha = None if source.alpha is None else np.rint(source.alpha / 257).astype(np.uint8)
-        source = replace(source, depth=8, alpha=alpha)
+        source = in_8_bits(source)
     pixels = put_together(tensor, source)
     if pixels.shape[2] in (2, 4) and "alpha" not in target.keeps:
         pixels = _over_white(pixels)

@@ -28,6 +28,25 @@ _LAYOUT_TAGS = frozenset({*range(254, 267), 273, *range(277, 285), 290, 291, 292
 """Tags of a TIFF file that describe how its pixels are stored, which a translation stores in its own way."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of an image outside of a mask.
+
+    Attributes:
+        pixels: the colours of the image, `(H, W, 1 or 3)`, as its file has them.
+        inside: the share of the translation, `(H, W)` in [0, 1]. Where it is 0, the image is kept to the bit.
+    """
+
+    pixels: Pixels
+    inside: NDArray[np.float32]
+
+    def around(self, translated: Pixels) -> Pixels:
+        """Return colours `(H, W, C)` with the image where the mask is black, and mixed with it where it is grey."""
+        mixed = self.pixels + self.inside[..., None] * (translated.astype(np.float32) - self.pixels)
+        result: Pixels = np.rint(mixed).astype(translated.dtype)
+        return result
+
+
 @dataclass(kw_only=True)
 class Source:
     """What comes with an image, and goes into its translation.
@@ -47,6 +66,8 @@ class Source:
         apart: whether this is the still image of an animated PNG, shown where animations are not.
         cut: whether values below black or above white were cut.
         repeated: whether this stands in place of a frame of a video that cannot be decoded.
+        own: the colours of the file, `(H, W, 1 or 3)`, if they are wanted.
+        kept: what is kept of the image outside of a mask; None without a mask.
     """
 
     format: str = ""
@@ -63,10 +84,12 @@ class Source:
     apart: bool = False
     cut: bool = False
     repeated: bool = False
+    own: Pixels | None = None
+    kept: Kept | None = None
 
 
 def take_apart(
-    image: Image.Image, channels: int, lower: Image.Image | None = None, *, levels: bool = False
+    image: Image.Image, channels: int, lower: Image.Image | None = None, *, levels: bool = False, own: bool = False
 ) -> tuple[Tensor, Source]:
     """Separate an image into what a network sees, and what goes with it.
 
@@ -78,6 +101,7 @@ def take_apart(
         channels: channels of the result: 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
         lower: the same image with the lower byte of each sample, where the samples have 16 bits.
         levels: return the pixels of an image of 8 bits in levels of 0 to 255, which take a quarter of the memory.
+        own: keep the colours of the file in `Source.own`.
 
     Returns:
         The pixels, `(channels, H, W)`, float32 in [-1, 1] or levels in uint8, and the rest.
@@ -90,9 +114,13 @@ def take_apart(
     pixels: Pixels = _eight_bits(image, source.icc) if deep is None else deep
     source.depth = 8 * pixels.dtype.itemsize
     source.cut = out_of_range(image)
+    if own:
+        has_profile = deep is None and profiles.is_rgb(source.icc)
+        colours = _eight_bits(image, b"") if has_profile else pixels
+        source.own = colours[..., : 3 if colours.shape[2] >= 3 else 1]
     if levels and deep is None and pixels.shape[2] == channels and channels in (1, 3):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1), source
-    tensor, alpha = split_alpha(_to_tensor(pixels))
+    tensor, alpha = split_alpha(to_unit(pixels))
     source.alpha = None if alpha is None else pixels[..., -1]
     if deep is not None and len(tensor) == 3 and source.icc:
         tensor = profiles.convert_deep(tensor, source.icc, to_srgb=True)
@@ -102,6 +130,8 @@ def take_apart(
 
 def put_together(tensor: Tensor, source: Source) -> Pixels:
     """Make the pixels of a translation from the tensor of a network and what came with its source.
+
+    Outside of a mask they are those of the source. A grey translation of a colour image is in colour then.
 
     Args:
         tensor: `(C, H, W)` with 1 to 4 channels, in [-1, 1], or in levels in uint8 if the source has 8 bits. With 2 or
@@ -121,9 +151,13 @@ def put_together(tensor: Tensor, source: Source) -> Pixels:
     tensor = tensor[:colours]
     if source.icc and source.depth == 16:
         tensor = profiles.convert_deep(tensor, source.icc, to_srgb=False)
+    if source.kept is not None and source.kept.pixels.shape[2] == 3:
+        tensor = as_rgb(tensor)
     pixels: Pixels = to_levels(tensor, source.depth)
     if source.icc and source.depth == 8:
         pixels = np.asarray(profiles.from_srgb(Image.fromarray(pixels), source.icc))
+    if source.kept is not None:
+        pixels = source.kept.around(pixels)
     if source.alpha is None and not own_alpha.shape[2]:
         return pixels
     alpha = source.alpha[..., None] if source.alpha is not None else own_alpha
@@ -161,12 +195,31 @@ def describe(source: Source, channels: int) -> Source:
     return source if channels >= 3 and profiles.is_rgb(source.icc) else replace(source, icc=b"")
 
 
+def in_srgb(source: Source) -> Source:
+    """Return what goes with a translation in sRGB, without a profile."""
+    kept = source.kept
+    if kept is None or not profiles.is_rgb(source.icc) or kept.pixels.shape[2] == 1:
+        return replace(source, icc=b"")
+    if source.depth == 8:
+        pixels = np.asarray(profiles.to_srgb(Image.fromarray(kept.pixels), source.icc))
+    else:
+        pixels = to_levels(profiles.convert_deep(to_unit(kept.pixels), source.icc, to_srgb=True), 16)
+    return replace(source, icc=b"", kept=replace(kept, pixels=pixels))
+
+
+def in_8_bits(source: Source) -> Source:
+    """Return what goes with a translation of 8 bits of an image of 16 bits."""
+    alpha = None if source.alpha is None else np.rint(source.alpha / 257).astype(np.uint8)
+    kept = source.kept
+    if kept is not None:
+        kept = replace(kept, pixels=np.rint(kept.pixels / 257).astype(np.uint8))
+    return replace(source, depth=8, alpha=alpha, kept=kept)
+
+
 def to_pil(tensor: Tensor, source: Source) -> Image.Image:
     """Return a translation as an 8-bit PIL image, whose `info` has what came with its source."""
     source = describe(source, tensor.shape[0])
-    if source.depth == 16:
-        alpha = None if source.alpha is None else np.rint(source.alpha / 257).astype(np.uint8)
-        source = replace(source, depth=8, alpha=alpha)
+    source = in_8_bits(source) if source.depth == 16 else source
     image = as_pil(put_together(tensor, source))
     parts = {"exif": source.exif, "icc_profile": source.icc, "xmp": source.xmp, "dpi": source.dpi}
     image.info |= {name: value for name, value in parts.items() if value}
@@ -281,7 +334,7 @@ def _eight_bits(image: Image.Image, icc: bytes) -> Pixels:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _to_tensor(pixels: Pixels) -> Tensor:
-    """`(H, W, C)` to float32 `(C, H, W)` in [-1, 1]."""
+def to_unit(pixels: Pixels) -> Tensor:
+    """Convert `(H, W, C)` in levels of 8 or 16 bits to float32 `(C, H, W)` in [-1, 1]."""
     scaled = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
     return scaled.div_(LEVELS[8 * pixels.dtype.itemsize] / 2).sub_(1.0)

@@ -1,6 +1,5 @@
 """The images of files, read in batches a little ahead of being translated."""
 
-import glob
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,26 +7,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclestyle.errors import ImageError
 from cyclestyle.images import (
-    EXTENSIONS,
     FRAMES,
     WRITTEN,
     Encoding,
     Header,
     ImageFile,
+    Kept,
     Source,
     VideoFile,
     VideoFormat,
     check_can_write,
+    check_not_empty,
+    feathered,
+    find_mask,
     finished_frames,
     read_header,
-    read_image,
+    read_mask,
     read_video,
-    to_tensor,
 )
 from cyclestyle.translation.jobs import Job
 
@@ -60,12 +63,27 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Which part of each image is translated.
+
+    Attributes:
+        paths: masks for all images, or folders with one for each; see `find_mask`. An image is kept outside of all.
+        feather: pixels over which the border of a mask is soft; see `feathered`.
+        regions: whether each of them is the region of a style, which the method takes as further channels.
+    """
+
+    paths: Sequence[Path]
+    feather: int = 0
+    regions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Images of one size, and where they come from.
 
     Attributes:
-        images: `(N, C, H, W)` in [-1, 1], or in levels of 0 to 255 in uint8; with masks, their regions are channels
-            after those of the images, 1 inside and -1 outside.
+        images: `(N, C, H, W)` in [-1, 1], or in levels of 0 to 255 in uint8; the regions of styles are channels after
+            those of the images, 1 inside and -1 outside.
         pieces: which image of which file each one is.
         sources: what their files have beside the pixels.
         failures: error messages of files, by their paths, whose images are left out.
@@ -99,7 +117,7 @@ def read_batches(
     channels: int = 3,
     batch_size: int = 8,
     threads: int = 1,
-    masks: Sequence[Path] = (),
+    masks: Masks | None = None,
     encoding: Encoding | None = None,
     warm_up: int = 0,
     pin_memory: bool = False,
@@ -107,7 +125,7 @@ def read_batches(
     """Yield the images of files in batches.
 
     Images are in [-1, 1]; one of 8 bits with more than `MAX_BATCH_PIXELS` pixels is in levels of 0 to 255, in uint8,
-    unless there are masks. Images of one size share a batch; an animation, a video or the pages of a document have
+    unless there are regions. Images of one size share a batch; an animation, a video or the pages of a document have
     batches of their own, in their order. Images that cannot be decoded are left out, and `failures` names them.
 
     Args:
@@ -115,8 +133,7 @@ def read_batches(
         channels: number of channels of the images.
         batch_size: maximum number of images in a batch.
         threads: how many decode images, ahead of what is translated; 0: each batch is read when it is needed.
-        masks: the regions of R styles. Each is a grey image of the size of the photos, white inside the region, or a
-            folder with one such image for each photo, with the same name and any extension.
+        masks: which part of each image is translated; None for all of it.
         encoding: how videos are written.
         warm_up: frames before the first unfinished one of a video that are read again.
         pin_memory: put batches into memory from which a GPU copies while it computes.
@@ -201,9 +218,10 @@ class Groups(Iterable[list[Piece]]):
 class _Reader:
     """Reads batches. The file of the last image stays open, for the next image of an animation."""
 
-    def __init__(self, channels: int, masks: Sequence[Path], pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, channels: int, masks: Masks | None, pool: ThreadPoolExecutor | None) -> None:
         self.channels, self.masks, self.pool = channels, masks, pool
         self._file: ImageFile | VideoFile | None = None
+        self._last_masks: tuple[Any, Tensor, NDArray[np.float32]] | None = None  # often those of the next image too
 
     def read(self, pieces: list[Piece]) -> Batch:
         """Read a batch; images that cannot be read are left out of it."""
@@ -231,21 +249,35 @@ class _Reader:
         if piece.problem:
             raise ImageError(piece.problem)
         # A large image, which has a batch for itself, takes a quarter of the memory as levels of 0 to 255.
-        levels = piece.size[0] * piece.size[1] > MAX_BATCH_PIXELS and not self.masks
+        regions = self.masks is not None and self.masks.regions
+        levels = piece.size[0] * piece.size[1] > MAX_BATCH_PIXELS and not regions
         file = self._opened(piece)
         try:
-            image, source = file.read(piece.number, self.channels, levels=levels)
+            image, source = file.read(piece.number, self.channels, levels=levels, own=self.masks is not None)
         finally:
             if piece.number + 1 == piece.count:
                 file.close()
                 self._file = None if file is self._file else self._file
         if image.shape[1:] != piece.size[::-1] and FRAMES.get(source.format) != "pages":
             raise ImageError(f"cannot read {piece.job.source}: its size is not the one that its header gives")
-        if self.masks:
-            size = image.shape[1:]
-            masks = [read_mask(mask, piece.job.source, size, piece.job.root) for mask in self.masks]
-            image = torch.cat([image, 2 * torch.stack(masks) - 1])
+        if source.own is not None:
+            masks, inside = self._read_masks(piece.job, image.shape[1:])
+            source.kept, source.own = Kept(source.own, inside), None
+            image = torch.cat([image, 2 * masks - 1]) if regions else image
         return image, source
+
+    def _read_masks(self, job: Job, size: torch.Size) -> tuple[Tensor, NDArray[np.float32]]:
+        """The masks of an image, `(R, H, W)`, and the share of its translation, `(H, W)`; both in [0, 1]."""
+        assert self.masks is not None
+        paths = [find_mask(mask, job.source, job.root) for mask in self.masks.paths]
+        last = self._last_masks
+        if last is not None and last[0] == (paths, size):
+            return last[1], last[2]
+        masks = torch.stack([read_mask(path, job.source, size) for path in paths])
+        inside = masks.amax(0)
+        check_not_empty(inside, paths, job.source)
+        self._last_masks = (paths, size), masks, feathered(inside, self.masks.feather).numpy()
+        return self._last_masks[1:]
 
     def _opened(self, piece: Piece) -> ImageFile | VideoFile:
         """The file of an image; that of several images stays open until the last of them is read."""
@@ -256,38 +288,6 @@ class _Reader:
                 self._file.close()
             self._file = (VideoFile if piece.job.is_video else ImageFile)(piece.job.source)
         return self._file
-
-
-def read_mask(mask: Path, photo: Path, size: Sequence[int], root: Path) -> Tensor:
-    """Read the mask of a photo.
-
-    Args:
-        mask: an image, or a folder of masks. In a folder, the mask is looked up first in the subfolder that
-            corresponds to that of the photo below `root`, then in the folder itself.
-        photo: path of the photo.
-        size: height and width of the photo.
-        root: folder of all photos.
-
-    Returns:
-        The mask, `(H, W)` in [0, 1], 1 where the image is white.
-
-    Raises:
-        ImageError: there is no mask, it is not an image, or its size is not that of the photo.
-    """
-    if mask.is_dir():
-        folders = (mask / photo.parent.relative_to(root), mask)
-        files = (path for folder in folders for path in sorted(folder.glob(f"{glob.escape(photo.stem)}.*")))
-        found = [path for path in files if path.suffix.lower() in EXTENSIONS]
-        if not found:
-            raise ImageError(f"{mask} contains no mask {photo.stem}.png for {photo}")
-        mask = found[0]
-    image = to_tensor(read_image(mask, 1))[0]
-    if image.shape != tuple(size):
-        (height, width), (mask_height, mask_width) = size, image.shape
-        raise ImageError(
-            f"the mask {mask} is {mask_width}×{mask_height}, but {photo} is {width}×{height}; make them equal"
-        )
-    return (image + 1) / 2
 
 
 def _read_headers(jobs: Sequence[Job], encoding: Encoding) -> Iterator[tuple[Job, Header | str]]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from signal import Signals
 
 import torch
@@ -16,7 +15,7 @@ from cyclestyle.translation.engine import Engine
 from cyclestyle.translation.jobs import Job
 from cyclestyle.translation.large import no_room
 from cyclestyle.translation.progress import Progress
-from cyclestyle.translation.reading import WARM_UP, Batch, read_batches
+from cyclestyle.translation.reading import WARM_UP, Batch, Masks, read_batches
 from cyclestyle.translation.writer import Manifest, Writer
 
 
@@ -27,7 +26,7 @@ class Options:
     Attributes:
         batch_size: images of one size that are translated together, by methods that need not work on each for long.
         threads: how many decode images; None: 1, and with a GPU one for each other core, at most 4.
-        masks: files or folders of the regions of styles; see `read_batches`.
+        masks: which part of each image is translated; None for all of it.
         quality: of lossy formats, 1 to 100; None for that of each source.
         encoding: how videos are written.
         manifest: where to list the files that are written.
@@ -36,7 +35,7 @@ class Options:
 
     batch_size: int = 8
     threads: int | None = None
-    masks: Sequence[Path] = ()
+    masks: Masks | None = None
     quality: int | None = None
     encoding: Encoding = field(default_factory=Encoding)
     manifest: Manifest | None = None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cyclestyle.errors import DISK_ERRORS, CycleStyleError, DiskError, ImageError
 from cyclestyle.files import append_line
-from cyclestyle.images import Encoding, Frame, Source, VideoFormat, finish, write_frames
+from cyclestyle.images import Encoding, Frame, Source, VideoFormat, finish, put_together, to_unit, write_frames
 from cyclestyle.translation.jobs import Job
 from cyclestyle.translation.reading import Batch, Piece
 from cyclestyle.translation.video_frames import VideoFrames
@@ -196,6 +196,8 @@ class Writer:
         if self.disk_error:
             return
         try:
+            if source.kept is not None:
+                image = to_unit(put_together(image, source))
             video = self._videos.add(image, piece, source, seconds)
             if video is None:
                 return

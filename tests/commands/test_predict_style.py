@@ -102,7 +102,7 @@ def test_what_is_painted_stays_when_a_later_image_fails(gatys, photos):
         (["--style", "missing.png"], "cannot read missing.png: No such file"),
         (["--style", "README.md"], "cannot read README.md: its content is not an image"),
         (["--style", "{one}", "--mask", "{one}", "{one}"], "2 masks for 1 styles"),
-        (["--style", "{one}", "--mask", "{one}", "--style_weights", "1"], "leave one of them out"),
+        (["--style", "{one}", "{one}", "--mask", "{one}", "{one}", "--style_weights", "1", "1"], "leave one out"),
         (["--style", "{one}", "--style_weights", "1", "2"], "style_weights [1.0, 2.0] for 1 styles"),
         (["--style", "{one}", "--model.weights", "vgg.pth"], "the weights vgg.pth do not exist"),
         (["--style", "{one}", "--model.style_layers", "[relu7_1]"], "vgg19 has no layer 'relu7_1'"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError, ImageError
-from cyclestyle.images.pixels import LEVELS
+from cyclestyle.images.pixels import LEVELS, to_levels
 from cyclestyle.images.source import Source, with_channels
 
 if TYPE_CHECKING:
@@ -212,13 +212,14 @@ class VideoFile:
         self._ahead: tuple[int, av.VideoFrame] | None = None
         self._next = -1
 
-    def read(self, frame: int, channels: int, *, levels: bool = False) -> tuple[Tensor, Source]:
+    def read(self, frame: int, channels: int, *, levels: bool = False, own: bool = False) -> tuple[Tensor, Source]:
         """Read a frame and turn it upright. In place of one that cannot be decoded stands the last one before it.
 
         Args:
             frame: number of the frame.
             channels: channels of the result: 1 (grey) or 3 (RGB).
             levels: return frames of 8 bits in levels of 0 to 255.
+            own: keep the colours of the frame in `Source.own`.
 
         Returns:
             The pixels, `(channels, H, W)`, float32 in [-1, 1] or levels in uint8, and the source, whose `repeated` says
@@ -238,6 +239,8 @@ class VideoFile:
         if found is None:
             raise ImageError(f"cannot read {self.path}: frame {frame + 1} cannot be decoded, and none before it")
         source = Source(format="video", depth=self.video.depth, repeated=not good)
+        if own:
+            source.own = to_levels(_pixels(found, self.video, 3, True), self.video.depth)
         return _pixels(found, self.video, channels, levels), source
 
     def close(self) -> None:

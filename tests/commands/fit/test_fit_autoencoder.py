@@ -91,7 +91,7 @@ def test_a_run_of_other_networks_is_not_resumed(cyclestyle, words, run):
     ("changes", "text"),
     [
         ([], "no style: name a painting with --style"),
-        (["--style", "{style}", "--mask", "{style}"], "an Autoencoder takes no masks"),
+        (["--style", "{style}", "--mask", "{style}", "{style}"], "an Autoencoder has no styles in regions"),
         (["--style", "{style}", "--model.strength=2"], "strength must be in [0, 1], got 2.0"),
         (["--style", "{style}", "--model.level=3"], "do not fit Autoencoder"),
         (["--style", "{style}", "--model=Gatys", "--model.weights=random"], "is a checkpoint of Autoencoder"),
