@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 from cyclestyle.cli import main as cyclestyle
-from cyclestyle.commands import training  # noqa: F401  # imported before any fork, because it takes seconds
+from cyclestyle.commands.fit import command  # noqa: F401  # imported before any fork, because it takes seconds
 from cyclestyle.files import UNFINISHED
 
 Moment = Callable[[Path], bool]

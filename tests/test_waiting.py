@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 from waits import Waits
 
-from cyclestyle.commands import training
+from cyclestyle.commands.fit import command
 from cyclestyle.training import FiniteNumbers
 
 METHODS = {
@@ -50,7 +50,7 @@ def waits_of(monkeypatch, cyclestyle, tmp_path, words):
         waits = Waits()
         waits.on = False
         steps = Steps(waits)
-        build = training.TrainingCLI.instantiate_trainer
+        build = command.TrainingCLI.instantiate_trainer
 
         def with_steps(self, **settings):
             trainer = build(self, **settings)
@@ -58,7 +58,7 @@ def waits_of(monkeypatch, cyclestyle, tmp_path, words):
             return trainer
 
         monkeypatch.setattr(FiniteNumbers, "on_train_batch_end", as_on_a_gpu)
-        monkeypatch.setattr(training.TrainingCLI, "instantiate_trainer", with_steps)
+        monkeypatch.setattr(command.TrainingCLI, "instantiate_trainer", with_steps)
         with waits:
             status, _, error = cyclestyle("fit", *options, *words, f"--trainer.default_root_dir={tmp_path}")
         assert status == 0, error
