@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from forks import Forks
 from PIL import Image
 from torch import nn
 
@@ -100,6 +101,14 @@ def cyclestyle(capsys):
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Start the program in processes of their own, without the seconds of the imports."""
+    server = Forks(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

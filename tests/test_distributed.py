@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import wait_for
 
 from cyclestyle.data.sample import write_samples
 
@@ -56,17 +57,17 @@ def twenty(tmp_path_factory):
     return folder
 
 
-def train(root, out, *, processes, **settings):
+@pytest.fixture
+def train(forks):
     """Run the worker and return what each process saved."""
-    out.mkdir()
-    (out / "worker.py").write_text(WORKER)
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    words = [*launch, str(out / "worker.py"), str(root), str(out), json.dumps(settings)]
-    result = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
+
+    def call(root, out, *, processes, **settings):
+        out.mkdir()
+        for process in forks.run_ranks(processes, root, out, json.dumps(settings), code=WORKER):
+            assert process.returncode == 0, process.stderr
+        return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
+
+    return call
 
 
 def assert_equal_ranks(ranks):
@@ -74,7 +75,7 @@ def assert_equal_ranks(ranks):
         assert torch.equal(weight, ranks[1]["weights"][name]), name
 
 
-def test_two_processes_follow_the_path_of_one(twenty, tmp_path):
+def test_two_processes_follow_the_path_of_one(train, twenty, tmp_path):
     """With one pair each, as one process with batches of two: over twenty steps, in float64."""
     (one,) = train(twenty, tmp_path / "one", processes=1)
     ranks = train(twenty, tmp_path / "two", processes=2)
@@ -92,7 +93,7 @@ def test_two_processes_follow_the_path_of_one(twenty, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_have_random_numbers_of_their_own(twenty, tmp_path):
+def test_processes_have_random_numbers_of_their_own(train, twenty, tmp_path):
     """With dropout; their weights stay bitwise equal all the same."""
     ranks = train(twenty, tmp_path / "two", processes=2, dropout=True)
     assert_equal_ranks(ranks)
@@ -100,7 +101,7 @@ def test_processes_have_random_numbers_of_their_own(twenty, tmp_path):
 
 
 @pytest.mark.slow
-def test_frozen_parts_are_none_that_processes_wait_for(twenty, tmp_path):
+def test_frozen_parts_are_none_that_processes_wait_for(train, twenty, tmp_path):
     (one,) = train(twenty, tmp_path / "one", processes=1, freeze=["G_AB", "D_A.model.0"])
     ranks = train(twenty, tmp_path / "two", processes=2, freeze=["G_AB", "D_A.model.0"])
     assert_equal_ranks(ranks)
@@ -109,7 +110,7 @@ def test_frozen_parts_are_none_that_processes_wait_for(twenty, tmp_path):
         assert same == name.startswith(("G_AB.", "D_A.model.0.")), name
 
 
-def test_adaptive_augmentation_has_one_probability_in_all_processes(twenty, tmp_path):
+def test_adaptive_augmentation_has_one_probability_in_all_processes(train, twenty, tmp_path):
     """It follows the scores of both, as in one process with their batches; what is drawn with it differs."""
     adaptive = {"apa": True, "apa_target": 0.0, "apa_images": 200, "gan_mode": "hinge", "spectral_norm": True}
     ranks = train(twenty, tmp_path / "two", processes=2, diff_augment=["color", "cutout"], **adaptive)
@@ -129,32 +130,51 @@ def losses(run):
         return [float(row["train/loss_G"]) for row in csv.DictReader(file) if row["train/loss_G"]]
 
 
-def test_lightnings_own_launcher(tiny_fit, tmp_path):
+def stopped(process, run):
+    """Check that SIGTERM has stopped a run after a step whose checkpoint is there."""
+    process.wait(timeout=120)
+    error = process.stderr if isinstance(process.stderr, str) else process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM, error
+    (line,) = [line for line in error.splitlines() if line.startswith("cyclestyle: stopped by ")]
+    step = int(line.split(" at step ")[1].split(";")[0])
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == step
+    return last
+
+
+def test_a_signal_to_the_first_process_of_lightnings_launcher_stops_all(tiny_fit, tmp_path):
+    """As `kill` does. The launcher starts the second process itself, and must end it."""
     words = [sys.executable, "-m", "cyclestyle", *tiny_fit[:2], "--config=configs/overlays/ddp.yaml", *tiny_fit[2:]]
-    words += ["--trainer.devices=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path}"]
-    result = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
-    assert result.returncode == 0, result.stderr
-    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["global_step"] == 3  # seven images: the odd one out is left to another epoch
+    words += ["--trainer.devices=2", "--trainer.accelerator=cpu", "--model.constant_epochs=1000"]
+    words += ["--oversubscribe=true", f"--trainer.default_root_dir={tmp_path}"]
+    run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    wait_for((tmp_path / "checkpoints" / "last.ckpt").exists, run)
+    os.kill(run.pid, signal.SIGTERM)
+    last = stopped(run, tmp_path)
+    assert last["global_step"] > 0
     assert len(last["rank_states"]) == len(last["random"]) == 2
 
 
-@pytest.mark.parametrize("group", [True, False], ids=["to all", "to one"])
-def test_a_signal_to_one_process_stops_all(tiny_fit, tmp_path, group):
-    """Lightning's launcher: `kill` reaches the first process alone, Ctrl-C in a terminal all of them."""
-    words = [sys.executable, "-m", "cyclestyle", *tiny_fit, "--trainer.devices=2", "--trainer.accelerator=cpu"]
-    words += ["--trainer.strategy=ddp", "--model.constant_epochs=1000", f"--trainer.default_root_dir={tmp_path}"]
-    run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGTERM) if group else os.kill(run.pid, signal.SIGTERM)
-    _, error = run.communicate(timeout=120)
-    assert run.returncode == 128 + signal.SIGTERM, error
-    stopped = [line for line in error.splitlines() if line.startswith("cyclestyle: stopped by ")]
-    assert len(stopped) == 1
-    step = int(stopped[0].split(" at step ")[1].split(";")[0])
-    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
+def test_a_signal_to_all_processes_stops_them_at_one_step(forks, tiny_fit, tmp_path):
+    """As Ctrl-C in a terminal does."""
+    words = [*tiny_fit, "--config=ddp", "--trainer.devices=2", "--trainer.accelerator=cpu", "--oversubscribe=true"]
+    words += ["--model.constant_epochs=1000", f"--trainer.default_root_dir={tmp_path}"]
+    ranks = forks.start_ranks(2, *words)
+    wait_for((tmp_path / "checkpoints" / "last.ckpt").exists, ranks[0])
+    for rank in ranks:
+        rank.send_signal(signal.SIGTERM)
+    stopped(ranks[0], tmp_path)
+    assert ranks[1].wait() == 128 + signal.SIGTERM
+    assert "stopped by" not in ranks[1].stderr  # one process says so
+
+
+def test_an_odd_image_is_left_to_another_epoch(forks, tiny_fit, tmp_path):
+    words = [*tiny_fit, "--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+    words += ["--oversubscribe=true", f"--trainer.default_root_dir={tmp_path}"]
+    for process in forks.run_ranks(2, *words):
+        assert process.returncode == 0, process.stderr
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3  # of seven images
 
 
 def launchers(words, nodes, *more):
@@ -219,17 +239,16 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(tiny_fit, tmp_pat
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_two_processes_write_one_report_of_all_images(tiny_fit, checkpoint, tmp_path):
+def test_two_processes_write_one_report_of_all_images(forks, tiny_fit, checkpoint, tmp_path):
     """Images that both processes get, because they do not divide evenly, count once."""
-    words = [*tiny_fit[1:], f"--ckpt_path={checkpoint}", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+    words = ["test", *tiny_fit[1:], f"--ckpt_path={checkpoint}", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+    words.append("--oversubscribe=true")
     reports = []
     for processes in (1, 2):
         run = tmp_path / str(processes)
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        command = [*launch, "-m", "cyclestyle", "test", *words, f"--trainer.devices={processes}"]
-        command.append(f"--trainer.default_root_dir={run}")
-        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
-        assert done.returncode == 0, done.stderr
+        options = [f"--trainer.devices={processes}", f"--trainer.default_root_dir={run}"]
+        for process in forks.run_ranks(processes, *words, *options):
+            assert process.returncode == 0, process.stderr
         reports.append(json.loads((run / "test" / "report.json").read_text()))
     one, two = reports
     assert two["content"].keys() == one["content"].keys()

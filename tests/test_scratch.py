@@ -1,11 +1,9 @@
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import wait_for
 
 from cyclestyle import scratch
 from cyclestyle.networks.streaming.rows import RowStore
@@ -34,18 +32,17 @@ def test_the_room_is_free_again_with_the_object(tmp_path):
     assert open_files() == []
 
 
-def test_a_killed_process_leaves_no_file(tmp_path):
+def test_a_killed_process_leaves_no_file(forks, tmp_path):
     code = (
         "import sys, time, torch; from pathlib import Path; from cyclestyle.networks.streaming.rows import RowStore\n"
         "store = RowStore(torch.Size((1, 8, 256, 256)), torch.float32, Path(sys.argv[1]))\n"
         "store.write(0, torch.ones(1, 8, 256, 256)); print('written', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "written\n"
+    process = forks.start(tmp_path, code=code)
+    wait_for(lambda: process.stdout == "written\n", process)
     files = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
     assert any(str(tmp_path) in name for name in files)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert list(tmp_path.iterdir()) == []
 
 

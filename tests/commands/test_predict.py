@@ -3,10 +3,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from forks import wait_for
 from PIL import Image
 
 from cyclestyle.images import read_image
@@ -230,13 +230,12 @@ def test_an_image_that_exhausts_the_memory_fails_alone(cyclestyle, checkpoint, p
     assert "Traceback" not in error
 
 
-def test_a_killed_run_leaves_nothing_on_the_scratch_disk(checkpoint, large, tmp_path):
+def test_a_killed_run_leaves_nothing_on_the_scratch_disk(forks, checkpoint, large, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     Image.open(large).resize((1600, 1600)).save(large)
-    command = [sys.executable, "-m", "cyclestyle", "predict", "--ckpt_path", checkpoint, "--input", large]
-    command += ["--output", tmp_path / "out", "--memory", "1MB", "--scratch", scratch]
-    process = subprocess.Popen(list(map(str, command)), env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = ["--output", tmp_path / "out", "--memory", "1MB", "--scratch", scratch]
+    process = forks.start("predict", "--ckpt_path", checkpoint, "--input", large, *words)
     descriptors = Path(f"/proc/{process.pid}/fd")
 
     def in_use():
@@ -245,13 +244,8 @@ def test_a_killed_run_leaves_nothing_on_the_scratch_disk(checkpoint, large, tmp_
         except FileNotFoundError:  # a file that has just been closed
             return False
 
-    deadline = time.monotonic() + 60
-    while not in_use() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    used = in_use()
+    wait_for(in_use, process)
     process.kill()
-    process.wait()
-    assert used
     assert list(scratch.iterdir()) == []
 
 

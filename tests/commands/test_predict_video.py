@@ -3,14 +3,12 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from forks import wait_for
 
 from cyclestyle.images import VideoFile, read_image, read_video
 from cyclestyle.translation.engine import Engine
@@ -173,22 +171,19 @@ def test_a_video_that_cannot_be_read_leaves_no_folder(predict, tmp_path):
     assert os.listdir(tmp_path / "out") == ["film.mkv"]
 
 
-def test_a_killed_run_goes_on_with_the_next_segment(checkpoint, predict, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_with_the_next_segment(forks, checkpoint, predict, tmp_path, monkeypatch):
     source = make(tmp_path / "in.mp4")
-    words = ["--ckpt_path", checkpoint, "--input", source, "--output", tmp_path / "out", "--workers", 0]
+    words = ["predict", "--ckpt_path", checkpoint, "--input", source, "--output", tmp_path / "out", "--workers", 0]
     code = (
         "import sys, time; import cyclestyle.images.video.writing as writing; writing.SEGMENT = 4\n"
         "from cyclestyle.translation.engine import Engine; original = Engine.__call__\n"
         "Engine.__call__ = lambda task, images: (time.sleep(0.2), original(task, images))[1]\n"
-        f"from cyclestyle.cli import main; sys.exit(main({['predict', *map(str, words), '--batch_size', '1']!r}))"
+        "from cyclestyle.cli import console; console()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = forks.start(*words, "--batch_size", "1", code=code)
     folder = tmp_path / "out" / ".in.mp4.segments"
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("*-*4.nut")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_for(lambda: list(folder.glob("*-*4.nut")), process)
+    process.kill()
     done = sum(1 for _ in folder.glob("0*.nut")) * 4
     assert 4 <= done < 14
     assert os.listdir(tmp_path / "out") == [folder.name]

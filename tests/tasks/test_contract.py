@@ -4,10 +4,7 @@ import copy
 import csv
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 import wandb
 import yaml
+from forks import wait_for
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -147,23 +145,12 @@ def test_a_checkpoint_does_not_import_modules(run, module, samples, cyclestyle, 
     assert "is a checkpoint of my_module.Denoise, which is not part of cyclestyle; add --model" in error
 
 
-def test_a_killed_run_resumes_exactly(run, module, samples, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "cyclestyle",
-        "fit",
-        *words(samples, tmp_path, *EVERYTHING[:-1]),
-        "--ckpt_path=last",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(module)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert main(command[3:]) == 0
+def test_a_killed_run_resumes_exactly(forks, run, module, samples, tmp_path):
+    command = ["fit", *words(samples, tmp_path, *EVERYTHING[:-1]), "--ckpt_path=last"]
+    process = forks.start(*command, env={"PYTHONPATH": str(module)})
+    wait_for((tmp_path / "checkpoints" / "last.ckpt").exists, process)
+    process.kill()
+    assert main(command) == 0
     ours, theirs = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (run, tmp_path))
     for key in ("state_dict", "ema"):
         assert all(torch.equal(ours[key][name], theirs[key][name]) for name in ours[key])
@@ -394,7 +381,7 @@ def test_checkpoints_hold_both_players_and_every_random_state(tmp_path):
 
 SCRIPT = """
 import os, sys
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = [{tests!r}, {parent!r}]
 import torch, pytorch_lightning as pl
 from torch.utils.data import DataLoader
 from test_contract import Alternating, batches
@@ -414,12 +401,12 @@ torch.save(task.state_dict(), os.path.join({folder!r}, f"rank{{rank}}.pth"))
 """
 
 
-def test_two_processes_train_the_same_discriminator(tmp_path, monkeypatch):
+def test_two_processes_train_the_same_discriminator(forks, tmp_path, monkeypatch):
     """Plain `ddp`, each process with half of every batch: the weights of one process with whole batches."""
     tests = os.path.dirname(__file__)
-    (tmp_path / "script.py").write_text(SCRIPT.format(tests=tests, folder=str(tmp_path)))
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    code = SCRIPT.format(tests=tests, parent=os.path.dirname(tests), folder=str(tmp_path))
+    for process in forks.run_ranks(2, code=code):
+        assert process.returncode == 0, process.stderr
     ranks = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in (0, 1)]
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
     torch.manual_seed(0)

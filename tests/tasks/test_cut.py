@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import pytorch_lightning as pl
@@ -515,12 +513,12 @@ torch.save(task.state_dict(), os.path.join({folder!r}, f"rank{{rank}}.pth"))
 """
 
 
-def test_two_processes_with_one_pair_each_are_one_with_two(tmp_path):
+def test_two_processes_with_one_pair_each_are_one_with_two(forks, tmp_path):
     """Plain `ddp`: every network, the heads and the discriminator included."""
     tests = os.path.dirname(__file__)
-    (tmp_path / "script.py").write_text(SCRIPT.format(tests=tests, parent=os.path.dirname(tests), folder=str(tmp_path)))
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    code = SCRIPT.format(tests=tests, parent=os.path.dirname(tests), folder=str(tmp_path))
+    for process in forks.run_ranks(2, code=code):
+        assert process.returncode == 0, process.stderr
     ranks = [torch.load(tmp_path / f"rank{rank}.pth", weights_only=True) for rank in (0, 1)]
     torch.manual_seed(0)
     task = CUT(**TINY, init_gain=1.0)

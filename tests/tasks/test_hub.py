@@ -1,9 +1,6 @@
 """Translators in folders and repositories, without a network."""
 
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -46,14 +43,14 @@ def saved(run):
     return folder
 
 
-def test_another_process_translates_the_same(run, saved):
+def test_another_process_translates_the_same(forks, run, saved):
     code = (
         "import sys, torch; from cyclestyle import Translator; torch.manual_seed(1); "
         "images = torch.rand(1, 3, 30, 41) * 2 - 1; "
         "torch.save(Translator.from_pretrained(sys.argv[1]).translate(images), sys.argv[2])"
     )
     result = run.parent / "result.pt"
-    subprocess.run([sys.executable, "-c", code, str(saved), str(result)], check=True)
+    assert forks.run(saved, result, code=code).returncode == 0
     torch.manual_seed(1)
     images = torch.rand(1, 3, 30, 41) * 2 - 1
     expected = Translator.load(run, direction="BtoA").translate(images)
@@ -117,14 +114,10 @@ def test_pushing_hands_the_folder_to_the_client(run, saved, monkeypatch):
     assert {"README.md", "config.json", "model.safetensors", "samples.png"} == uploaded.keys()
 
 
-def test_a_repository_is_not_reached_offline(tmp_path):
+def test_a_repository_is_not_reached_offline(forks, tmp_path):
     pytest.importorskip("huggingface_hub")
     code = "from cyclestyle import Translator; Translator.from_pretrained('someone/mine')"
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True
-    )
+    done = forks.run(code=code, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)})
     assert "CheckpointError: someone/mine does not exist, and cannot be downloaded" in done.stderr
 
 

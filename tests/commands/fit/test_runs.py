@@ -2,13 +2,11 @@
 
 import csv
 import shutil
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 import yaml
+from forks import wait_for
 
 
 @pytest.fixture
@@ -134,29 +132,19 @@ def test_a_dry_run_writes_no_config(cyclestyle, tiny_fit, tmp_path):
     assert not (tmp_path / "dry" / "config.yaml").exists()
 
 
-def test_a_second_fit_in_the_same_folder_is_refused(cyclestyle, tiny_fit, tmp_path):
+def test_a_second_fit_in_the_same_folder_is_refused(forks, cyclestyle, tiny_fit, tmp_path):
     """The lock ends with its process, also if that is killed; nothing has to be removed by hand."""
     words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path}", "--data.workers=1", "--model.constant_epochs=5000"]
-    first = subprocess.Popen([sys.executable, "-m", "cyclestyle", *words], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(tmp_path / "checkpoints" / "last.ckpt")
-        for more in ([], ["--ckpt_path=last"]):
-            status, _, error = cyclestyle(*words, *more)
-            assert status == 1
-            assert f"another process is working in {tmp_path} (process {first.pid} on " in error
-    finally:
-        first.kill()
-        first.wait()
+    first = forks.start(*words)
+    wait_for((tmp_path / "checkpoints" / "last.ckpt").exists, first)
+    for more in ([], ["--ckpt_path=last"]):
+        status, _, error = cyclestyle(*words, *more)
+        assert status == 1
+        assert f"another process is working in {tmp_path} (process {first.pid} on " in error
+    first.kill()
     status, _, error = cyclestyle(*words, "--ckpt_path=last", "--trainer.max_time=00:00:00:00")
     assert status == 0, error
     assert not (tmp_path / ".lock").exists()
-
-
-def wait_for(path, seconds=60):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} has not appeared"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])

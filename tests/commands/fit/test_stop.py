@@ -1,11 +1,9 @@
 """A signal ends a run, its loader workers included."""
 
 import os
-import subprocess
-import sys
-import time
 
 import pytest
+from forks import wait_for
 
 SCRIPT = """
 import os, signal, sys
@@ -32,26 +30,16 @@ def group_is_gone(group):
 
 @pytest.mark.parametrize("step", ["training_step", "validation_step"])
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_stop_ends_every_process(tiny_fit, tmp_path, step, name, status):
+def test_a_stop_ends_every_process(forks, tiny_fit, tmp_path, step, name, status):
     """In a validation with loader workers the process used to wait for workers that ignored SIGTERM, for ever."""
     words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path}", "--data.workers=1", "--model.constant_epochs=50"]
     words += ["--trainer.num_sanity_val_steps=0"]
     code = SCRIPT.format(step=step, number=2, signal=name)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == status, error
-    assert f"stopped by {name}" in error
+    process = forks.run(*words, code=code, session=True)
+    assert process.returncode == status, process.stderr
+    assert f"stopped by {name}" in process.stderr
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
-    wait_until_gone(process.pid)
-
-
-def wait_until_gone(group):
-    deadline = time.monotonic() + 10
-    while not group_is_gone(group) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert group_is_gone(group)
+    wait_for(lambda: group_is_gone(process.pid), timeout=10)
 
 
 PREDICT = """
@@ -70,20 +58,18 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_predict_finishes_the_image_and_says_what_is_left(cyclestyle, checkpoint, samples, tmp_path, name, status):
+def test_predict_finishes_the_image_and_says_what_is_left(
+    forks, cyclestyle, checkpoint, samples, tmp_path, name, status
+):
     """It used to ignore SIGTERM until every image was done."""
     words = ["--ckpt_path", checkpoint, "--input", samples / "trainA", "--output", tmp_path / "out", "--batch_size=1"]
     words = ["predict", *map(str, words)]
     code = PREDICT.format(module="cyclestyle.translation.plain", task="Generators", signal=name)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        start_new_session=True, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == status, error
-    assert f"stopped by {name}; 5 of 7 images are left; the same command goes on with them" in error
-    assert "Traceback" not in error
-    wait_until_gone(process.pid)
+    process = forks.run(*words, code=code, session=True)
+    assert process.returncode == status, process.stderr
+    assert f"stopped by {name}; 5 of 7 images are left; the same command goes on with them" in process.stderr
+    assert "Traceback" not in process.stderr
+    wait_for(lambda: group_is_gone(process.pid), timeout=10)
     assert len(list((tmp_path / "out").iterdir())) == 2
     left = tmp_path / "out" / ".unfinished-of_a_killed_run.png"
     left.write_bytes(b"half an image")
@@ -93,24 +79,20 @@ def test_predict_finishes_the_image_and_says_what_is_left(cyclestyle, checkpoint
     assert not left.exists()
 
 
-def test_gatys_finishes_the_image_on_sigterm(samples, tmp_path):
+def test_gatys_finishes_the_image_on_sigterm(forks, samples, tmp_path):
     words = ["predict", "--model=Gatys", "--model.weights=random", "--model.sizes=[32]", "--model.steps=[2]"]
     words += ["--style", str(next((samples / "trainB").iterdir()))]
     words += ["--input", str(samples / "testA"), "--output", str(tmp_path / "out")]
-    process = subprocess.run(
-        [sys.executable, "-c", PREDICT.format(module="cyclestyle.tasks", task="Gatys", signal="SIGTERM"), *words],
-        capture_output=True,
-        text=True,
-    )
+    process = forks.run(*words, code=PREDICT.format(module="cyclestyle.tasks", task="Gatys", signal="SIGTERM"))
     assert process.returncode == 143, process.stderr
     assert "stopped by SIGTERM; 1 of 3 images are left" in process.stderr
 
 
-def test_a_stop_before_the_last_batch_of_an_epoch_loses_no_batch(cyclestyle, tiny_fit, tmp_path):
+def test_a_stop_before_the_last_batch_of_an_epoch_loses_no_batch(forks, cyclestyle, tiny_fit, tmp_path):
     """Lightning has marked that batch as the last one already; the epoch is not complete all the same."""
     words = [*tiny_fit, f"--trainer.default_root_dir={tmp_path}", "--model.constant_epochs=2"]
     code = SCRIPT.format(step="training_step", number=6, signal="SIGTERM")
-    process = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    process = forks.run(*words, code=code)
     assert process.returncode == 143, process.stderr
     assert "stopped by SIGTERM at step 6" in process.stderr
     status, output, error = cyclestyle(*words, "--ckpt_path=last")

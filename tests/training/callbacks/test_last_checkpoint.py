@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from cyclestyle.tasks import CycleGAN, load
 from cyclestyle.training import LastCheckpoint
 from cyclestyle.weights.checkpoints import read_checkpoint
 
-SCRIPT = "scripts/kill_and_resume.py"
+SCRIPT = "import sys; from kill_and_resume import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")
@@ -284,10 +283,10 @@ def test_numbers_that_are_not_finite_stop_the_run(cyclestyle, words, tmp_path):
     assert last.read_bytes() == before
 
 
-def test_killed_at_random_moments():
+def test_killed_at_random_moments(forks):
     """A short version of the slow test."""
     words = ["--kills=2", "--workers=1", "--accumulate=2", "--signals", "KILL", "TERM"]
-    result = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=300)
+    result = forks.run(*words, code=SCRIPT, env={"PYTHONPATH": "scripts"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert "2 stops in " in result.stdout
     assert "0 differences" in result.stdout
@@ -297,9 +296,9 @@ def test_killed_at_random_moments():
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_killed_many_times(processes, workers, accumulate):
+def test_killed_many_times(forks, processes, workers, accumulate):
     options = [f"--processes={processes}", f"--workers={workers}", f"--accumulate={accumulate}", "--kills=40"]
-    result = subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True)
+    result = forks.run(*options, code=SCRIPT, env={"PYTHONPATH": "scripts"}, timeout=7200)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
