@@ -1,9 +1,12 @@
 """Memory and room for scratch files: how much is free, and how amounts are read and written."""
 
+import ctypes
+import gc
 import os
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from cyclestyle.errors import CycleStyleError
@@ -93,9 +96,23 @@ def _left_in_group(group: tuple[Path, str, str]) -> int | None:
 
 def peak_memory() -> int:
     """Return the most memory, in bytes, that this process has taken so far; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if peaks:
+            return int(peaks[0]) * 1024
     try:
         import resource  # which other systems than Unix lack
     except ImportError:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory` begin anew, from what is in use, on Linux; elsewhere the peak of the process stays."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # freed memory that the process keeps is not in use
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

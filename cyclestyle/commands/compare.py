@@ -1,8 +1,6 @@
 """The command `compare`: results and metrics of several methods for the same photos."""
 
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cyclestyle.commands.line.errors import one_line_errors
 from cyclestyle.commands.line.parser import call
 from cyclestyle.commands.line.process import ensure_writable, number_of, refuse_input_as_output
-from cyclestyle.commands.predict import LISTS
-from cyclestyle.errors import CycleStyleError
+from cyclestyle.commands.line.shipped_configs import resolve_config_arguments
+from cyclestyle.commands.predict import LISTS, predict
+from cyclestyle.errors import CycleStyleError, StoppedError
 from cyclestyle.files import write_json
 from cyclestyle.images import read_image, target_format, to_tensor, write_image
 from cyclestyle.images.folders import find_images
@@ -32,6 +32,7 @@ from cyclestyle.metrics import (
     summarise,
 )
 from cyclestyle.report import comparison_page, comparison_sheet
+from cyclestyle.scratch import forget_peak_memory
 from cyclestyle.training import WandbLogger
 from cyclestyle.weights.checkpoints import read_checkpoint
 
@@ -98,13 +99,17 @@ def compare(
     for method in methods:
         method_folder = folder / _slug(method.name)
         print(f"{method.name} …", flush=True)
-        if reason := _predict(method, Path(input), method_folder):
-            failures[method.name] = reason
+        try:
+            cost = _translate(method, Path(input), method_folder)
+        except StoppedError:
+            raise
+        except Exception as error:  # whatever one method does, the others are compared
+            failures[method.name] = str(error) or type(error).__name__
             continue
         results[method.name] = {
             key: (method_folder / key).with_name(target_format(path)[1]) for key, path in photos.items()
         }
-        rows.append(evaluator.row(method.name, results[method.name], _cost(method, method_folder)))
+        rows.append(evaluator.row(method.name, results[method.name], cost))
     _write(folder, rows, photos, results, failures, evaluator.notes(), paintings, logger)
     for name, reason in failures.items():
         print(f"cyclestyle: error: {name} failed: {reason}", file=sys.stderr)
@@ -116,20 +121,30 @@ def run(name: str, args: Sequence[str]) -> int:
     return call(compare, name, args)
 
 
-def _predict(method: Method, photos: Path, output: Path) -> str:
-    """Run a method in a separate process, to measure its peak memory. Return an error message, empty on success."""
-    options = {"input": photos, "output": output, "stats": _stats(output), "workers": 0, "batch_size": 1}
-    words = [word for key, value in {**options, **method.predict}.items() for word in _words(key, value)]
-    process = subprocess.run(
-        [sys.executable, "-m", "cyclestyle", "predict", "--overwrite", *words], stderr=subprocess.PIPE, text=True
-    )
-    if process.returncode == 0:
-        return ""
-    if process.returncode < 0:
-        return f"killed by {signal.Signals(-process.returncode).name}"
-    _, prefix, reason = process.stderr.rpartition("cyclestyle: error: ")
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    return " ".join(lines if prefix else lines[-1:]) or f"exit status {process.returncode}"
+def _translate(method: Method, photos: Path, output: Path) -> dict[str, Any]:
+    """Translate the photos with a method, and return what that costs.
+
+    Raises:
+        CycleStyleError: the method, or one of its images, fails.
+    """
+    options = {"input": photos, "output": output, "workers": 0, "batch_size": 1, **method.predict}
+    words = [word for key, value in options.items() for word in _words(key, value)]
+    threads = torch.get_num_threads()
+    forget_peak_memory()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        with one_line_errors():
+            done, _ = predict(resolve_config_arguments(["--overwrite", *words]))
+    finally:
+        torch.set_num_threads(threads)  # a choice of this method
+    if failures := done["failures"]:
+        raise CycleStyleError(f"{number_of(len(failures), 'image')} failed: {' '.join(failures.values())}")
+    cost = {"seconds": done["seconds"] / max(1, len(done["results"])), "memory": done["peak_memory_bytes"]}
+    if "ckpt_path" in method.predict:
+        stored = read_checkpoint(Path(method.predict["ckpt_path"])).get("callbacks", {}).get("Speed", {})
+        cost["training_seconds"] = stored.get("seconds")
+    return cost
 
 
 def _words(key: str, value: object) -> list[str]:
@@ -137,16 +152,6 @@ def _words(key: str, value: object) -> list[str]:
     if key in LISTS:
         return [f"--{key}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
     return [f"--{key}={value if isinstance(value, str | Path) else json.dumps(value)}"]
-
-
-def _cost(method: Method, folder: Path) -> dict[str, Any]:
-    """Return the seconds per image, the peak memory and the training time of a method."""
-    stats = json.loads(_stats(folder).read_text())
-    cost = {"seconds": stats["seconds"] / max(1, stats["images"]), "memory": stats["peak_memory_bytes"]}
-    if "ckpt_path" in method.predict:
-        stored = read_checkpoint(Path(method.predict["ckpt_path"])).get("callbacks", {}).get("Speed", {})
-        cost["training_seconds"] = stored.get("seconds")
-    return cost
 
 
 class _Evaluator:
@@ -181,8 +186,8 @@ class _Evaluator:
             "relative to the latter. KID: between results and paintings, mean and standard deviation over random "
             "subsets. Content and structure distance: between the features of a photo and of its result at each "
             "position, and between their self-similarities. FID is biased for sets this small.",
-            "Seconds are the duration of translation only. Memory is the peak memory of the process, on a GPU "
-            "that of its tensors. Both were measured on this machine.",
+            "Seconds are the duration of translation only. Memory is the peak memory of the process while the method "
+            "translates, on a GPU that of its tensors. Both were measured on this machine.",
         ]
 
 
@@ -219,10 +224,6 @@ def _write(
 
 def _read(path: Path) -> Tensor:
     return to_tensor(read_image(path))[None]
-
-
-def _stats(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.json")
 
 
 def _slug(name: str) -> str:

@@ -177,6 +177,11 @@ class _Command:
 
 def run(name: str, args: Sequence[str]) -> int:
     """Run `predict`; the status is 1 if any image failed."""
+    return predict(args)[1]
+
+
+def predict(args: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """Translate what the words of a command line ask for; return what `--json` prints, and the exit status."""
     command = _Command.of(args)
     settings = command.settings
     _check(settings)
@@ -188,7 +193,7 @@ def run(name: str, args: Sequence[str]) -> int:
         done, status = _run(replace(command, settings=given), shown)
     if settings.json:
         print(json.dumps(done), file=stdout)
-    return status
+    return done, status
 
 
 def _check(settings: Prediction) -> None:
@@ -248,12 +253,15 @@ def _run(command: _Command, shown: str | None) -> tuple[dict[str, Any], int]:
     else:
         report = translate_files(engine, plan.jobs, _options(settings, identity))
     _stop(report, _unit(plan))
+    on_gpu = engine.device.type == "cuda"
+    cost = {"seconds": report.seconds, "peak_memory_bytes": report.peak_memory if on_gpu else peak_memory()}
     if settings.stats:
-        _write_stats(Path(settings.stats), report, engine)
+        device = torch.cuda.get_device_name() if on_gpu else "cpu"
+        write_json(Path(settings.stats), {"images": report.written, **cost, "device": device})
     done, status = _report(plan, report, settings, shown)
     if settings.sheet is not None:
         write_style_sheet(engine, Path(settings.input[0]), Path(settings.sheet))
-    return {**done, "sheet": settings.sheet}, status
+    return {**done, **cost, "sheet": settings.sheet}, status
 
 
 def _work(command: _Command, jobs: Sequence[Job]) -> Report:
@@ -515,18 +523,6 @@ def stored_model(args: Sequence[str]) -> dict[str, Any]:
     return {"model": {"class_path": f"cyclestyle.tasks.{found.task}", "init_args": found.settings}}
 
 
-def _write_stats(path: Path, report: Report, engine: Engine) -> None:
-    """Write the time and memory that translating took."""
-    on_gpu = engine.device.type == "cuda"
-    stats = {
-        "images": report.written,
-        "seconds": report.seconds,
-        "peak_memory_bytes": report.peak_memory if on_gpu else peak_memory(),
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-    }
-    write_json(path, stats)
-
-
 def _report(plan: Plan, report: Report, settings: Prediction, shown: str | None) -> tuple[dict[str, Any], int]:
     """Print what was done, and return it with the status."""
     failures = {**{str(path): text for path, text in plan.failures.items()}, **report.failures}
@@ -550,7 +546,6 @@ def _report(plan: Plan, report: Report, settings: Prediction, shown: str | None)
         "results": [one for one in results if one["input"] not in failures],
         "kept": plan.kept,
         "failures": failures,
-        "seconds": report.seconds,
     }
     if not failures:
         return done, 0

@@ -4,12 +4,14 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 from browser import Browser, needs_chromium
 from PIL import Image
 
 from cyclestyle.commands import compare
 from cyclestyle.report import comparison_page
+from cyclestyle.translation.engine import Engine
 
 GATYS = {
     "config": "configs/gatys_relu3.yaml",
@@ -112,19 +114,27 @@ def test_a_method_that_fails_is_named_and_the_others_are_shown(cyclestyle, input
     assert "Broken failed: checkpoint missing.ckpt does not exist" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_an_image_that_fails_is_named_with_its_cause(cyclestyle, inputs, tmp_path):
-    photo = tmp_path / "photos" / "broken.png"
-    photo.parent.mkdir()
-    photo.write_bytes((inputs / "photos" / "one.png").read_bytes()[:500])
-    reason = compare._predict(
-        compare.Method(
-            name="Gatys", predict=yaml.safe_load((inputs / "compare.yaml").read_text())["methods"][1]["predict"]
-        ),
-        photo.parent,
-        tmp_path / "out",
-    )
-    assert reason.startswith("1 image failed: ")
-    assert "broken.png" in reason
+def test_whatever_a_method_does_the_page_is_written(cyclestyle, inputs, tmp_path, monkeypatch):
+    def exhausting(engine, images):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "__call__", exhausting)
+        status, _, error = cyclestyle(*words(inputs, tmp_path / "out"))
+    assert status == 1
+    assert "Cycle GAN failed: 2 images failed: cannot translate " in error
+    assert "two.jpg: it does not fit into memory" in error
+    monkeypatch.setattr(compare, "predict", lambda words: 1 / 0)
+    assert "Gatys failed: division by zero" in cyclestyle(*words(inputs, tmp_path / "out"))[2]
+    assert "Gatys failed: division by zero" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_methods_leave_the_process_as_it_was(cyclestyle, inputs, tmp_path):
+    config = yaml.safe_load((inputs / "compare.yaml").read_text())
+    config["methods"] = [{"name": "Quick", "predict": {**config["methods"][0]["predict"], "tune.threads": 2}}]
+    (inputs / "threads.yaml").write_text(yaml.safe_dump(config))
+    assert cyclestyle(*words(inputs, tmp_path / "out", "threads.yaml"))[0] == 0
+    assert torch.get_num_threads() == 1
 
 
 def test_long_options_are_passed_to_predict_unchanged():

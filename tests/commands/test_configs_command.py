@@ -99,8 +99,7 @@ def test_a_wrong_name_stops_a_command(cyclestyle, command):
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_compare_finds_the_configs_that_its_own_config_names(cyclestyle, samples, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parent))  # methods run in processes of their own
+def test_compare_finds_the_configs_that_its_own_config_names(cyclestyle, samples):
     words = ["compare", "--config", "compare", "--input", samples / "testA", "--output", "out"]
     methods = [{"name": "Gatys", "predict": {"config": "configs/gatys_relu3.yaml", "style": "nowhere.png"}}]
     status, _, error = cyclestyle(*words, f"--target={samples / 'testB'}", f"--methods={methods}")
