@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cyclestyle.errors import DataError
 from cyclestyle.functional.comb import comb_filter
-from cyclestyle.networks.normalisation import InstanceNorm2d
+from cyclestyle.networks.normalisation import InstanceNorm2d, NormName, remove_norms
 from cyclestyle.networks.resampling import BlurDown, BlurUp, ResampleName
 
 GeneratorName = Literal["resnet9", "resnet6", "unet256", "unet128"]
@@ -37,6 +37,7 @@ def build_generator(
     dropout: bool = False,
     depth: int | None = None,
     resample: ResampleName = "transpose",
+    norm: NormName = "instance",
     residual: float | bool = 0.0,
     comb_filter: bool = False,
     checkpoint_activations: bool = False,
@@ -51,6 +52,8 @@ def build_generator(
         dropout: add dropout with probability 0.5.
         depth: residual blocks or levels, instead of the number in `DEPTHS`.
         resample: see `ResNetGenerator`; a U-Net supports `transpose` only.
+        norm: `instance`; or `none`, for weights into which norms have been folded: drawn anew, such a generator is
+            hard to train.
         residual: 0: draw the result anew. Otherwise learn the change of the image: tanh(f(x) + atanh(r x)) in place
             of tanh(f(x)), with r = `residual` below 1, so that an untrained generator returns nearly r x. The global
             skip connection of DeblurGAN (Kupyn et al. 2018, section 4) with a tanh, so that results stay in (-1, 1).
@@ -61,11 +64,13 @@ def build_generator(
         checkpoint_activations: recompute activations in the backward pass to save memory.
 
     Raises:
-        ValueError: `name` or `resample` is unknown, `depth` is too small, the U-Net does not support `resample`,
-            `residual` is out of its range, or it is asked for with different numbers of channels.
+        ValueError: `name`, `resample` or `norm` is unknown, `depth` is too small, the U-Net does not support
+            `resample`, `residual` is out of its range, or it is asked for with different numbers of channels.
     """
     if name not in DEPTHS:
         raise ValueError(f"generator must be one of {', '.join(DEPTHS)}, got {name!r}")
+    if norm not in get_args(NormName):
+        raise ValueError(f"norm must be one of {', '.join(get_args(NormName))}, got {norm!r}")
     residual = 0.99 if residual is True else float(residual)
     if not 0 <= residual < 1:
         raise ValueError(f"residual must be at least 0 and below 1, got {residual}")
@@ -82,7 +87,7 @@ def build_generator(
         build = partial(UNetGenerator, depth=depth)
     else:
         raise ValueError(f"a U-Net supports only resample transpose, got {resample!r}; choose a resnet generator")
-    return build(
+    network = build(
         in_channels=in_channels,
         out_channels=out_channels,
         ngf=ngf,
@@ -91,6 +96,9 @@ def build_generator(
         comb_filter=comb_filter,
         checkpoint_activations=checkpoint_activations,
     )
+    if norm == "none":
+        remove_norms(network)
+    return network
 
 
 class ResNetGenerator(nn.Module):

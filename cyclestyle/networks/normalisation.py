@@ -1,8 +1,12 @@
 """Instance normalisation with a correct gradient in every memory format."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+NormName = Literal["instance", "none"]
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):

@@ -3,6 +3,7 @@
 from cyclestyle.networks.method import Direction
 from cyclestyle.tasks.autoencoder import Autoencoder
 from cyclestyle.tasks.base import Batch, Task
+from cyclestyle.tasks.content_gan import ContentGAN
 from cyclestyle.tasks.cut import CUT
 from cyclestyle.tasks.cyclegan import CycleGAN
 from cyclestyle.tasks.dclgan import DCLGAN
@@ -15,6 +16,7 @@ __all__ = [
     "DCLGAN",
     "Autoencoder",
     "Batch",
+    "ContentGAN",
     "CycleGAN",
     "Direction",
     "Gatys",

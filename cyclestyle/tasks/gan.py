@@ -13,6 +13,7 @@ from cyclestyle.networks.discriminators import DiscriminatorName, members
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.initialisation import InitName
 from cyclestyle.networks.method import DOMAINS, Direction
+from cyclestyle.networks.normalisation import NormName
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.patches import PatchMLP
 from cyclestyle.networks.resampling import ResampleName
@@ -39,6 +40,7 @@ class GANTask(AdversarialTask):
         depth: residual blocks of a ResNet or levels of a U-Net, instead of those in the generator's name.
         resample: `transpose`; for a ResNet also `resize` (no checkerboards) or `blur` (antialiased generators and
             discriminators).
+        norm: `instance`; or `none`, for generators that begin with `--init_from` weights into which norms are folded.
         residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations; not in training.
         dropout: dropout in the generators' blocks.
@@ -56,8 +58,8 @@ class GANTask(AdversarialTask):
     D_A: nn.Module
     D_B: nn.Module
     architecture: ClassVar[tuple[str, ...]] = (
-        *("spectral_norm", "generator", "depth", "resample", "residual", "ngf", "dropout", "channels_A", "channels_B"),
-        *("discriminator", "ndf", "n_layers"),
+        *("spectral_norm", "generator", "depth", "resample", "norm", "residual", "ngf", "dropout"),
+        *("channels_A", "channels_B", "discriminator", "ndf", "n_layers"),
     )
 
     def __init__(
@@ -72,6 +74,7 @@ class GANTask(AdversarialTask):
         n_layers: int = 3,
         depth: int | None = None,
         resample: ResampleName = "transpose",
+        norm: NormName = "instance",
         residual: float | bool = 0.0,
         comb_filter: bool = False,
         dropout: bool = False,
@@ -97,6 +100,7 @@ class GANTask(AdversarialTask):
                 dropout=dropout,
                 depth=depth,
                 resample=resample,
+                norm=norm,
                 residual=residual,
                 comb_filter=comb_filter,
                 checkpoint_activations=checkpoint_activations,

@@ -85,7 +85,8 @@ def start_from(task: Task, path: str | Path) -> None:
     partial = found.translating_only or alone
     fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not partial}
     ours = stored_settings({"hyper_parameters": dict(task.hparams)})
-    theirs = {"residual": 0.0, **found.settings}  # which files from before there was such a setting do not name
+    # Files from before there were such settings do not name them.
+    theirs = {"residual": 0.0, "norm": "instance", **found.settings}
     for setting in type(task).architecture:
         if setting not in theirs or setting not in ours or theirs[setting] == ours[setting]:
             continue
@@ -93,8 +94,8 @@ def start_from(task: Task, path: str | Path) -> None:
             continue
         if setting == "generator" and not own and theirs.get("depth") == ours.get("depth"):  # inferred from the depth
             continue
-        # The names of foreign networks are only inferred from their weights, which do not show "residual".
-        if own or not fits or setting == "residual":
+        # The names of foreign networks are only inferred from their weights, which do not show "residual" and "norm".
+        if own or not fits or setting in ("residual", "norm"):
             raise CheckpointError(
                 f"the networks of {path} have model.{setting} {theirs[setting]}, but the config says "
                 f"{ours[setting]}; set both to the same"
@@ -111,10 +112,8 @@ def _for_generator(found: Found, task: Task, path: Path) -> Found:
     """Turn a generator alone into weights of a task: of its generator of the same direction.
 
     Raises:
-        CheckpointError: it has batch norm, or is another network.
+        CheckpointError: it is another network.
     """
-    if found.settings["norm"] == "none":
-        raise CheckpointError(f"{path} has batch norm, with which a generator translates, but is not trained further")
     wanted: Direction = "BtoA" if path.stem.endswith("net_G_B") else "AtoB"
     network = task.exported(wanted if wanted in task.directions else "AtoB").network
     place = next(name for name, module in task.named_modules() if module is network)

@@ -53,6 +53,7 @@ class ReconstructionTask(GANTask):
             raise ValueError(f"perceptual_layers must name some of {', '.join(known)}, got {list(layers)}")
         self.pixel_weight, self.perceptual_weight = pixel_weight, perceptual_weight
         self.perceptual_layers, self.perceptual_features = layers, perceptual_features
+        self.feature_stages: tuple[str, ...] = ("fit",) if perceptual_weight > 0 else ()  # that need the VGG
         # A tuple does not register the VGG as a submodule, so checkpoints and optimisers do not contain it.
         self.perceptual: tuple[VGG, ...] = ()
 
@@ -69,14 +70,15 @@ class ReconstructionTask(GANTask):
             )
 
     def setup(self, stage: str) -> None:
-        """Load the VGG-16 if a loss needs it; only training has losses.
+        """Load the VGG-16 where a loss or a figure needs it.
 
         Raises:
             CheckpointError: the weights are missing or do not contain a layer.
         """
-        super().setup(stage)
-        if self.perceptual_weight > 0 and stage == "fit" and not self.perceptual:
+        if stage in self.feature_stages and not self.perceptual:
             self.perceptual = (load_vgg(self.perceptual_layers, weights=self.perceptual_features, name="vgg16"),)
+            self.networks = (*self.networks, *self.perceptual)  # arranged and compiled with the others
+        super().setup(stage)
 
     def reconstruction_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the distance of images from what they should be, `(N, C, H, W)` each, a scalar.
@@ -86,10 +88,16 @@ class ReconstructionTask(GANTask):
         """
         loss = self.pixel_weight * F.l1_loss(images, targets)
         if self.perceptual_weight > 0:
-            loss = loss + self.perceptual_weight * self._perceptual_loss(as_rgb(images), as_rgb(targets))
+            loss = loss + self.perceptual_weight * self.feature_distance(images, targets)
         return loss
 
-    def _perceptual_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def feature_distance(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the `perceptual_distance` of images from targets, `(N, C, H, W)` each, summed over the layers.
+
+        Raises:
+            DataError: the images are too small for the layers.
+        """
+        images, targets = as_rgb(images), as_rgb(targets)
         features = self.perceptual[0].to(images)
         if min(images.shape[-2:]) < features.min_size:
             raise DataError(
@@ -98,5 +106,5 @@ class ReconstructionTask(GANTask):
             )
         with torch.no_grad():
             wanted = features(targets)
-        found = features.activations(images)
-        return torch.stack([perceptual_distance(one, wanted[layer]) for layer, one in found]).sum()
+        distances = [perceptual_distance(one, wanted[layer]) for layer, one in features(images).items()]
+        return torch.stack(distances).sum()

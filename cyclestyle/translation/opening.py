@@ -18,6 +18,7 @@ GENERATORS: dict[str, Mapping[Direction, str]] = {
     "CycleGAN": TWO_WAYS,
     "DCLGAN": TWO_WAYS,
     "CUT": {"AtoB": "G_AB"},
+    "ContentGAN": {"AtoB": "G_AB"},
 }
 """Tasks that translate with generators alone, and the submodule for each direction."""
 

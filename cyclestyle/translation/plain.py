@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from cyclestyle.networks import build_generator
 from cyclestyle.networks.calls import call_at_any_size, pad_to_multiple
 from cyclestyle.networks.generators import GeneratorName
 from cyclestyle.networks.method import DOMAINS, Direction, Method
-from cyclestyle.networks.normalisation import remove_norms
+from cyclestyle.networks.normalisation import NormName
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
 from cyclestyle.networks.styles import Mixture, shares_of, with_shares
@@ -21,7 +21,7 @@ from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.scratch import available_memory, format_bytes
 from cyclestyle.weights.exported import Runtime, open_exported
 
-GENERATOR_SETTINGS = ("depth", "ngf", "dropout", "resample", "residual", "comb_filter")
+GENERATOR_SETTINGS = ("depth", "ngf", "dropout", "resample", "norm", "residual", "comb_filter")
 """Arguments of `build_generator` that tasks have under the same name."""
 
 
@@ -92,10 +92,10 @@ class GeneratorOnly(Generators):
         resample: `transpose`, `resize` or `blur`.
         residual: above 0, the generators learn the change of an image instead of the result, see `build_generator`.
         comb_filter: remove the checkerboard of upsampling from translations.
-        norm: `instance`; or `none`, for weights into which batch norms have been folded.
+        norm: `instance`; or `none`, for weights into which norms have been folded.
 
     Raises:
-        ValueError: `norm` is unknown, or an argument is out of its range.
+        ValueError: an argument is unknown or out of its range.
     """
 
     def __init__(
@@ -110,16 +110,12 @@ class GeneratorOnly(Generators):
         resample: ResampleName = "transpose",
         residual: float | bool = 0.0,
         comb_filter: bool = False,
-        norm: Literal["instance", "none"] = "instance",
+        norm: NormName = "instance",
     ) -> None:
-        if norm not in ("instance", "none"):
-            raise ValueError(f"norm must be instance or none, got {norm!r}")
         settings = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         domains = {**settings, "channels_A": in_channels, "channels_B": out_channels}
         super().__init__("GeneratorOnly", domains, {"AtoB": "generator"})
         self._settings, self.directions = settings, ()
-        if norm == "none":
-            remove_norms(self)
 
 
 class ManyStyles(Method):
