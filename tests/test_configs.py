@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cyclestyle.cli import main
-from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, Gatys, Johnson
+from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, ContentGAN, CycleGAN, Gatys, Johnson
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA_SETS = sorted(CONFIGS.glob("*2*.yaml"))
@@ -19,9 +19,9 @@ COMPARISON = [CONFIGS / f"{name}.yaml" for name in ("compare", "sample_johnson",
 AUTOENCODER = [CONFIGS / "autoencoder.yaml", CONFIGS / "adain.yaml"]
 JOHNSON = [CONFIGS / "johnson.yaml", CONFIGS / "johnson_relu3.yaml"]
 STYLES = CONFIGS / "styles.yaml"
-CONTRASTIVE = {CONFIGS / "cut.yaml": CUT, CONFIGS / "dclgan.yaml": DCLGAN}
+OTHER_GANS = {CONFIGS / "cut.yaml": CUT, CONFIGS / "dclgan.yaml": DCLGAN, CONFIGS / "content_gan.yaml": ContentGAN}
 FASTCUT = CONFIGS / "fastcut.yaml"
-MONET_SMALL = CONFIGS / "monet_small.yaml"
+MONET, MONET_SMALL = CONFIGS / "monet.yaml", CONFIGS / "monet_small.yaml"
 OVERLAYS = sorted((CONFIGS / "overlays").glob("*.yaml"))
 
 
@@ -33,7 +33,7 @@ def parsed(capsys, *configs, words=()):
 
 def test_every_file_is_tested():
     tested = {CONFIGS / "cyclegan.yaml", CONFIGS / "quickstart.yaml", CONFIGS / "sweep.yaml", *DATA_SETS, *OVERLAYS}
-    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *CONTRASTIVE, FASTCUT, MONET_SMALL, STYLES}
+    tested |= {*JOHNSON, *STYLE, *COMPARISON, *AUTOENCODER, *OTHER_GANS, FASTCUT, MONET, MONET_SMALL, STYLES}
     assert set(CONFIGS.rglob("*.yaml")) == tested
 
 
@@ -45,8 +45,8 @@ def test_the_paper_recipe_shows_every_default(capsys):
     assert shown["model"]["init_args"]["betas"] == [0.5, 0.999]
 
 
-@pytest.mark.parametrize(("path", "task"), CONTRASTIVE.items(), ids=lambda value: getattr(value, "stem", ""))
-def test_contrastive_recipes_show_every_default(capsys, path, task):
+@pytest.mark.parametrize(("path", "task"), OTHER_GANS.items(), ids=lambda value: getattr(value, "stem", ""))
+def test_recipes_of_other_gans_show_every_default(capsys, path, task):
     shown = yaml.safe_load(path.read_text())
     bare = parsed(capsys, words=[f"--model={task.__name__}", "--data=UnpairedImages"])
     for part in ("model", "data"):
@@ -74,6 +74,14 @@ def test_the_recipe_for_cpus_is_an_overlay_of_the_paper_recipe(capsys):
     settings = config["model"]["init_args"]
     assert settings["residual"]
     assert CycleGAN(**settings).schedule.constant_epochs == 4
+
+
+def test_monet_has_the_network_of_the_painter(capsys):
+    config = parsed(capsys, CONFIGS / "content_gan.yaml", MONET)
+    settings = config["model"]["init_args"]
+    assert (settings["depth"], settings["ngf"], settings["resample"], settings["norm"]) == (5, 16, "resize", "none")
+    assert config["data"]["init_args"]["train_A"] == ["datasets/monet2photo/trainB"]
+    assert ContentGAN(**settings).schedule.constant_epochs == 40
 
 
 @pytest.mark.parametrize("path", DATA_SETS, ids=lambda path: path.stem)
@@ -156,14 +164,14 @@ def test_overlays_change_their_parts_alone(capsys, path):
     assert set(yaml.safe_load(path.read_text())) == parts
 
 
-@pytest.mark.parametrize("path", [CONFIGS / "cyclegan.yaml", *CONTRASTIVE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [CONFIGS / "cyclegan.yaml", *OTHER_GANS], ids=lambda path: path.stem)
 def test_the_overlays_of_models_fit_every_gan(capsys, path):
     overlays = [CONFIGS / "overlays" / f"{name}.yaml" for name in ("small_set", "projected")]
     settings = parsed(capsys, path, *overlays)["model"]
     for overlay in overlays:
         shown = yaml.safe_load(overlay.read_text())["model"]["init_args"]
         assert all(settings["init_args"][name] == value for name, value in shown.items())
-    task = {"CycleGAN": CycleGAN, "CUT": CUT, "DCLGAN": DCLGAN}[settings["class_path"].rpartition(".")[2]]
+    task = {task.__name__: task for task in (CycleGAN, *OTHER_GANS.values())}[settings["class_path"].rpartition(".")[2]]
     built = task(**{**settings["init_args"], "ngf": 1, "ndf": 1})
     assert built.G_AB.comb_filter
 

@@ -22,7 +22,7 @@ CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 TRAINING = ("fit", "validate", "test")
 PREDICTION = ("predict", "export", "demo", "models", "sample-data", "score", "compare", "configs")
 CLASSES = {
-    "model": ("CycleGAN", "CUT", "DCLGAN", "Johnson", "Gatys", "Autoencoder"),
+    "model": ("CycleGAN", "CUT", "DCLGAN", "ContentGAN", "Johnson", "Gatys", "Autoencoder"),
     "data": ("UnpairedImages", "Photos"),
 }
 USUAL = {"model": "CycleGAN", "data": "UnpairedImages"}  # of a training command without a config that names others
