@@ -1,6 +1,7 @@
 """Translates images of any size from Python."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args, overload
 
@@ -17,6 +18,7 @@ from cyclestyle.speed.choice import SpeedName, Tuning, choose, hardware_for, set
 from cyclestyle.translation.engine import Engine
 from cyclestyle.translation.large import LargeImages
 from cyclestyle.translation.opening import open_method
+from cyclestyle.translation.reading import Ranges
 from cyclestyle.translation.wishes import Style, finish_as, use_styles
 from cyclestyle.weights.contents import Averaging
 from cyclestyle.weights.located import located, saved_direction
@@ -119,7 +121,7 @@ class Translator(nn.Module):
             speed: `exact` changes nothing; `auto` takes what is faster with results that are as good.
         """
         hardware = hardware_for(speed, self.engine.device.type)
-        fast = "translating" in self.method.in_bfloat16
+        fast = "translating" in self.method.in_bfloat16 and not self.method.ranges  # it has 8 bits of precision
         choice = choose(speed, Tuning(), hardware, bfloat16=fast, training=False)
         self.engine.tune(choice.tuning)
         set_tf32(choice.tuning, hardware.kind)
@@ -219,6 +221,9 @@ class Translator(nn.Module):
         | a NumPy array | `(H, W)` or `(H, W, C)`; uint8, uint16, or floating point in [0, 1] | an array `(H, W, C)` |
         | a tensor | `(C, H, W)` or `(N, C, H, W)`; floating point in [-1, 1], or uint8 | a tensor of this kind |
 
+        A method that translates numbers takes arrays `(H, W, C)` of any type in the units of its domain, and files of
+        them, and returns arrays in the units of the other domain; see `Ranges`.
+
         C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA). Alpha is given back. The `info` of a PIL image has the
         EXIF tags, the profile and the resolution of its source, which `save` writes.
 
@@ -227,6 +232,8 @@ class Translator(nn.Module):
             TypeError: the image is of another kind.
             ValueError: an array or a tensor has another shape or type.
         """
+        if self.engine.ranges != (None, None) and isinstance(image, str | Path | np.ndarray | Image.Image):
+            return self._translate_numbers(image)
         if isinstance(image, str | Path):
             return self._translate_file(Path(image))
         if isinstance(image, Image.Image):
@@ -276,6 +283,20 @@ class Translator(nn.Module):
             file.close()
         return images.to_pil(self._translate_one(pixels), source)
 
+    def _translate_numbers(self, image: str | Path | Array | Image.Image) -> Array:
+        ranges = Ranges(*self.engine.ranges)
+        if isinstance(image, str | Path):
+            with closing(images.ImageFile(Path(image), ranges.source, self.in_channels)) as file:
+                pixels, source = file.read(0, self.in_channels)
+        else:
+            array = images.with_bands(np.atleast_3d(np.asarray(image)), self.in_channels)
+            images.check_finite(array)
+            given = ranges.source or images.ValueRange.of_type(array.dtype)
+            pixels, source = given.to_unit(array), images.Source(dtype=str(array.dtype))
+        values = ranges.written(source)
+        assert values is not None
+        return values.range.to_values(self._translate_one(pixels), values.dtype)
+
     def _translate_one(self, pixels: Tensor) -> Tensor:
         """Translate `(C, H, W)`."""
         return self.translate(pixels[None])[0]
@@ -298,7 +319,7 @@ class Translator(nn.Module):
             raise ValueError(f"a tensor must have pixels, got {tuple(tensor.shape)}")
         if tensor.ndim == 4:
             return torch.stack([self._translate_tensor(one) for one in tensor])
-        if tensor.ndim != 3 or tensor.shape[0] not in images.MODES:
+        if tensor.ndim != 3 or tensor.shape[0] not in (*images.MODES, self.in_channels):
             raise ValueError(
                 f"a tensor must be (C, H, W) or (N, C, H, W) with 1 to 4 channels, got {tuple(tensor.shape)}"
             )
@@ -311,6 +332,8 @@ class Translator(nn.Module):
 
     def _with_alpha(self, pixels: Tensor) -> Tensor:
         """Translate `(C, H, W)` in [-1, 1] with 1 to 4 channels, and give its alpha back."""
+        if self.in_channels not in images.MODES:
+            return self._translate_one(pixels)
         colours, alpha = images.split_alpha(pixels)
         result = self._translate_one(images.with_channels(colours, alpha, self.in_channels))
         own_alpha = result.shape[0] in (2, 4)

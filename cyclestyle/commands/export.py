@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # exported without __all__
 from torch import Tensor
@@ -15,7 +16,7 @@ from cyclestyle.commands.line.process import ensure_writable
 from cyclestyle.commands.predict import namespace, stored_model
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CheckpointError, CycleStyleError
-from cyclestyle.images import read_image, to_tensor, with_channels
+from cyclestyle.images import MODES, ValueRange, read_sample, to_tensor, with_channels
 from cyclestyle.images.folders import find_images
 from cyclestyle.networks.method import Direction, Method
 from cyclestyle.sharing.exporting import (
@@ -123,7 +124,7 @@ def _export(config: Any) -> int:
         shape=shape,
         checks=[_photos(*size, channels) for size in ([shape] if shape else SIZES)],
         style=_photos(1, 128, 128, 3, painted=True)[0] if method.takes_styles else None,
-        calibration=_calibration(config.calibration, channels, shape or (1, 256, 256))
+        calibration=_calibration(config.calibration, channels, shape or (1, 256, 256), method.ranges.get(chosen[0]))
         if config.precision == "int8"
         else (),
     )
@@ -234,10 +235,14 @@ def _photos(count: int, height: int, width: int, channels: int, *, painted: bool
     """Photos, or paintings, of the sample domains: `(count, channels, height, width)` in [-1, 1]."""
     side = max(height, width)
     images = [to_tensor(sample_image(number, side, painted=painted))[:, :height, :width] for number in range(count)]
+    if channels not in MODES:
+        return torch.stack([image[[band % 3 for band in range(channels)]] for image in images])
     return torch.stack([with_channels(image, None, channels) for image in images])
 
 
-def _calibration(folder: str | None, channels: int, shape: tuple[int, int, int]) -> list[Tensor]:
+def _calibration(
+    folder: str | None, channels: int, shape: tuple[int, int, int], values: ValueRange | None
+) -> list[Tensor]:
     """Images of a height and width, each as often as the batch is large."""
     batch, height, width = shape
     if folder is None:
@@ -246,7 +251,13 @@ def _calibration(folder: str | None, channels: int, shape: tuple[int, int, int])
     found = find_images(Path(folder))[:CALIBRATION]
     if not found:
         raise CycleStyleError(f"{folder} has no images to calibrate with")
-    read = [to_tensor(read_image(path, channels).resize((width, height))) for path in found]
+    read = []
+    for path in found:
+        image = read_sample(path, channels, values)
+        if isinstance(image, Tensor):
+            read.append(F.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0])
+        else:
+            read.append(to_tensor(image.resize((width, height))))
     return [photo.expand(batch, -1, -1, -1) for photo in read]
 
 

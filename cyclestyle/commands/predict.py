@@ -23,7 +23,17 @@ from cyclestyle.commands.style_sheet import check_style_sheet, write_style_sheet
 from cyclestyle.errors import CheckpointError, CycleStyleError, DiskError, StoppedError
 from cyclestyle.files import remove_unfinished, write_json
 from cyclestyle.functional.motion import has_optical_flow
-from cyclestyle.images import HEIC, Encoding, Format, VideoCodec, format_named, is_video, prepare_segments
+from cyclestyle.images import (
+    DTYPES,
+    HEIC,
+    Encoding,
+    Format,
+    ValueRange,
+    VideoCodec,
+    format_named,
+    is_video,
+    prepare_segments,
+)
 from cyclestyle.images.folders import name_some
 from cyclestyle.networks.method import Direction, Method
 from cyclestyle.networks.streaming import Statistics
@@ -59,6 +69,7 @@ RESULT = (
     "preserve_color",
     "work_size",
     "format",
+    "dtype",
     "quality",
     "video_codec",
     "crf",
@@ -93,6 +104,8 @@ class Prediction:
         direction: AtoB or BtoA.
         averaging: ema (averaged weights), raw (those of the last step), or auto (averaged where there are any).
         format: format of translated images, such as png, jpeg, webp or tiff; null: that of each input.
+        dtype: type of the values, such as float32, where the network translates numbers; null: that of each input, or
+            one that holds the values.
         quality: quality of jpeg, webp, avif and heic, 1 to 100; null: that of each input where its file tells it.
         video_codec: h264, hevc, vp9, av1, ffv1 (lossless) or mpeg4; null: the default of each container.
         crf: constant rate factor of videos, the lower, the better; null: the default of the codec.
@@ -129,6 +142,7 @@ class Prediction:
     direction: Direction | None = None
     averaging: Averaging = "auto"
     format: str | None = None
+    dtype: str | None = None
     quality: int | None = None
     video_codec: VideoCodec | None = None
     crf: int | None = None
@@ -206,6 +220,8 @@ def _check(settings: Prediction) -> None:
         raise CycleStyleError("name the file or folder of the results with --output")
     if settings.mask_feather and not settings.mask:
         raise CycleStyleError("mask_feather is for masks; name one with --mask")
+    if settings.dtype not in (None, *DTYPES):
+        raise CycleStyleError(f"dtype must be one of {', '.join(DTYPES)}, got {settings.dtype}")
     for mask in settings.mask or []:
         if not Path(mask).exists():
             raise CycleStyleError(f"the mask {mask} does not exist; name a file, or a folder of masks, with --mask")
@@ -258,7 +274,7 @@ def _run(command: _Command, shown: str | None) -> tuple[dict[str, Any], int]:
     if settings.stats:
         device = torch.cuda.get_device_name() if on_gpu else "cpu"
         write_json(Path(settings.stats), {"images": report.written, **cost, "device": device})
-    done, status = _report(plan, report, settings, shown)
+    done, status = _report(plan, report, settings, shown, engine.ranges[0])
     if settings.sheet is not None:
         write_style_sheet(engine, Path(settings.input[0]), Path(settings.sheet))
     return {**done, **cost, "sheet": settings.sheet}, status
@@ -289,7 +305,7 @@ def _engine(command: _Command, device: torch.device) -> tuple[Engine, str]:
             preserve_color=settings.preserve_color,
             work_size=settings.work_size,
         )
-        fast = "translating" in engine.method.in_bfloat16
+        fast = "translating" in engine.method.in_bfloat16 and not engine.method.ranges  # it has 8 bits of precision
         choice = choose_tuning(settings.speed, command.tune, device.type, bfloat16=fast, training=False)
     except ValueError as error:
         raise CycleStyleError(one_line(str(error))) from error
@@ -305,6 +321,7 @@ def _options(settings: Prediction, identity: dict[str, Any]) -> Options:
         batch_size=settings.batch_size,
         threads=settings.workers,
         masks=_masks(settings),
+        dtype=settings.dtype,
         quality=settings.quality,
         encoding=Encoding(settings.video_codec, settings.crf),
         manifest=None if settings.manifest is None else Manifest(Path(settings.manifest), identity),
@@ -429,6 +446,23 @@ def _use(engine: Engine, settings: Prediction) -> None:
     count = use_styles(method, settings.style or [], settings.style_weights)
     if regions > 1 and regions != count:
         raise CycleStyleError(f"{regions} masks for {count} styles; give one mask for each style")
+    _choose_direction(engine, settings)
+    source, target = engine.ranges
+    if settings.mask and source != target:
+        raise CycleStyleError(
+            f"--mask keeps the input, whose values are {source or 'colours'}, but those of the translation are "
+            f"{target or 'colours'}; leave it out"
+        )
+    if settings.dtype is not None:
+        if source is None and target is None:
+            raise CycleStyleError("--dtype is for networks that translate numbers; this one translates colours")
+        if target is not None and not target.fits(settings.dtype):
+            able = ", ".join(one for one in DTYPES if target.fits(one))
+            raise CycleStyleError(f"{settings.dtype} cannot hold the values {target}; choose one of {able}")
+
+
+def _choose_direction(engine: Engine, settings: Prediction) -> None:
+    method = engine.method
     if settings.direction is not None:
         known = () if method.takes_styles else method.directions
         if settings.direction not in known:
@@ -523,7 +557,9 @@ def stored_model(args: Sequence[str]) -> dict[str, Any]:
     return {"model": {"class_path": f"cyclestyle.tasks.{found.task}", "init_args": found.settings}}
 
 
-def _report(plan: Plan, report: Report, settings: Prediction, shown: str | None) -> tuple[dict[str, Any], int]:
+def _report(
+    plan: Plan, report: Report, settings: Prediction, shown: str | None, range: ValueRange | None
+) -> tuple[dict[str, Any], int]:
     """Print what was done, and return it with the status."""
     failures = {**{str(path): text for path, text in plan.failures.items()}, **report.failures}
     kept = f", {plan.kept} kept that were there already (--overwrite translates them again)" if plan.kept else ""
@@ -536,7 +572,8 @@ def _report(plan: Plan, report: Report, settings: Prediction, shown: str | None)
         print(f"{number_of(len(plan.others), 'file')} left out that are no images: {name_some(plan.others)}{hint}")
     if report.cut:
         print(
-            "cyclestyle: warning: values outside of 0 to 1 (0 to 65535 for integers) became black or white in "
+            f"cyclestyle: warning: values outside of {range or '0 to 1 (0 to 65535 for integers)'} "
+            f"{'became black or white' if range is None else 'were clipped'} in "
             f"{number_of(len(report.cut), 'file')}: {name_some([Path(path) for path in report.cut])}",
             file=sys.stderr,
         )

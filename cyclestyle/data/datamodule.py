@@ -5,20 +5,24 @@ import os
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datasets import Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
+from cyclestyle.data.datasets import Domain, Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
+from cyclestyle.data.ranges import RangeName, count_clipped, find_range, parse_bands, parse_range
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
 from cyclestyle.data.sampler import UnpairedSampler
 from cyclestyle.data.transforms import Preparation, Resize
 from cyclestyle.data.workers import worker_options
 from cyclestyle.errors import DataError
-from cyclestyle.images.folders import check_images, find_images_in, hold_out
+from cyclestyle.images import ValueRange
+from cyclestyle.images.folders import check_images, find_images_in, hold_out, name_some
 from cyclestyle.speed.setup import default_workers
 
 log = logging.getLogger(__name__)
@@ -198,10 +202,14 @@ class ImageFolders(pl.LightningDataModule, ABC):
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
+    def _by_type(self, split: str) -> bool:
+        """Return whether each file of a split is read with the range of its type."""
+        return True
+
     def _check(self, paths: list[Path], split: str) -> list[Path]:
         # A truncated held-out image would be found after the first epoch; decoding all takes less time than that.
         decode = self.on_bad_image == "skip" or split.startswith("test")
-        checked = check_images(paths, decode=decode)
+        checked = check_images(paths, decode=decode, by_type=self._by_type(split))
         for line in checked.losses():
             log.warning("%s: %s", split, line)
         if not (bad := checked.bad):
@@ -214,7 +222,98 @@ class ImageFolders(pl.LightningDataModule, ABC):
         return [path for path in paths if path not in bad]
 
 
-class UnpairedImages(ImageFolders):
+class Domains(ImageFolders):
+    """Base class of two domains: what their images are.
+
+    Args:
+        channels_A: channels of domain A: 1 (grey), 2 (grey and alpha), 3 (RGB), 4 (RGB and alpha), or how many bands.
+        channels_B: channels of domain B.
+        range_A: the values of domain A that networks see as -1 and 1: two numbers, such as `-1000,2000`;
+            `percentile:0.5,99.5` of the training images; `window`, that of DICOM files; `type`, for each file the whole
+            range of the type of its samples; or `auto`, which is `type` for images of 8 bits and says what it chooses
+            for others.
+        range_B: that of domain B.
+        show_A: the bands of domain A that grids, pages and metrics show as red, green and blue, counted from 1, such as
+            `4,3,2`; null: the first three.
+        show_B: those of domain B.
+        options: those of every `ImageFolders`, such as `batch_size`.
+
+    Attributes:
+        ranges: lowest and highest value of the domains whose values are no colours; checkpoints store them.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels_A: int = 3,
+        channels_B: int = 3,
+        range_A: RangeName = "auto",
+        range_B: RangeName = "auto",
+        show_A: str | list[int] | None = None,
+        show_B: str | list[int] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.channels = {"A": channels_A, "B": channels_B}
+        self.range_names = {"A": range_A, "B": range_B}
+        self.ranges: dict[str, list[float]] = {}
+        self.shown: dict[str, list[int]] = {}
+        for domain, bands in (("A", show_A), ("B", show_B)):
+            if self.channels[domain] < 1:
+                raise ValueError(f"channels_{domain} must be at least 1, got {self.channels[domain]}")
+            given = parse_range(f"range_{domain}", self.range_names[domain])
+            if isinstance(given, ValueRange):
+                self.ranges[domain] = [given.low, given.high]
+            if bands is not None:
+                self.shown[domain] = parse_bands(f"show_{domain}", bands, self.channels[domain])
+
+    def _find_ranges(self) -> None:
+        """Find the ranges in the training images, and say what was found."""
+        for domain, wanted in self.range_names.items():
+            found, line = find_range(f"data.range_{domain}", wanted, self.paths(f"train_{domain}"))
+            self.ranges.pop(domain, None)
+            if line:
+                rank_zero_only(print)(line)
+            if self.channels[domain] > 4 or domain in self.shown:
+                bands = ", ".join(str(band + 1) for band in self.shown.get(domain, [0, 1, 2]))
+                rank_zero_only(print)(f"data.show_{domain}: grids, pages and metrics take the bands {bands} as RGB")
+            if found is None:
+                continue
+            self.ranges[domain] = [found.low, found.high]
+            count, files = count_clipped(self.paths(f"test_{domain}"), found) if self._validates else (0, [])
+            if count:
+                log.warning("test_%s: values outside of the range: %d, in %s", domain, count, name_some(files))
+
+    def _by_type(self, split: str) -> bool:
+        return self.range_names[split[-1]] == "type"
+
+    def _domain(self, split: str) -> Domain:
+        """The images of a split, and how they are read."""
+        ends = self.ranges.get(split[-1])
+        return Domain(
+            paths=self.paths(split),
+            channels=self.channels[split[-1]],
+            range=None if ends is None else ValueRange(*ends),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the training, and the ranges."""
+        return {**super().state_dict(), "ranges": self.ranges}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the position in `state_dict`, with its ranges, but for those that are given as numbers."""
+        stored = state_dict.get("ranges", {})
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "ranges"})
+        for domain, wanted in self.range_names.items():
+            if not isinstance(parse_range(f"range_{domain}", wanted), ValueRange):
+                self.ranges.pop(domain, None)
+                self.ranges |= {domain: stored[domain]} if domain in stored else {}
+
+
+class UnpairedImages(Domains):
     """Unpaired images of two domains, read recursively from folders; any sizes and names.
 
     Batches are `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}` with values in
@@ -233,8 +332,6 @@ class UnpairedImages(ImageFolders):
         crop_size: size after the crop, pixels; a multiple of 4.
         flip: flip images horizontally with probability 0.5.
         paired: use the same order for B as for A instead of an independent one.
-        channels_A: channels of domain A: 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha).
-        channels_B: channels of domain B.
         batch_size: number of pairs in a batch in each process.
         workers: number of loader processes; by default the number of cores minus one, at most 4.
         on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
@@ -245,6 +342,7 @@ class UnpairedImages(ImageFolders):
         cache_size: bytes that the cache may take, such as `4GB`.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
         max_images: use only the first so many training images of each domain, sorted by name; null for all.
+        options: what the images of the domains are; see `Domains`.
 
     Raises:
         DataError: a folder does not exist or contains no images, or a file is not an image.
@@ -264,8 +362,6 @@ class UnpairedImages(ImageFolders):
         crop_size: int = 256,
         flip: bool = True,
         paired: bool = False,
-        channels_A: int = 3,
-        channels_B: int = 3,
         batch_size: int = 1,
         workers: int | None = None,
         on_bad_image: OnBadImage = "raise",
@@ -274,6 +370,7 @@ class UnpairedImages(ImageFolders):
         cache_size: str = "4GB",
         seed: int | None = None,
         max_images: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(
             prepare=Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip),
@@ -285,29 +382,28 @@ class UnpairedImages(ImageFolders):
             cache_size=cache_size,
             seed=seed,
             max_images=max_images,
+            **options,
         )
         self.save_hyperparameters(logger=False)  # into checkpoints
-        for name, channels in (("channels_A", channels_A), ("channels_B", channels_B)):
-            if channels not in (1, 2, 3, 4):
-                raise ValueError(f"{name} must be 1 to 4, got {channels}")
         self.root = root
         self.folders = dict(zip(_SPLITS, (train_A, train_B, test_A, test_B), strict=True))
         self.paired = paired
-        self.channels = channels_A, channels_B
 
     def setup(self, stage: str) -> None:
-        """Find the images, so that a wrong folder raises an error before the first step."""
+        """Find the images and their ranges, so that what is wrong raises an error before the first step."""
         self._find_splits(stage, *_SPLITS)
+        if stage == "fit" and (self.trainer is None or self.trainer.ckpt_path is None):  # else they are loaded
+            self._find_ranges()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of randomly augmented training pairs, from the position of the loaded checkpoint."""
-        train_set = UnpairedTrainSet(self.paths("train_A"), self.paths("train_B"), self.reader, self.channels)
-        sampler = self._sampler(len(train_set.paths_A), len(train_set.paths_B), paired=self.paired)
+        train_set = UnpairedTrainSet(self._domain("train_A"), self._domain("train_B"), self.reader)
+        sampler = self._sampler(len(train_set.A.paths), len(train_set.B.paths), paired=self.paired)
         return self._loader(train_set, collate, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return batches of the held-out images, without augmentation, sorted by name."""
-        test_set = UnpairedTestSet(self.paths("test_A"), self.paths("test_B"), self.reader, self.channels)
+        test_set = UnpairedTestSet(self._domain("test_A"), self._domain("test_B"), self.reader)
         return self._loader(test_set, collate)
 
     def domain_images(self, split: str, max_images: int) -> DataLoader[Any]:
@@ -317,11 +413,10 @@ class UnpairedImages(ImageFolders):
             split: `train_A`, `train_B`, `test_A` or `test_B`.
             max_images: if the split has more images, a random subset of this size is used, the same in every call.
         """
-        paths = self.paths(split)
-        if len(paths) > max_images:
-            paths = sorted(random.Random(0).sample(paths, max_images))
-        channels = self.channels[split[-1] == "B"]
-        return DataLoader(SingleDomainSet(paths, self.reader, channels), num_workers=0, generator=torch.Generator())
+        domain = self._domain(split)
+        if len(domain.paths) > max_images:
+            domain = replace(domain, paths=sorted(random.Random(0).sample(domain.paths, max_images)))
+        return DataLoader(SingleDomainSet(domain, self.reader), num_workers=0, generator=torch.Generator())
 
     def _find(self, split: str) -> list[Path]:
         folders: Sequence[str] | None = self.folders[split]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,37 @@ from torch.utils.data import Dataset
 from cyclestyle.data.reader import ImageReader
 from cyclestyle.data.sampler import Draw
 from cyclestyle.errors import DataError
+from cyclestyle.images import ValueRange
 
 Item = tuple[Tensor, Tensor, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """The images of a domain, and how they are read.
+
+    Attributes:
+        paths: their files.
+        channels: number of channels.
+        range: the values that become -1 and 1; None: colours, of which each file has the range of its type.
+    """
+
+    paths: Sequence[Path]
+    channels: int = 3
+    range: ValueRange | None = None
 
 
 class UnpairedSet(Dataset[Item]):
     """Base class of the training set and the test set.
 
     Args:
-        paths_A: images of domain A.
-        paths_B: images of domain B.
+        A: domain A.
+        B: domain B.
         reader: reads, resizes, crops and flips images.
-        channels: number of channels of A and of B.
     """
 
-    def __init__(
-        self, paths_A: Sequence[Path], paths_B: Sequence[Path], reader: ImageReader, channels: tuple[int, int]
-    ) -> None:
-        self.paths_A, self.paths_B = paths_A, paths_B
-        self.reader = reader
-        self.channels = channels
+    def __init__(self, A: Domain, B: Domain, reader: ImageReader) -> None:
+        self.A, self.B, self.reader = A, B, reader
 
 
 class UnpairedTrainSet(UnpairedSet):
@@ -40,9 +52,9 @@ class UnpairedTrainSet(UnpairedSet):
     def __getitem__(self, draw: Draw) -> Item:
         """Return two augmented images, `(C, H, W)` in [-1, 1], and their paths."""
         rng = random.Random(draw.seed)
-        path_A, path_B = self.paths_A[draw.index_A], self.paths_B[draw.index_B]
-        image_A = self.reader.for_training(path_A, self.channels[0], rng)
-        image_B = self.reader.for_training(path_B, self.channels[1], rng)
+        path_A, path_B = self.A.paths[draw.index_A], self.B.paths[draw.index_B]
+        image_A = self.reader.for_training(path_A, self.A.channels, rng, self.A.range)
+        image_B = self.reader.for_training(path_B, self.B.channels, rng, self.B.range)
         return image_A, image_B, str(path_A), str(path_B)
 
 
@@ -64,28 +76,28 @@ class UnpairedTestSet(UnpairedSet):
     """Pairs of held-out images without augmentation; the smaller domain is repeated to the length of the larger."""
 
     def __len__(self) -> int:
-        return max(len(self.paths_A), len(self.paths_B))
+        return max(len(self.A.paths), len(self.B.paths))
 
     def __getitem__(self, index: int) -> Item:
         """Return two images, `(C, H, W)` in [-1, 1], and their paths."""
-        path_A, path_B = self.paths_A[index % len(self.paths_A)], self.paths_B[index % len(self.paths_B)]
-        image_A = self.reader.for_evaluation(path_A, self.channels[0])
-        image_B = self.reader.for_evaluation(path_B, self.channels[1])
+        path_A, path_B = (domain.paths[index % len(domain.paths)] for domain in (self.A, self.B))
+        image_A = self.reader.for_evaluation(path_A, self.A.channels, self.A.range)
+        image_B = self.reader.for_evaluation(path_B, self.B.channels, self.B.range)
         return image_A, image_B, str(path_A), str(path_B)
 
 
 class SingleDomainSet(Dataset[Tensor]):
     """Images of one domain, without augmentation."""
 
-    def __init__(self, paths: Sequence[Path], reader: ImageReader, channels: int) -> None:
-        self.paths, self.reader, self.channels = paths, reader, channels
+    def __init__(self, domain: Domain, reader: ImageReader) -> None:
+        self.domain, self.reader = domain, reader
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.domain.paths)
 
     def __getitem__(self, index: int) -> Tensor:
         """Return an image, `(C, H, W)` in [-1, 1]."""
-        return self.reader.for_evaluation(self.paths[index], self.channels)
+        return self.reader.for_evaluation(self.domain.paths[index], self.domain.channels, self.domain.range)
 
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import io
 
-from cyclestyle.data.transforms import Preparation, enlarged_too_far, resize
+from cyclestyle.data.transforms import Preparation, enlarged_too_far, resize, resized_bands
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import atomic_write, cache_folder
-from cyclestyle.images import from_levels, read_image, to_tensor
+from cyclestyle.images import ValueRange, from_levels, read_sample, to_tensor
 from cyclestyle.scratch import parse_bytes
 
 Decoder = Literal["pillow", "torchvision"]
@@ -108,34 +108,44 @@ class ImageReader:
         if self.decoder not in get_args(Decoder):
             raise ValueError(f"decoder must be pillow or torchvision, got {self.decoder!r}")
 
-    def for_training(self, path: Path, channels: int, rng: random.Random) -> Tensor:
-        """Return an image with a random crop and a random flip drawn from `rng`.
+    def for_training(self, path: Path, channels: int, rng: random.Random, range: ValueRange | None = None) -> Tensor:
+        """Return an image with a random crop and a random flip drawn from `rng`; numbers are read as `range` says.
 
         Raises:
-            ImageError: the file does not exist or is not an image.
+            ImageError: the file does not exist, is not an image, or is another one than `read_sample` reads.
         """
-        plain = self.decoder == "pillow" and self.cache is None
+        plain = range is not None or (self.decoder == "pillow" and self.cache is None)
         levels = None if plain else self._resized(path, channels, training=True)
         if levels is None:
-            return to_tensor(self.prepare.for_training(read_image(path, channels), rng))
+            image = read_sample(path, channels, range)
+            if not isinstance(image, Tensor):
+                return to_tensor(self.prepare.for_training(image, rng))
+            size = self.prepare.scaled_size((image.shape[2], image.shape[1]), training=True)
+            box, mirrored = self.prepare.training_crop(size, rng)
+            bands = resized_bands(image, size, box)
+            return bands.flip(2) if mirrored else bands
         (left, top, right, bottom), mirrored = self.prepare.training_crop((levels.shape[2], levels.shape[1]), rng)
         crop = levels[:, top:bottom, left:right]
         return from_levels(crop.flip(2) if mirrored else crop.contiguous())
 
-    def for_evaluation(self, path: Path, channels: int) -> Tensor:
+    def for_evaluation(self, path: Path, channels: int, range: ValueRange | None = None) -> Tensor:
         """Return an image without randomness: resized to the target size, or its centre crop.
 
         Raises:
-            ImageError: the file does not exist or is not an image.
+            ImageError: the file does not exist, is not an image, or is another one than `read_sample` reads.
         """
-        levels = self._resized(path, channels, training=False)
+        levels = None if range is not None else self._resized(path, channels, training=False)
         if levels is None:
-            return to_tensor(self.prepare.for_evaluation(read_image(path, channels)))
+            image = read_sample(path, channels, range)
+            if not isinstance(image, Tensor):
+                return to_tensor(self.prepare.for_evaluation(image))
+            size = self.prepare.scaled_size((image.shape[2], image.shape[1]), training=False)
+            return resized_bands(image, size, self.prepare.evaluation_crop(size))
         left, top, right, bottom = self.prepare.evaluation_crop((levels.shape[2], levels.shape[1]))
         return from_levels(levels[:, top:bottom, left:right].contiguous())
 
     def _resized(self, path: Path, channels: int, *, training: bool) -> Tensor | None:
-        """The whole image before the crop, `(C, H, W)` in uint8; None if it would be too large."""
+        """The whole image before the crop, `(C, H, W)` in uint8; None if it would be too large, or has more bits."""
         key = "" if self.cache is None else self._key(path, channels, training=training)
         known = self.cache.get(key) if self.cache is not None and key else None
         if known is not None:
@@ -147,7 +157,9 @@ class ImageReader:
         return levels
 
     def _by_pillow(self, path: Path, channels: int, *, training: bool) -> Tensor | None:
-        image = read_image(path, channels)
+        image = read_sample(path, channels)
+        if isinstance(image, Tensor):  # it is not kept in the cache
+            return None
         size = self.prepare.scaled_size(image.size, training=training)
         if enlarged_too_far(image.size, size):
             return None

@@ -4,8 +4,11 @@ import random
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+import torch
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
+from torch import Tensor
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a crop, pixels."""
@@ -118,6 +121,12 @@ def resized_crop(image: Image.Image, size: tuple[int, int], box: Box) -> Image.I
     across, down = image.width / size[0], image.height / size[1]
     part = (left * across, top * down, right * across, bottom * down)
     return image.resize((right - left, bottom - top), Resampling.BICUBIC, box=part)
+
+
+def resized_bands(bands: Tensor, size: tuple[int, int], box: Box) -> Tensor:
+    """Resize an image `(C, H, W)` in [-1, 1] to a width and height, and crop it, as `resized_crop` does with levels."""
+    cropped = [np.array(resized_crop(Image.fromarray(band), size, box)) for band in bands.numpy()]
+    return torch.from_numpy(np.stack(cropped)).clamp_(-1, 1)
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -9,7 +9,9 @@ from cyclestyle.images.files import (
     is_out_of_range,
     read_header,
     read_image,
+    read_sample,
     read_size,
+    read_values,
     target_format,
     write_frames,
     write_image,
@@ -26,10 +28,12 @@ from cyclestyle.images.formats import (
     format_of,
 )
 from cyclestyle.images.masks import check_not_empty, feathered, find_mask, read_mask
+from cyclestyle.images.numbers import DTYPES, Numbers, ValueRange, check_finite, open_numbers, with_bands
 from cyclestyle.images.pixels import MODES, as_rgb, convert, from_levels, nearest_levels, to_image, to_levels, to_tensor
 from cyclestyle.images.source import (
     Kept,
     Source,
+    Values,
     put_together,
     split_alpha,
     take_apart,
@@ -61,6 +65,7 @@ from cyclestyle.images.video.writing import (
 )
 
 __all__ = [
+    "DTYPES",
     "EXTENSIONS",
     "FORMATS",
     "FRAMES",
@@ -76,7 +81,10 @@ __all__ = [
     "Header",
     "ImageFile",
     "Kept",
+    "Numbers",
     "Source",
+    "ValueRange",
+    "Values",
     "Video",
     "VideoCodec",
     "VideoFile",
@@ -84,6 +92,7 @@ __all__ = [
     "VideoWriter",
     "as_rgb",
     "check_can_write",
+    "check_finite",
     "check_has_video",
     "check_not_empty",
     "content_format",
@@ -99,12 +108,15 @@ __all__ = [
     "is_out_of_range",
     "is_video",
     "nearest_levels",
+    "open_numbers",
     "prepare_segments",
     "put_together",
     "read_header",
     "read_image",
     "read_mask",
+    "read_sample",
     "read_size",
+    "read_values",
     "read_video",
     "remove_empty_segments",
     "split_alpha",
@@ -117,6 +129,7 @@ __all__ = [
     "to_unit",
     "video_format_of",
     "video_target",
+    "with_bands",
     "with_channels",
     "write_frames",
     "write_image",

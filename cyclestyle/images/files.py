@@ -3,8 +3,9 @@
 import io
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cyclestyle.errors import DISK_ERRORS, DiskError, ImageError
 from cyclestyle.files import atomic_write
 from cyclestyle.images import samples
 from cyclestyle.images.formats import (
+    DICOM,
     EXTENSIONS,
     FRAMES,
     HEIC,
@@ -28,7 +30,8 @@ from cyclestyle.images.formats import (
     format_of,
     format_with,
 )
-from cyclestyle.images.pixels import convert, out_of_range
+from cyclestyle.images.numbers import Numbers, ValueRange, check_finite, open_numbers, with_bands
+from cyclestyle.images.pixels import MODES, convert, out_of_range, to_levels
 from cyclestyle.images.source import (
     Pixels,
     Source,
@@ -38,8 +41,9 @@ from cyclestyle.images.source import (
     in_srgb,
     put_together,
     take_apart,
+    take_values,
 )
-from cyclestyle.images.tiff import unsupported_tiff
+from cyclestyle.images.tiff import tiff_samples
 from cyclestyle.scratch import available_memory, format_bytes
 
 _ORIENTATION = ExifTags.Base.Orientation
@@ -58,15 +62,18 @@ class Header:
         format: Pillow's name of the format.
         size: width and height in pixels after EXIF rotation.
         frames: number of images of an animation, or of pages; 1 for every other file.
-        deep: whether its samples have more than 8 bits.
-        numbers: whether its samples are numbers that need not be within the range of an image: those of 32 bits.
+        dtype: type of its samples, such as `uint8`.
     """
 
     format: str
     size: tuple[int, int]
     frames: int = 1
-    deep: bool = False
-    numbers: bool = False
+    dtype: str = "uint8"
+
+    @property
+    def numbers(self) -> bool:
+        """Whether its samples are numbers that need not be within the range of an image."""
+        return self.dtype not in ("uint8", "uint16")
 
 
 @dataclass(frozen=True)
@@ -83,19 +90,25 @@ def read_header(path: Path) -> Header:
     Raises:
         ImageError: the file does not exist or is not an image.
     """
+    with _one_line(path):
+        if (file := open_numbers(path)) is not None:
+            return Header(file.format, file.size, file.frames, file.dtype)
     with _one_line(path), _open(path) as image:
         kind = FRAMES.get(image.format or "")
         frames = getattr(image, "n_frames", 1) if kind and getattr(image, "is_animated", False) else 1
-        deep = image.mode[0] in "IF" or samples.is_deep(image)
-        return Header(image.format or "", _upright_size(image), frames, deep, image.mode in ("I", "F"))
+        return Header(image.format or "", _upright_size(image), frames, _dtype(image, path))
 
 
 def is_out_of_range(path: Path) -> bool:
-    """Return whether an image of 32 bits has values that no image can have, which become black or white.
+    """Return whether an image has values outside of the range of its type, which become black or white.
 
     Raises:
         ImageError: the file is truncated, or is not an image.
     """
+    with _one_line(path):
+        if (file := open_numbers(path)) is not None:
+            values = file.read(0)
+            return not np.isfinite(values).all() or ValueRange.of_type(values.dtype).clipped(values) > 0
     with _one_line(path), _open(path) as image:
         image.load()
         return out_of_range(image)
@@ -107,6 +120,9 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: the file does not exist or is not an image.
     """
+    with _one_line(path):
+        if (file := open_numbers(path)) is not None:
+            return file.size
     with _one_line(path), _open(path) as image:
         return _upright_size(image)
 
@@ -123,9 +139,11 @@ def content_format(path: Path) -> str | None:
 def target_format(source: Path) -> tuple[Format, str]:
     """Return the format of the translation of a file, and its file name.
 
-    Both are those of the source where its format is written, and otherwise PNG: `photo.psd` becomes `photo.png`. The
-    format of a source is known by its ending. A file without a known ending is opened.
+    Both are those of the source where its format is written, and otherwise PNG: `photo.psd` becomes `photo.png`. DICOM
+    becomes TIFF. The format of a source is known by its ending. A file without a known ending is opened.
     """
+    if source.suffix.lower() in DICOM:
+        return WRITTEN["tiff"], f"{source.stem}.tif"
     if source.suffix.lower() in EXTENSIONS:
         own = format_of(source)
         return (own, source.name) if own is not None and own.name in WRITTEN else (PNG, f"{source.stem}.png")
@@ -144,12 +162,52 @@ def read_image(path: Path, channels: int = 3) -> Image.Image:
         channels: 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
 
     Raises:
-        ImageError: the file does not exist, is truncated, or is not an image.
+        ImageError: the file does not exist, is truncated, is not an image, or has more than 4 bands.
     """
+    with _one_line(path):
+        if (file := open_numbers(path, channels)) is not None:
+            values = file.read(0)
+            check_finite(values)
+            if file.bands not in MODES:
+                raise ImageError(f"it has {file.bands} bands, which are no colours")
+            return convert(as_pil(to_levels(ValueRange.of_type(values.dtype).to_unit(values), 8)), channels)
     with _one_line(path), _open(path) as image:
-        image.load()  # before its tags are read, which moves the position in a TIFF file
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-        return convert(ImageOps.exif_transpose(image) if turned else image, channels)  # each of them makes a copy
+        return _eight_bits(image, channels)
+
+
+def read_sample(path: Path, channels: int, range: ValueRange | None = None) -> Image.Image | Tensor:
+    """Read an image for a network, as deep as it is.
+
+    Args:
+        path: the image file.
+        channels: how many the network sees.
+        range: the values that it sees as -1 and 1; None: the whole range of the type of the samples.
+
+    Returns:
+        An image of 8 bits as `read_image` returns it; others as `(channels, H, W)` in [-1, 1].
+
+    Raises:
+        ImageError: the file does not exist, is truncated, is not an image, has another number of bands, or has values
+            that are not finite.
+    """
+    with _one_line(path):
+        plain = range is None and open_numbers(path, channels) is None
+    if plain:
+        with _one_line(path), _open(path) as image:
+            if channels in MODES and not _is_deep(image):
+                return _eight_bits(image, channels)
+    with closing(ImageFile(path, range, channels)) as file:
+        return file.read(0, channels)[0]
+
+
+def read_values(path: Path) -> Numbers:
+    """Read the samples of a file, `(H, W, C)`, as they are.
+
+    Raises:
+        ImageError: the file does not exist, is truncated or is not an image, or has values that are not finite.
+    """
+    with closing(ImageFile(path)) as file:
+        return file.read_values(0, 0)[0]
 
 
 class ImageFile:
@@ -157,15 +215,18 @@ class ImageFile:
 
     Args:
         path: the file.
+        range: the values that a network sees as -1 and 1; None: the whole range of the type of the samples.
+        channels: how many will be read, if that is known.
 
     Raises:
         ImageError: the file does not exist or is not an image.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, range: ValueRange | None = None, channels: int | None = None) -> None:
+        self.path, self.range = path, range
         with _one_line(path):
-            self._image = _open(path)
+            self._numbers = open_numbers(path, channels)
+            self._image = Image.Image() if self._numbers is not None else _open(path)
         self._lossless = self._image.format == "WEBP" and _is_lossless_webp(path)
 
     def read(self, frame: int, channels: int, *, levels: bool = False, own: bool = False) -> tuple[Tensor, Source]:
@@ -178,21 +239,51 @@ class ImageFile:
             own: keep the colours of the file in `Source.own`.
 
         Raises:
-            ImageError: the file is truncated or damaged.
+            ImageError: the file is truncated or damaged, has another number of bands, or has values that are not
+                finite.
         """
         with _one_line(self.path):
-            if frame:
+            if frame and self._numbers is None:
                 self._image.seek(frame)
+            if self._numbers is not None or self.range is not None or channels not in MODES:
+                return self._read_numbers(frame, channels, own=own)
             animated = FRAMES.get(self._image.format or "") == "time" and getattr(self._image, "is_animated", False)
             if not animated and samples.is_deep(self._image):
-                with _open(self.path) as lower:
-                    if frame:
-                        lower.seek(frame)
-                    samples.decode_lower_bytes(lower)
+                with self._lower_bytes(frame) as lower:
                     return take_apart(self._image, channels, lower, own=own)
             tensor, source = take_apart(self._image, channels, levels=levels, own=own)
             source.lossless = self._lossless
             return tensor, source
+
+    def _lower_bytes(self, frame: int) -> Image.Image:
+        lower = _open(self.path)
+        if frame:
+            lower.seek(frame)
+        samples.decode_lower_bytes(lower)
+        return lower
+
+    def read_values(self, frame: int, channels: int) -> tuple[Numbers, Source]:
+        """Read the samples of an image, `(H, W, C)`, as they are; see `take_values`.
+
+        Raises:
+            ImageError: the file is truncated or damaged, or has values that are not finite.
+        """
+        with _one_line(self.path):
+            if self._numbers is not None:
+                values, source = self._numbers.read(frame), Source(format=self._numbers.format)
+            else:
+                dtype, deep = _dtype(self._image, self.path), samples.is_deep(self._image)
+                lower = self._lower_bytes(frame) if deep else None
+                values, source = take_values(self._image, channels, lower, dtype)
+            check_finite(values)
+            return values, source
+
+    def _read_numbers(self, frame: int, channels: int, *, own: bool) -> tuple[Tensor, Source]:
+        values, source = self.read_values(frame, channels)
+        values = with_bands(values, channels)
+        range = self.range or ValueRange.of_type(values.dtype)
+        source.dtype, source.own, source.cut = str(values.dtype), values if own else None, range.clipped(values) > 0
+        return range.to_unit(values), source
 
     def close(self) -> None:
         """Close the file."""
@@ -210,8 +301,17 @@ def finish(tensor: Tensor, source: Source, target: Format) -> Frame:
         target: the format.
 
     Raises:
-        ValueError: the tensor contains NaN.
+        ValueError: the tensor contains NaN, or the format cannot hold its values.
     """
+    if source.values is not None:
+        dtype, bands = source.values.dtype, tensor.shape[0]
+        if not target.holds(dtype, bands):
+            able = " or ".join(name for name, one in WRITTEN.items() if one.holds(dtype, bands))
+            what = f"{bands} band{'s' * (bands > 1)} of {dtype}"
+            raise ValueError(f"{target.name} cannot hold {what}; choose --format {able}")
+        pixels = source.values.range.to_values(tensor, dtype)
+        pixels = pixels if source.kept is None else source.kept.around(pixels)
+        return Frame(pixels, replace(source, icc=b"", alpha=None, kept=None))
     in_colour = source.kept is not None and source.kept.pixels.shape[2] == 3
     described = describe(source, 3 if in_colour else tensor.shape[0])
     source = in_srgb(source) if not described.icc or "icc" not in target.keeps else described
@@ -221,7 +321,7 @@ def finish(tensor: Tensor, source: Source, target: Format) -> Frame:
     pixels = put_together(tensor, source)
     if pixels.shape[2] in (2, 4) and "alpha" not in target.keeps:
         pixels = _over_white(pixels)
-    return Frame(pixels, replace(source, alpha=None))
+    return Frame(pixels, replace(source, alpha=None, kept=None))
 
 
 def write_frames(frames: Sequence[Frame], path: Path, target: Format, *, quality: int | None = None) -> None:
@@ -282,8 +382,12 @@ def _encode(frames: Sequence[Frame], target: Format, quality: int | None) -> byt
     if target.pillow == "TIFF":
         with AppendingTiffWriter(file, new=True) as pages:
             for frame in (first, *map(_without_details, rest)):
-                samples.write_tiff_page(pages, frame.pixels, **_parts(frame.source))
+                colours = frame.source.values is None
+                samples.write_tiff_page(pages, frame.pixels, colours=colours, **_parts(frame.source))
                 pages.newFrame()
+    elif target.pillow in ("NPY", "NPZ"):
+        array = first.pixels[..., 0] if first.pixels.shape[2] == 1 else first.pixels
+        np.save(file, array) if target.pillow == "NPY" else np.savez_compressed(file, array)
     elif first.pixels.dtype == np.uint16:
         samples.write_png(file, first.pixels, **_parts(first.source))
     else:
@@ -371,6 +475,25 @@ def _over_white(pixels: Pixels) -> Pixels:
     return np.rint(pixels[..., :-1] * alpha + highest * (1 - alpha)).astype(pixels.dtype)
 
 
+def _eight_bits(image: Image.Image, channels: int) -> Image.Image:
+    image.load()  # before its tags are read, which moves the position in a TIFF file
+    turned = image.getexif().get(_ORIENTATION, 1) != 1
+    return convert(ImageOps.exif_transpose(image) if turned else image, channels)  # each of them makes a copy
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode[0] in "IF" or samples.is_deep(image)
+
+
+def _dtype(image: Image.Image, path: Path) -> str:
+    """The type of the samples of an opened image."""
+    if not _is_deep(image):
+        return "uint8"
+    if image.format == "TIFF" and (stored := tiff_samples(path)) is not None:
+        return stored.dtype
+    return "float32" if image.mode == "F" else "uint16"  # a PNM of 16 bits has the mode I
+
+
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """The size after EXIF rotation, which Pillow has applied to that of a TIFF already."""
     width, height = image.size
@@ -409,9 +532,13 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, ImageError) and str(error).startswith("cannot read "):
+            raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if "cannot identify image file" in reason and (kind := unsupported_tiff(path)):
-            reason = f"{kind} is not supported; convert it to RGB or grey in 8 or 16 bits"
+        if "cannot identify image file" in reason and (kind := tiff_samples(path)):
+            convert = "convert it to bands of integers or floating point"
+            hint = convert if find_spec("tifffile") or "complex" in kind.dtype else "`pip install tifffile` adds it"
+            reason = f"{kind} is not supported; {hint}"
         elif "cannot identify image file" in reason:
             heic = path.suffix.lower() in HEIC and path.suffix.lower() not in EXTENSIONS
             hint = "; `pip install pillow-heif` adds HEIC" if heic else ""

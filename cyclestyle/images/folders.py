@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyclestyle.errors import DataError, ImageError
-from cyclestyle.images import EXTENSIONS, content_format, is_out_of_range, is_video, read_header, read_image
+from cyclestyle.images import (
+    EXTENSIONS,
+    content_format,
+    is_out_of_range,
+    is_video,
+    read_header,
+    read_values,
+)
 
 
 @dataclass
@@ -119,21 +126,18 @@ class Checked:
     Attributes:
         opened: number of files that were opened.
         bad: the error message of each file that cannot be read.
-        deep: files whose samples have more than 8 bits, of which networks see 8 in training.
         several: files with several images or pages, of which training uses the first.
-        cut: files of 32 bits with values below black or above white.
+        cut: files with values outside of the range of their type.
     """
 
     opened: int = 0
     bad: dict[Path, str] = field(default_factory=dict)
-    deep: list[Path] = field(default_factory=list)
     several: list[Path] = field(default_factory=list)
     cut: list[Path] = field(default_factory=list)
 
     def losses(self) -> list[str]:
         """Return a line about each kind of files that training does not use as they are."""
         kinds = {
-            "more than 8 bits a sample, which are rounded to 8": self.deep,
             "several images or pages, of which the first is used": self.several,
             "values outside of 0 to 1 (0 to 65535 for integers), which become black or white": self.cut,
         }
@@ -144,13 +148,14 @@ class Checked:
         ]
 
 
-def check_images(paths: Sequence[Path], *, decode: bool) -> Checked:
+def check_images(paths: Sequence[Path], *, decode: bool, by_type: bool = True) -> Checked:
     """Find files that are not images, or of which something is lost, by their headers.
 
     Args:
         paths: files to check.
         decode: decode all pixels of all files, which also finds truncated ones; otherwise the headers of at most
-            `MAX_HEADERS` are read, and files of 32 bits are decoded.
+            `MAX_HEADERS` are read, and with `by_type` files of numbers are decoded.
+        by_type: whether each file is read with the range of its type, outside of which values are cut.
     """
     if not decode:
         paths = paths[:: -(-len(paths) // MAX_HEADERS) or 1]  # spread over all folders
@@ -159,13 +164,13 @@ def check_images(paths: Sequence[Path], *, decode: bool) -> Checked:
     def check(path: Path) -> None:
         try:
             header = read_header(path)
+            cut = by_type and header.numbers and is_out_of_range(path)
             if decode:
-                read_image(path)
-            cut = header.numbers and is_out_of_range(path)
+                read_values(path)
         except ImageError as error:
             checked.bad[path] = str(error)
             return
-        for files, concerned in ((checked.deep, header.deep), (checked.several, header.frames > 1), (checked.cut, cut)):
+        for files, concerned in ((checked.several, header.frames > 1), (checked.cut, cut)):
             if concerned:
                 files.append(path)
 

@@ -19,8 +19,8 @@ Image.init()  # loads every plugin of Pillow, which fills its tables of formats 
 
 Frames = Literal["time", "pages"]
 """What several images of one file are: an animation, or pages."""
-Part = Literal["alpha", "16 bit", "exif", "icc", "dpi", "xmp"]
-"""What a file may have beside its 8-bit colours."""
+Part = Literal["alpha", "16 bit", "exif", "icc", "dpi", "xmp", "numbers"]
+"""What a file may have beside its 8-bit colours; `numbers`: samples of any type, and any number of bands."""
 
 FRAMES: Mapping[str, Frames] = {
     **dict.fromkeys(("GIF", "WEBP", "PNG", "AVIF", "FLI"), "time"),
@@ -31,13 +31,21 @@ FRAMES: Mapping[str, Frames] = {
 HEIC = (".heic", ".heif", ".hif")
 """The endings of files that need the package pillow-heif."""
 
+NUMPY = (".npy", ".npz")
+"""The endings of arrays."""
+
+DICOM = (".dcm", ".dicom")
+"""The endings of files that need the package pydicom."""
+
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 """What Pillow recognises, but has no decoder for, or decodes by running another program."""
 
 READ_FORMATS = tuple(sorted(Image.OPEN.keys() - _NOT_DECODED))
 """The formats that are read, by Pillow's names."""
 
-EXTENSIONS = frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in READ_FORMATS)
+EXTENSIONS = frozenset(
+    (*(suffix for suffix, name in Image.registered_extensions().items() if name in READ_FORMATS), *NUMPY, *DICOM)
+)
 """The endings of the files that are images, in lower case."""
 
 
@@ -47,7 +55,7 @@ class Format:
 
     Attributes:
         name: the word of `--format`.
-        pillow: Pillow's name.
+        pillow: Pillow's name; for arrays our own.
         endings: the endings of its files; the first is that of converted files.
         keeps: what its files can have beside 8-bit colours.
         quality: the quality where the source gives none; None for lossless formats, which have none.
@@ -67,6 +75,12 @@ class Format:
     def frames(self) -> Frames | None:
         """What several images of one file are; None where a file holds one."""
         return FRAMES.get(self.pillow)
+
+    def holds(self, dtype: str, bands: int) -> bool:
+        """Return whether a file can have so many bands of a type of samples."""
+        if "numbers" in self.keeps:
+            return True
+        return bands <= 4 and (dtype == "uint8" or (dtype == "uint16" and "16 bit" in self.keeps))
 
 
 def _keeps(*parts: Part) -> frozenset[Part]:
@@ -98,7 +112,7 @@ FORMATS = (
         name="tiff",
         pillow="TIFF",
         endings=(".tif", ".tiff"),
-        keeps=_keeps("alpha", "16 bit", "exif", "icc", "dpi", "xmp"),
+        keeps=_keeps("alpha", "16 bit", "exif", "icc", "dpi", "xmp", "numbers"),
     ),
     Format(
         name="avif",
@@ -135,11 +149,13 @@ FORMATS = (
         name="sgi", pillow="SGI", endings=(".sgi", ".rgb", ".rgba"), keeps=_keeps("alpha"), modes=("L", "RGB", "RGBA")
     ),
     Format(name="qoi", pillow="QOI", endings=(".qoi",), keeps=_keeps("alpha"), modes=("RGB", "RGBA")),
+    Format(name="npy", pillow="NPY", endings=(".npy",), keeps=_keeps("alpha", "16 bit", "numbers")),
+    Format(name="npz", pillow="NPZ", endings=(".npz",), keeps=_keeps("alpha", "16 bit", "numbers")),
 )
 """Every format that translations are written in. Images of other formats become PNG."""
 
-WRITTEN = {one.name: one for one in FORMATS if one.pillow in Image.SAVE}
-"""The formats of the table that this installation of Pillow can write, by name."""
+WRITTEN = {one.name: one for one in FORMATS if one.pillow in {*Image.SAVE, "NPY", "NPZ"}}
+"""The formats of the table that this installation can write, by name."""
 
 _BY_ENDING = {ending: one for one in FORMATS for ending in one.endings}
 

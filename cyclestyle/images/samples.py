@@ -63,21 +63,33 @@ def write_png(
 
 
 def write_tiff_page(
-    file: Any, pixels: NDArray[Any], *, exif: bytes, icc: bytes, dpi: tuple[float, float] | None, xmp: bytes
+    file: Any,
+    pixels: NDArray[Any],
+    *,
+    colours: bool = True,
+    exif: bytes,
+    icc: bytes,
+    dpi: tuple[float, float] | None,
+    xmp: bytes,
 ) -> None:
-    """Write `(H, W, C)` of 8 or 16 bits with 1 to 4 channels as a page of a TIFF, in one compressed strip.
+    """Write `(H, W, C)` of any type as a page of a TIFF, in one compressed strip.
 
     Args:
         file: an `AppendingTiffWriter` of Pillow.
         pixels: the page.
+        colours: whether the channels are grey or RGB, and alpha; otherwise they are bands.
         exif: EXIF tags.
         icc: colour profile.
         dpi: resolution.
         xmp: XMP packet.
     """
     height, width, channels = pixels.shape
-    differences = np.concatenate([pixels[:, :1], pixels[:, 1:] - pixels[:, :-1]], axis=1)  # to the pixel on the left
-    data = zlib.compress(differences.astype(f"<u{pixels.dtype.itemsize}").tobytes())
+    kind, size = pixels.dtype.kind, pixels.dtype.itemsize
+    stored = pixels.astype(f"<{kind}{size}")
+    if kind in "iu":  # differences to the pixel on the left, which may wrap around
+        stored = stored.view(f"<u{size}")
+        stored = np.concatenate([stored[:, :1], stored[:, 1:] - stored[:, :-1]], axis=1)
+    data = zlib.compress(stored.tobytes())
     tags = ImageFileDirectory_v2(prefix=b"II")
     read = Image.Exif()
     read.load(exif)
@@ -85,11 +97,15 @@ def write_tiff_page(
         tags[tag] = read.get_ifd(tag) if tag in TiffTags.TAGS_V2_GROUPS else read[tag]
     base = ExifTags.Base
     tags[base.ImageWidth], tags[base.ImageLength], tags[base.SamplesPerPixel] = width, height, channels
-    tags[base.BitsPerSample] = (8 * pixels.dtype.itemsize,) * channels
-    tags[base.Compression], tags[base.Predictor], tags[base.PlanarConfiguration] = 8, 2, 1  # deflate of differences
-    tags[base.PhotometricInterpretation] = 2 if channels >= 3 else 1  # RGB, or grey with 0 for black
-    if channels in (2, 4):
-        tags[base.ExtraSamples] = 2  # alpha that colours are not multiplied with
+    tags[base.BitsPerSample], tags[base.SampleFormat] = (
+        (8 * size,) * channels,
+        ({"u": 1, "i": 2, "f": 3}[kind],) * channels,
+    )
+    tags[base.Compression], tags[base.Predictor], tags[base.PlanarConfiguration] = 8, 2 if kind in "iu" else 1, 1
+    rgb = channels == 3 or (colours and channels == 4)
+    tags[base.PhotometricInterpretation] = 2 if rgb else 1  # RGB, or grey with 0 for black
+    if extra := channels - (3 if rgb else 1):  # alpha that colours are not multiplied with, or bands
+        tags[base.ExtraSamples] = (2 if colours else 0,) * extra
     if icc:
         tags[base.InterColorProfile] = icc
     if xmp:

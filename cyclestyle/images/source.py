@@ -11,7 +11,8 @@ from PIL.JpegImagePlugin import get_sampling
 from torch import Tensor
 
 from cyclestyle.images import profiles
-from cyclestyle.images.pixels import LEVELS, as_rgb, nearest_levels, out_of_range, to_levels
+from cyclestyle.images.numbers import ValueRange
+from cyclestyle.images.pixels import LEVELS, MODES, as_rgb, convert, nearest_levels, out_of_range, to_levels
 
 Pixels = NDArray[Any]
 """`(H, W, C)` in levels of 8 bits (uint8) or 16 bits (uint16)."""
@@ -33,7 +34,7 @@ class Kept:
     """What is kept of an image outside of a mask.
 
     Attributes:
-        pixels: the colours of the image, `(H, W, 1 or 3)`, as its file has them.
+        pixels: the colours of the image, `(H, W, 1 or 3)`, as its file has them; or numbers, `(H, W, C)`.
         inside: the share of the translation, `(H, W)` in [0, 1]. Where it is 0, the image is kept to the bit.
     """
 
@@ -42,9 +43,19 @@ class Kept:
 
     def around(self, translated: Pixels) -> Pixels:
         """Return colours `(H, W, C)` with the image where the mask is black, and mixed with it where it is grey."""
-        mixed = self.pixels + self.inside[..., None] * (translated.astype(np.float32) - self.pixels)
-        result: Pixels = np.rint(mixed).astype(translated.dtype)
+        inside, own = self.inside[..., None], self.pixels.astype(np.float64)
+        mixed = own + inside * (translated - own)
+        rounded = np.rint(mixed) if translated.dtype.kind in "iu" else mixed
+        result: Pixels = np.where(inside == 0, self.pixels.astype(translated.dtype), rounded.astype(translated.dtype))
         return result
+
+
+@dataclass(frozen=True)
+class Values:
+    """How numbers are written: the range that -1 and 1 stand for, and the type of the samples."""
+
+    range: ValueRange
+    dtype: str
 
 
 @dataclass(kw_only=True)
@@ -64,10 +75,12 @@ class Source:
         duration: how long an image of an animation is shown, in milliseconds.
         plays: how often the animation is played; 0 for ever.
         apart: whether this is the still image of an animated PNG, shown where animations are not.
-        cut: whether values below black or above white were cut.
+        cut: whether values outside of the range were cut.
         repeated: whether this stands in place of a frame of a video that cannot be decoded.
         own: the colours of the file, `(H, W, 1 or 3)`, if they are wanted.
         kept: what is kept of the image outside of a mask; None without a mask.
+        dtype: type of the samples in the file, where they are read as numbers; else empty.
+        values: how the translation is written as numbers; None for colours.
     """
 
     format: str = ""
@@ -86,6 +99,8 @@ class Source:
     repeated: bool = False
     own: Pixels | None = None
     kept: Kept | None = None
+    dtype: str = ""
+    values: Values | None = None
 
 
 def take_apart(
@@ -126,6 +141,28 @@ def take_apart(
         tensor = profiles.convert_deep(tensor, source.icc, to_srgb=True)
     tensor = with_channels(tensor, alpha, channels)
     return nearest_levels(tensor) if levels and deep is None else tensor, source
+
+
+def take_values(image: Image.Image, channels: int, lower: Image.Image | None, dtype: str) -> tuple[Pixels, Source]:
+    """Separate an image into its samples, `(H, W, C)`, as they are, and what goes with it. It is turned upright.
+
+    Args:
+        image: an image of any mode. One of 8 bits has `channels` channels then, if it can have them.
+        channels: how many are wanted.
+        lower: the same image with the lower byte of each sample, where the samples have 16 bits.
+        dtype: the type of the samples in the file.
+    """
+    exif = _upright_exif(image)
+    image.load()
+    source = _source(image, exif)
+    image = ImageOps.exif_transpose(image)
+    if lower is not None:
+        values = _sixteen_bits(image, ImageOps.exif_transpose(lower))
+        assert values is not None
+        return values, source
+    if image.mode[0] in "IF":
+        return np.asarray(image).astype(dtype)[..., None], source
+    return np.atleast_3d(np.asarray(convert(image, channels) if channels in MODES else image)), source
 
 
 def put_together(tensor: Tensor, source: Source) -> Pixels:

@@ -1,13 +1,14 @@
 """What translates images: the contract that training and translation share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.images import ValueRange
 from cyclestyle.networks.one_pass import OnePass
 
 Direction = Literal["AtoB", "BtoA"]
@@ -16,6 +17,15 @@ DOMAINS: dict[Direction, tuple[str, str]] = {"AtoB": ("A", "B"), "BtoA": ("B", "
 
 OnEvaluation = Callable[[int, int, dict[str, Tensor]], None]
 """Called with the number of the evaluation, how many there will be, and the weighted losses."""
+
+
+def stored_ranges(ranges: Mapping[str, Sequence[float]] | None) -> dict[str, ValueRange]:
+    """Return the ranges of domains from what settings store: the lowest and the highest value of each.
+
+    Raises:
+        ValueError: they are no ranges.
+    """
+    return {domain: ValueRange(*ends) for domain, ends in (ranges or {}).items()}
 
 
 class Method(nn.Module, ABC):
@@ -31,6 +41,8 @@ class Method(nn.Module, ABC):
         takes_masks: whether `translate` takes the regions of styles as further channels.
         one_pass: whether `translate` is one pass of networks, which can be streamed.
         in_bfloat16: what gives results in bfloat16 that are as good as in float32: `training`, `translating`.
+        ranges: the values of each domain that -1 and 1 stand for; a domain that is missing has levels of colours, of
+            which each file has the range of its type.
         strength: share of the style in translations, in [0, 1], which may be changed; None where a method has none.
         on_evaluation: called during `translate` by methods that optimise each image.
         networks: the networks whose memory format matters; empty: all children.
@@ -42,6 +54,7 @@ class Method(nn.Module, ABC):
     takes_masks: bool = False
     one_pass: ClassVar[bool] = True
     in_bfloat16: ClassVar[tuple[Literal["training", "translating"], ...]] = ()
+    ranges: Mapping[str, ValueRange] = {}  # replaced, never changed
     strength: float | None = None
     on_evaluation: OnEvaluation | None = None
     networks: tuple[nn.Module, ...] = ()  # a tuple does not register its modules a second time

@@ -22,10 +22,3 @@ def check_choices(**values: tuple[str, Sequence[str]]) -> None:
     for name, (value, choices) in values.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def check_channels(**values: int) -> None:
-    """Raise a ValueError if a number of channels is not 1 to 4."""
-    for name, value in values.items():
-        if value not in (1, 2, 3, 4):
-            raise ValueError(f"{name} must be 1 to 4, got {value}")

@@ -17,13 +17,13 @@ from cyclestyle.networks.normalisation import NormName
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.patches import PatchMLP
 from cyclestyle.networks.resampling import ResampleName
-from cyclestyle.tasks.adversary import AdversarialTask
-from cyclestyle.tasks.checks import check_channels, check_positive
+from cyclestyle.tasks.checks import check_positive
+from cyclestyle.tasks.domains import DomainTask
 from cyclestyle.weights.official import read_official
 
 
-class GANTask(AdversarialTask):
-    """An `AdversarialTask` with a generator for each of its `directions`, and a discriminator for each domain judged.
+class GANTask(DomainTask):
+    """A `DomainTask` with a generator for each of its `directions`, and a discriminator for each domain judged.
 
     The generators are `G_AB` and `G_BA`, the discriminators have the names in `discriminators`. A subclass builds what
     else it trains, and then calls `initialise_networks`.
@@ -32,8 +32,8 @@ class GANTask(AdversarialTask):
         generator: `resnet9` (256² and larger), `resnet6` (128²), `unet256` or `unet128`.
         discriminator: `basic` (70×70 PatchGAN), `n_layers` (as deep as `n_layers`), `pixel` or `projected` (in frozen
             features); or a list of these, whose losses are added.
-        channels_A: channels of domain A's images, 1 to 4.
-        channels_B: channels of domain B's images, 1 to 4.
+        channels_A: channels of domain A's images, at least 1.
+        channels_B: channels of domain B's images, at least 1.
         ngf: filters of the generators' first layer.
         ndf: filters of the discriminators' first layer.
         n_layers: layers of the `n_layers` discriminator.
@@ -47,7 +47,8 @@ class GANTask(AdversarialTask):
         init: how weights are drawn: `normal`, `xavier`, `kaiming` or `orthogonal`.
         init_gain: standard deviation of `normal`, scale of `xavier` and `orthogonal`.
         checkpoint_activations: recompute the generators' activations in the backward pass: less memory, more time.
-        options: those of every `AdversarialTask`, such as `diff_augment`, and of every `Task`, such as `lr_policy`.
+        options: those of every `DomainTask`; of every `AdversarialTask`, such as `diff_augment`; and of every `Task`,
+            such as `lr_policy`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -84,8 +85,7 @@ class GANTask(AdversarialTask):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        check_positive(ngf=ngf, ndf=ndf)
-        check_channels(channels_A=channels_A, channels_B=channels_B)
+        check_positive(ngf=ngf, ndf=ndf, channels_A=channels_A, channels_B=channels_B)
         self.save_hyperparameters()  # with the arguments of the subclasses
         self.channels = {"A": channels_A, "B": channels_B}
         self.init: InitName = init

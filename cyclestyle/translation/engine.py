@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cyclestyle.functional.finishing import Finishing
-from cyclestyle.images import from_levels, nearest_levels
+from cyclestyle.images import ValueRange, from_levels, nearest_levels
 from cyclestyle.networks.method import DOMAINS, Direction, Method
 from cyclestyle.networks.streaming import OnProgress, Room
 from cyclestyle.speed.choice import Tuning
@@ -57,6 +57,12 @@ class Engine:
     def in_channels(self) -> int:
         """Channels of the images that are translated, without masks."""
         return self.method.in_channels(self.direction)
+
+    @property
+    def ranges(self) -> tuple[ValueRange | None, ValueRange | None]:
+        """The values that -1 and 1 stand for in the images and in the translations; None for colours."""
+        source, target = DOMAINS[self.direction]
+        return self.method.ranges.get(source), self.method.ranges.get(target)
 
     def tune(self, tuning: Tuning) -> None:
         """Run as `tuning` says, in which null leaves everything as it is."""

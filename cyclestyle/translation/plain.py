@@ -12,7 +12,7 @@ from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.networks import build_generator
 from cyclestyle.networks.calls import call_at_any_size, pad_to_multiple
 from cyclestyle.networks.generators import GeneratorName
-from cyclestyle.networks.method import DOMAINS, Direction, Method
+from cyclestyle.networks.method import DOMAINS, Direction, Method, stored_ranges
 from cyclestyle.networks.normalisation import NormName
 from cyclestyle.networks.one_pass import OnePass
 from cyclestyle.networks.resampling import ResampleName
@@ -41,6 +41,7 @@ class Generators(Method):
         self._name, self._settings = task, dict(settings)
         self.directions, self.submodules = tuple(networks), dict(networks)
         channels = {"A": settings.get("channels_A", 3), "B": settings.get("channels_B", 3)}
+        self.ranges = stored_ranges(settings.get("ranges"))
         self.channels: dict[Direction, int] = {one: int(channels[DOMAINS[one][0]]) for one in DOMAINS}
         options = {key: settings[key] for key in GENERATOR_SETTINGS if key in settings}
         for direction, name in networks.items():
@@ -184,6 +185,7 @@ class Exported(Method):
         self.file, self.runtime = Path(file), runtime or open_exported(Path(file))
         self.description = self.runtime.description
         self.takes_styles, self.style_names = self.description.takes_style, self.description.styles
+        self.ranges = stored_ranges(self.description.settings.get("ranges"))
         # There is one direction, which may be named, as with the checkpoint.
         self.directions = ("BtoA",) if self.description.directions[0] == "BtoA" else ("AtoB",)
         self.style: Tensor | None = None

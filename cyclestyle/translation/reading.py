@@ -21,6 +21,8 @@ from cyclestyle.images import (
     ImageFile,
     Kept,
     Source,
+    ValueRange,
+    Values,
     VideoFile,
     VideoFormat,
     check_can_write,
@@ -77,6 +79,32 @@ class Masks:
     regions: bool = False
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """What -1 and 1 stand for, for networks that translate numbers.
+
+    Attributes:
+        source: the range of the images; None for colours.
+        target: that of the translations.
+        dtype: type of the results; None: that of each image, or one that holds the range.
+    """
+
+    source: ValueRange | None = None
+    target: ValueRange | None = None
+    dtype: str | None = None
+
+    def written(self, source: Source) -> Values | None:
+        """Return how the translation of an image is written as numbers; None for one in colours."""
+        own = source.dtype or f"uint{source.depth}"
+        if self.target is not None:
+            return Values(self.target, self.dtype or self.target.best_type(own))
+        if not source.dtype:
+            return None
+        coloured = self.source is not None and own not in ("uint8", "uint16")
+        dtype = self.dtype or ("uint8" if coloured else own)
+        return Values(ValueRange.of_type(dtype), dtype)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Images of one size, and where they come from.
@@ -118,6 +146,7 @@ def read_batches(
     batch_size: int = 8,
     threads: int = 1,
     masks: Masks | None = None,
+    ranges: Ranges | None = None,
     encoding: Encoding | None = None,
     warm_up: int = 0,
     pin_memory: bool = False,
@@ -134,13 +163,14 @@ def read_batches(
         batch_size: maximum number of images in a batch.
         threads: how many decode images, ahead of what is translated; 0: each batch is read when it is needed.
         masks: which part of each image is translated; None for all of it.
+        ranges: what -1 and 1 stand for; None for colours.
         encoding: how videos are written.
         warm_up: frames before the first unfinished one of a video that are read again.
         pin_memory: put batches into memory from which a GPU copies while it computes.
     """
     groups = Groups(jobs, batch_size, encoding, warm_up)
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        reader = _Reader(channels, masks, pool if threads > 1 else None)
+        reader = _Reader(channels, masks, ranges or Ranges(), pool if threads > 1 else None)
         batches = map(reader.read, groups)
         for batch in batches if threads == 0 else ahead(batches, BATCHES_AHEAD):
             yield replace(batch, images=batch.images.pin_memory()) if pin_memory else batch
@@ -218,8 +248,8 @@ class Groups(Iterable[list[Piece]]):
 class _Reader:
     """Reads batches. The file of the last image stays open, for the next image of an animation."""
 
-    def __init__(self, channels: int, masks: Masks | None, pool: ThreadPoolExecutor | None) -> None:
-        self.channels, self.masks, self.pool = channels, masks, pool
+    def __init__(self, channels: int, masks: Masks | None, ranges: Ranges, pool: ThreadPoolExecutor | None) -> None:
+        self.channels, self.masks, self.ranges, self.pool = channels, masks, ranges, pool
         self._file: ImageFile | VideoFile | None = None
         self._last_masks: tuple[Any, Tensor, NDArray[np.float32]] | None = None  # often those of the next image too
 
@@ -260,6 +290,7 @@ class _Reader:
                 self._file = None if file is self._file else self._file
         if image.shape[1:] != piece.size[::-1] and FRAMES.get(source.format) != "pages":
             raise ImageError(f"cannot read {piece.job.source}: its size is not the one that its header gives")
+        source.values = self.ranges.written(source)
         if source.own is not None:
             masks, inside = self._read_masks(piece.job, image.shape[1:])
             source.kept, source.own = Kept(source.own, inside), None
@@ -282,11 +313,16 @@ class _Reader:
     def _opened(self, piece: Piece) -> ImageFile | VideoFile:
         """The file of an image; that of several images stays open until the last of them is read."""
         if piece.count == 1 and not piece.job.is_video:
-            return ImageFile(piece.job.source)
+            return ImageFile(piece.job.source, self.ranges.source, self.channels)
         if self._file is None or self._file.path != piece.job.source:
             if self._file is not None:
                 self._file.close()
-            self._file = (VideoFile if piece.job.is_video else ImageFile)(piece.job.source)
+            if not piece.job.is_video:
+                self._file = ImageFile(piece.job.source, self.ranges.source, self.channels)
+            elif self.ranges != Ranges():
+                raise ImageError(f"{piece.job.source} is a video, but the network translates numbers, not colours")
+            else:
+                self._file = VideoFile(piece.job.source)
         return self._file
 
 

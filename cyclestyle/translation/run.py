@@ -15,7 +15,7 @@ from cyclestyle.translation.engine import Engine
 from cyclestyle.translation.jobs import Job
 from cyclestyle.translation.large import no_room
 from cyclestyle.translation.progress import Progress
-from cyclestyle.translation.reading import WARM_UP, Batch, Masks, read_batches
+from cyclestyle.translation.reading import WARM_UP, Batch, Masks, Ranges, read_batches
 from cyclestyle.translation.writer import Manifest, Writer
 
 
@@ -27,6 +27,7 @@ class Options:
         batch_size: images of one size that are translated together, by methods that need not work on each for long.
         threads: how many decode images; None: 1, and with a GPU one for each other core, at most 4.
         masks: which part of each image is translated; None for all of it.
+        dtype: type of the numbers that are written; None: that of each image, or one that holds the range.
         quality: of lossy formats, 1 to 100; None for that of each source.
         encoding: how videos are written.
         manifest: where to list the files that are written.
@@ -36,6 +37,7 @@ class Options:
     batch_size: int = 8
     threads: int | None = None
     masks: Masks | None = None
+    dtype: str | None = None
     quality: int | None = None
     encoding: Encoding = field(default_factory=Encoding)
     manifest: Manifest | None = None
@@ -53,7 +55,7 @@ class Report:
         peak_memory: bytes on a GPU; 0 without one.
         failures: error messages by file. Videos of which frames could not be decoded are written all the same.
         left: number of files that are neither written nor failed, because the work was stopped.
-        cut: files with values below black or above white, which were cut.
+        cut: files with values outside of the range, which were cut.
         disk_error: why the disk takes no more; empty if it does.
         signal: what stopped the work, if anything did.
     """
@@ -112,6 +114,7 @@ def translate_files(
         batch_size=1 if engine.method.takes_styles else options.batch_size,
         threads=(default_workers() if on_gpu else 1) if options.threads is None else options.threads,
         masks=options.masks,
+        ranges=Ranges(*engine.ranges, options.dtype),
         encoding=options.encoding,
         warm_up=WARM_UP if engine.steady else 0,
         pin_memory=on_gpu,

@@ -187,7 +187,7 @@ def damaged_files(count):
     """Valid files of every format, with bytes that are changed, cut off, inserted and removed."""
     rng, whole = random.Random(0), {}
     for ending in sorted(EXTENSIONS):
-        name = Image.registered_extensions()[ending]
+        name = Image.registered_extensions().get(ending)
         if name not in Image.SAVE or name in ("PALM", "MPO"):
             continue
         more = {"save_all": True, "append_images": [noise(seed=1)]} if name in Image.SAVE_ALL and name != "HEIF" else {}

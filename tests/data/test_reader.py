@@ -84,7 +84,7 @@ def test_a_cache_is_used_until_the_file_changes(tmp_path, where, monkeypatch):
     ours = reader(cache=ImageCache(where, 10**6, tmp_path / "cache"))
     first = ours.for_evaluation(path, 3)
     with monkeypatch.context() as patch:
-        patch.setattr("cyclestyle.data.reader.read_image", None)  # not called again
+        patch.setattr("cyclestyle.data.reader.read_sample", None)  # not called again
         assert torch.equal(ours.for_evaluation(path, 3), first)
     before = path.stat()
     draw(path, seed=1)

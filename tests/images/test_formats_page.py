@@ -6,7 +6,7 @@ from pathlib import Path
 from cyclestyle.images import FORMATS
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
-PARTS = ("exif", "icc", "dpi", "xmp", "alpha", "16 bit")
+PARTS = ("exif", "icc", "dpi", "xmp", "alpha", "16 bit", "numbers")
 FRAMES = {"time": "animation", "pages": "pages", None: "lost"}
 
 

@@ -14,6 +14,7 @@ from cyclestyle.commands.demo.studio import Limits, Studio
 from cyclestyle.commands.line.parser import call
 from cyclestyle.data.sample import sample_image
 from cyclestyle.errors import CycleStyleError
+from cyclestyle.images import MODES
 from cyclestyle.images.folders import find_images_in
 from cyclestyle.scratch import parse_bytes
 from cyclestyle.speed.memory import keep_memory
@@ -125,6 +126,9 @@ def load_studio(
     names = _names(paths)
     place = choose_device(device)
     translators = {name: Translator(open_method(path), device=place) for name, path in zip(names, paths, strict=True)}
+    for name, one in translators.items():
+        if one.method.ranges or one.in_channels not in MODES:
+            raise CycleStyleError(f"{name} translates numbers, which the page cannot show; use predict")
     for translator in translators.values():
         translator.choose_speed()
     checkpoints = dict(zip(names, paths, strict=True))

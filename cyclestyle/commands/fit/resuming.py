@@ -14,7 +14,7 @@ from cyclestyle.training.callbacks.last_checkpoint import newest_checkpoint
 from cyclestyle.weights.checkpoints import read_checkpoint, run_checkpoint
 from cyclestyle.weights.upgrade import upgrade
 
-MEASURED = ("resize", "load_size", "crop_size", "channels_A", "channels_B")
+MEASURED = ("resize", "load_size", "crop_size", "channels_A", "channels_B", "range_A", "range_B", "show_A", "show_B")
 """Settings of the data that what is measured depends on."""
 
 _NO_EFFECT = ("workers",)  # settings of the data that change nothing in the results

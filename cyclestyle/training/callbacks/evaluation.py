@@ -15,7 +15,6 @@ from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_file
-from cyclestyle.images import as_rgb
 from cyclestyle.metrics import (
     METRICS,
     ExtractorName,
@@ -32,6 +31,7 @@ from cyclestyle.metrics import (
 from cyclestyle.networks.method import DOMAINS, Direction
 from cyclestyle.tasks.base import Task, as_task, batch_size
 from cyclestyle.training.callbacks.ema import EMAGenerators
+from cyclestyle.training.shown import shown
 
 T = TypeVar("T")
 Measured = dict[str, Any]
@@ -169,7 +169,8 @@ class Evaluation(pl.Callback):
             paths = batch.get(f"paths_{source}") or numbered_images(len(known), len(batch[source]), task)
             if known.keys() >= set(paths):
                 continue  # the loader repeats the smaller domain
-            images = {role: as_rgb(sample[name].float()) for role, name in images_of(direction, sample).items()}
+            named = images_of(direction, sample)
+            images = {role: shown(task.trainer, name, sample[name].float()) for role, name in named.items()}
             extractor = self.extractor.to(images["translation"].device)
             embeddings = embed(extractor, images["translation"]).cpu()
             figures = measure_images(extractor, images)
@@ -222,7 +223,8 @@ class Evaluation(pl.Callback):
                 )
             loader = data.domain_images(f"train_{domain}", self.max_reals)
             with torch.no_grad():
-                batches = [embed(self.extractor, as_rgb(batch.to(pl_module.device))).cpu() for batch in loader]
+                images = (shown(trainer, domain, batch.to(pl_module.device)) for batch in loader)
+                batches = [embed(self.extractor, one).cpu() for one in images]
             self._domains[domain] = torch.cat(batches)
         return self._domains[domain]
 

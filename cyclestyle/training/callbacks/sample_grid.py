@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from cyclestyle.files import remove_unfinished
-from cyclestyle.images import as_rgb, to_image, write_image
+from cyclestyle.images import to_image, write_image
 from cyclestyle.tasks.base import as_task
 from cyclestyle.training.loggers.trackers import WandbLogger
+from cyclestyle.training.shown import shown
 
 GAP = 2  # pixels between images
 
@@ -109,7 +110,8 @@ class SampleGrid(pl.Callback):
             name: tensor.to(device=pl_module.device, dtype=next(pl_module.parameters()).dtype)
             for name, tensor in sample.items()
         }
-        return {name: as_rgb(images[0].float().cpu()) for name, images in as_task(pl_module).sample(moved).items()}
+        outputs = as_task(pl_module).sample(moved)
+        return {name: shown(pl_module.trainer, name, images[0].float().cpu()) for name, images in outputs.items()}
 
 
 def _first(batch: dict[str, Any]) -> dict[str, Tensor]:

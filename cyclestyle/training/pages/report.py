@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclestyle.files import write_json
-from cyclestyle.images import as_rgb, to_image
+from cyclestyle.images import to_image
 from cyclestyle.metrics import METRICS, finite, summarise
 from cyclestyle.networks.method import DOMAINS, Direction
 from cyclestyle.report import ImageSource, Page
@@ -27,6 +27,7 @@ from cyclestyle.training.pages.parts import (
     grid_paths,
     read_curves,
 )
+from cyclestyle.training.shown import shown
 
 EXAMPLES = 4  # images of each kind: best, median, worst
 HISTORY = 24  # sample grids at most
@@ -62,7 +63,9 @@ class TestReport(pl.Callback):
     ) -> None:
         """Keep the images that the task has made."""
         samples = evaluation_of(trainer).samples
-        sample = {name: as_rgb(images).float().cpu() for name, images in samples.get("ema", outputs).items()}
+        sample = {
+            name: shown(trainer, name, images).float().cpu() for name, images in samples.get("ema", outputs).items()
+        }
         self._outputs = list(sample)
         task = as_task(pl_module)
         for direction in task.directions:
