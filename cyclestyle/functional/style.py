@@ -69,6 +69,19 @@ def style_loss(gram: Tensor, target: Tensor) -> Tensor:
     return (gram - target).square().mean()
 
 
+def relative_style_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Compute the style loss of a layer between two sets of images, a scalar: 1 if `features` are 0.
+
+    ‖G − T‖² / ‖T‖², where G and T are the means of the Gram matrices over the images of each set.
+
+    Args:
+        features: activations for images, `(N, C, H, W)`.
+        target: activations for images that have the style, `(M, C, h, w)`; numbers and sizes may differ.
+    """
+    wanted = gram_matrix(target).mean(0)
+    return (gram_matrix(features).mean(0) - wanted).square().sum() / wanted.square().sum()
+
+
 def total_variation(images: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
     """Compute the total variation of images `(N, C, H, W)`, a scalar.
 

@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cyclestyle.functional.style import relative_style_loss
 from cyclestyle.networks.calls import call_on_both
 from cyclestyle.tasks.base import Batch
 from cyclestyle.tasks.checks import check_not_negative
-from cyclestyle.tasks.reconstruction import ReconstructionTask
+from cyclestyle.tasks.reconstruction import ReconstructionTask, check_layers
 
 CONTENT_LAYERS = ("relu3_3", "relu4_2")
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_2")
 
 
 class ContentGAN(ReconstructionTask):
@@ -27,6 +29,7 @@ class ContentGAN(ReconstructionTask):
     |---|---|
     | `train/G_AB` | λ_GAN · adversarial loss of G_AB |
     | `train/content` | λ_content · Σ over the layers of the distance of the features of G_AB(A) from those of A |
+    | `train/style` | λ_style · `relative_style_loss` of G_AB(A) and B, summed over the layers |
     | `train/idt_B` | λ_identity · distance of G_AB(B) from B, which teaches the colours of B |
     | `train/D_B` | loss of D_B, halved |
 
@@ -38,16 +41,20 @@ class ContentGAN(ReconstructionTask):
     Args:
         lambda_GAN: weight of the adversarial loss.
         lambda_content: weight of the content loss.
+        lambda_style: weight of the style loss; 0 for none. The Gram matrices are means over the images of a batch: of
+            each image, they are those of its subject too.
+        style_layers: layers of the VGG-16 whose Gram matrices are compared; null for relu1_2, relu2_2, relu3_3 and
+            relu4_2.
         lambda_identity: weight of the identity loss; 0 for none. It is a reconstruction loss, with `pixel_weight` and
             `perceptual_weight`.
-        perceptual_layers: layers of the VGG-16 that are compared; null for relu3_3 and relu4_2.
+        perceptual_layers: layers of the VGG-16 that keep the content; null for relu3_3 and relu4_2.
         constant_epochs: epochs at `lr`.
         decay_epochs: epochs over which the rate then falls linearly to 0.
         options: those of every `ReconstructionTask`, of every `GANTask`, such as `generator`; of every
             `AdversarialTask`, such as `gan_mode`; and of every `Task`, such as `lr_policy`.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of its range, or a layer is unknown.
     """
 
     monitor = "val/content"
@@ -59,8 +66,10 @@ class ContentGAN(ReconstructionTask):
         self,
         *,
         lambda_GAN: float = 1.0,
-        lambda_content: float = 2.0,
-        lambda_identity: float = 1.0,
+        lambda_content: float = 1.0,
+        lambda_style: float = 0.5,
+        lambda_identity: float = 0.3,
+        style_layers: list[str] | None = None,
         perceptual_layers: list[str] | None = None,
         constant_epochs: int = 100,
         decay_epochs: int = 100,
@@ -72,9 +81,15 @@ class ContentGAN(ReconstructionTask):
             decay_epochs=decay_epochs,
             **options,
         )
-        check_not_negative(lambda_GAN=lambda_GAN, lambda_content=lambda_content, lambda_identity=lambda_identity)
+        check_not_negative(lambda_GAN=lambda_GAN, lambda_content=lambda_content)
+        check_not_negative(lambda_style=lambda_style, lambda_identity=lambda_identity)
         self.check_identity(lambda_identity)
-        self.lambda_GAN, self.lambda_content, self.lambda_identity = lambda_GAN, lambda_content, lambda_identity
+        self.lambda_GAN, self.lambda_content = lambda_GAN, lambda_content
+        self.lambda_style, self.lambda_identity = lambda_style, lambda_identity
+        self.style_layers = tuple(STYLE_LAYERS if style_layers is None else style_layers)
+        if lambda_style > 0:
+            check_layers(style_layers=self.style_layers)
+            self.feature_layers = (*self.perceptual_layers, *self.style_layers)
         self.feature_stages = ("fit", "validate", "test")  # validation measures the content
         self.initialise_networks()
 
@@ -90,7 +105,14 @@ class ContentGAN(ReconstructionTask):
         else:
             fake_B = self.G_AB(real_A)
         losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, fake_B)
-        losses["content"] = self.lambda_content * self.feature_distance(fake_B, real_A)
+        features = self.features(fake_B)
+        with torch.no_grad():
+            features_A = self.features(real_A)
+            features_B = self.features(real_B) if self.lambda_style > 0 else {}
+        losses["content"] = self.lambda_content * self.summed_distances(features, features_A)
+        if self.lambda_style > 0:
+            styles = [relative_style_loss(features[layer], features_B[layer]) for layer in self.style_layers]
+            losses["style"] = self.lambda_style * torch.stack(styles).sum()
         losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach(), "D_B")
         return losses
 

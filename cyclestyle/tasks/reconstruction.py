@@ -1,5 +1,6 @@
 """How far a reconstruction is from its image: in pixels, and in the features of a VGG-16."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,12 +49,12 @@ class ReconstructionTask(GANTask):
         super().__init__(**options)
         check_not_negative(pixel_weight=pixel_weight, perceptual_weight=perceptual_weight)
         layers = tuple(LPIPS_LAYERS if perceptual_layers is None else perceptual_layers)
-        known = all_layers("vgg16")
-        if not layers or not set(layers) <= set(known):
-            raise ValueError(f"perceptual_layers must name some of {', '.join(known)}, got {list(layers)}")
+        check_layers(perceptual_layers=layers)
         self.pixel_weight, self.perceptual_weight = pixel_weight, perceptual_weight
         self.perceptual_layers, self.perceptual_features = layers, perceptual_features
-        self.feature_stages: tuple[str, ...] = ("fit",) if perceptual_weight > 0 else ()  # that need the VGG
+        # What the VGG is for: stages of the trainer, and layers
+        self.feature_stages: tuple[str, ...] = ("fit",) if perceptual_weight > 0 else ()
+        self.feature_layers = layers
         # A tuple does not register the VGG as a submodule, so checkpoints and optimisers do not contain it.
         self.perceptual: tuple[VGG, ...] = ()
 
@@ -76,7 +77,7 @@ class ReconstructionTask(GANTask):
             CheckpointError: the weights are missing or do not contain a layer.
         """
         if stage in self.feature_stages and not self.perceptual:
-            self.perceptual = (load_vgg(self.perceptual_layers, weights=self.perceptual_features, name="vgg16"),)
+            self.perceptual = (load_vgg(self.feature_layers, weights=self.perceptual_features, name="vgg16"),)
             self.networks = (*self.networks, *self.perceptual)  # arranged and compiled with the others
         super().setup(stage)
 
@@ -97,14 +98,40 @@ class ReconstructionTask(GANTask):
         Raises:
             DataError: the images are too small for the layers.
         """
-        images, targets = as_rgb(images), as_rgb(targets)
+        with torch.no_grad():
+            wanted = self.features(targets)
+        return self.summed_distances(self.features(images), wanted)
+
+    def summed_distances(self, features: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+        """Return the `perceptual_distance` of what `features` returned, summed over `perceptual_layers`."""
+        return torch.stack(
+            [perceptual_distance(features[layer], wanted[layer]) for layer in self.perceptual_layers]
+        ).sum()
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the activations of the VGG-16 for images `(N, C, H, W)`, by its layers.
+
+        Raises:
+            DataError: the images are too small for the layers.
+        """
+        images = as_rgb(images)
         features = self.perceptual[0].to(images)
         if min(images.shape[-2:]) < features.min_size:
             raise DataError(
                 f"images of {images.shape[-1]}×{images.shape[-2]} are too small for {features.names[-1]}, which needs "
                 f"{features.min_size} pixels; raise data.crop_size, or name other model.perceptual_layers"
             )
-        with torch.no_grad():
-            wanted = features(targets)
-        distances = [perceptual_distance(one, wanted[layer]) for layer, one in features(images).items()]
-        return torch.stack(distances).sum()
+        activations: dict[str, Tensor] = features(images)
+        return activations
+
+
+def check_layers(**names: Sequence[str]) -> None:
+    """Check names of layers of a VGG-16.
+
+    Raises:
+        ValueError: there is none, or one is unknown.
+    """
+    known = all_layers("vgg16")
+    for setting, layers in names.items():
+        if not layers or not set(layers) <= set(known):
+            raise ValueError(f"{setting} must name some of {', '.join(known)}, got {list(layers)}")

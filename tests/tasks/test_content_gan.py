@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cyclestyle.errors import CheckpointError
+from cyclestyle.functional.style import gram_matrix
 from cyclestyle.networks import ResNetGenerator, build_generator
 from cyclestyle.networks.painter import as_generator
 from cyclestyle.networks.styles import shares_of
@@ -46,15 +47,20 @@ def styled():
 
 
 def test_the_losses_are_those_of_the_table():
-    task, (A, B) = new(lambda_GAN=0.5, lambda_content=3.0, lambda_identity=2.0), (images(0), images(1))
+    task = new(lambda_GAN=0.5, lambda_content=3.0, lambda_style=0.7, lambda_identity=2.0, style_layers=["relu1_1"])
+    A, B = images(0), images(1)
     losses = task.losses({"A": A, "B": B})
     fake, same = task.G_AB(A), task.G_AB(B)
-    assert losses.keys() == {"G_AB", "content", "idt_B", "D_B"}
+    assert losses.keys() == {"G_AB", "content", "style", "idt_B", "D_B"}
     assert torch.allclose(losses["G_AB"], 0.5 * (task.D_B(fake) - 1).square().mean())
     assert torch.allclose(losses["content"], 3 * task.feature_distance(fake, A))
+    gram = {name: gram_matrix(task.features(one)["relu1_1"]).mean(0) for name, one in (("fake", fake), ("B", B))}
+    assert torch.allclose(losses["style"], 0.7 * (gram["fake"] - gram["B"]).norm() ** 2 / gram["B"].norm() ** 2)
     assert torch.allclose(losses["idt_B"], 2 * (same - B).abs().mean())
     assert torch.allclose(losses["D_B"], ((task.D_B(B) - 1).square().mean() + task.D_B(fake).square().mean()) / 2)
-    assert "idt_B" not in new(lambda_identity=0.0).losses({"A": A, "B": B})
+    assert new(lambda_identity=0.0, lambda_style=0.0).losses({"A": A, "B": B}).keys() == {"G_AB", "content", "D_B"}
+    with pytest.raises(ValueError, match=r"style_layers must name some of relu1_1, .* got \['relu9_1'\]"):
+        new(style_layers=["relu9_1"])
 
 
 def test_a_painter_without_norms_gives_every_layer_the_mean_and_deviation_of_its_norms():
