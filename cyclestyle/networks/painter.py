@@ -25,10 +25,14 @@ def as_generator(network: TransformNetwork, shares: Tensor, photos: Tensor) -> R
         photos: `(N, 3, H, W)` in [-1, 1], some dozens.
 
     Returns:
-        A `resnet6` with `depth` 5, `ngf` the width of the network, `resample` `resize` and `norm` `none`.
+        That of `build_generator` with the arguments `generator_settings(network)`.
+
+    Raises:
+        ValueError: the network has one style, or another output.
     """
-    width = network.first.conv.out_channels
-    generator = build_generator("resnet6", depth=BLOCKS, ngf=width, resample="resize", norm="none")
+    if not network.styles or network.output != "sigmoid":
+        raise ValueError("a generator is made of a network of many styles with the output sigmoid")
+    generator = build_generator(**generator_settings(network))
     assert isinstance(generator, ResNetGenerator)
     generator.to(photos)
     theirs = [module for module in network.modules() if isinstance(module, NormedConvolution)]
@@ -49,6 +53,12 @@ def as_generator(network: TransformNetwork, shares: Tensor, photos: Tensor) -> R
         assert parameter is not None
         parameter.div_(2)
     return generator
+
+
+def generator_settings(network: TransformNetwork) -> dict[str, Any]:
+    """Return the arguments of `build_generator` for a network of fast style transfer without norms."""
+    width = network.first.conv.out_channels
+    return {"name": "resnet6", "depth": BLOCKS, "ngf": width, "resample": "resize", "norm": "none"}
 
 
 class _Folding:

@@ -35,7 +35,7 @@ class ContentGAN(ReconstructionTask):
 
     Generator and discriminator move together, as in CycleGAN: each sees the other as it was before the step.
 
-    It is meant for generators that paint already, which `--init_from` names: from drawn weights, it first has to learn
+    It is meant for generators that paint already, which `--init_style` names: from drawn weights, it first has to learn
     what a photo is.
 
     Args:

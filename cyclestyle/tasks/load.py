@@ -73,7 +73,21 @@ def start_from(task: Task, path: str | Path) -> None:
         CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
     """
     path = located(path)
-    found, own = read(path, "auto")
+    start_with(task, *read(path, "auto"), path)
+
+
+def start_with(task: Task, found: Found, own: bool, path: Path) -> None:
+    """Give a task the weights that a checkpoint holds; see `start_from`.
+
+    Args:
+        task: the task of the new run.
+        found: what the checkpoint holds.
+        own: whether its settings are written in it, and not inferred from the weights.
+        path: its file, for messages.
+
+    Raises:
+        CheckpointError: it is of another task, or its networks are not those of the task.
+    """
     name = task_name(type(task))
     alone = found.task == "GeneratorOnly" and "generator" in type(task).architecture
     if alone:

@@ -87,7 +87,7 @@ def test_before_features_are_enlarged_it_is_the_painter():
     assert torch.allclose(generator.model[:2](photos), first, atol=1e-4)
 
 
-def test_a_run_begins_with_the_painter_and_without_norms(tmp_path):
+def test_a_generator_without_norms_is_exported_and_begun_with(tmp_path):
     network = as_generator(styled(), shares_of(["dots"], STYLES), images(0, 32))
     method, path = GeneratorOnly(**PAINTER), tmp_path / "painter.safetensors"
     method.network("AtoB").load_state_dict(network.state_dict())

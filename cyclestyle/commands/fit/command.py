@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 import cyclestyle.data
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
+from cyclestyle.commands.fit.painter import start_from_style
 from cyclestyle.commands.fit.resuming import check_checkpoint, check_start, find_checkpoint, measure_as_trained, warn
 from cyclestyle.commands.fit.short_help import short_help
 from cyclestyle.commands.fit.trainer_options import (
@@ -87,6 +88,10 @@ def run(name: str, args: Sequence[str]) -> int:
     return 0
 
 
+MEASURED = 48
+"""Images on which the norms of a many-styles network are measured."""
+
+
 class TrainingParser(Parser, LightningArgumentParser):
     """The parser of LightningCLI, with the errors and configs of the other commands."""
 
@@ -111,6 +116,13 @@ class TrainingCLI(LightningCLI):
             default=None,
             help="start a new run of `fit` with the weights of a checkpoint, of the folder of a run, or of a folder of "
             "the original implementation; the averaged weights where there are any",
+        )
+        parser.add_argument(
+            "--init_style",
+            type=str | None,
+            default=None,
+            help="begin with a style of the many-styles network that init_from names, or with a mixture such as "
+            "wave:0.3,starry_night:0.7: a generator without norms, which are measured on the training images of A",
         )
         parser.add_argument(
             "--speed",
@@ -152,6 +164,10 @@ class TrainingCLI(LightningCLI):
         run = Path(config.trainer.default_root_dir)
         path = find_checkpoint("last" if self.resumes else named, run, required=not is_fit)
         config.ckpt_path = None if path is None else str(path)
+        if config.init_style and not config.init_from:
+            raise CycleStyleError(
+                "--init_style is a style of the network that --init_from names; name it, such as --init_from styles"
+            )
         if config.init_from and is_fit:
             check_start(path, run)
         config.weights_only = True
@@ -258,7 +274,7 @@ class TrainingCLI(LightningCLI):
         if config.speed != "exact":
             rank_zero_only(print)(f"speed {config.speed}: {self.choice.reason}")
         if config.init_from and config.ckpt_path is None:
-            start_from(self.model, config.init_from)
+            self._start(config.init_from, config.init_style)
         self.model.frozen_parameters()  # before any file is written
         if config.trainer.fast_dev_run:
             return
@@ -268,6 +284,14 @@ class TrainingCLI(LightningCLI):
         _check_length(self.model, config, self.resumed_at)
         # The warning does not apply: the sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
+
+    def _start(self, init_from: str, init_style: str | None) -> None:
+        """Begin with the weights of a checkpoint, or with a style of it."""
+        if init_style is None:
+            start_from(self.model, init_from)
+            return
+        self.datamodule.setup("fit")
+        start_from_style(self.model, init_from, init_style, self.datamodule.domain_images("train_A", MEASURED))
 
     def after_fit(self) -> None:
         """Print the paths of the checkpoints."""

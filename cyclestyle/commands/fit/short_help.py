@@ -24,6 +24,7 @@ _TEXT = {
     "config": "a name that `cyclestyle configs` lists, or a file; repeat it to stack configs",
     "ckpt_path": "last resumes the run; or a checkpoint, or the folder of a run",
     "init_from": "start a new run from the weights of another one, or of the original's files",
+    "init_style": "with a many-styles network in init_from: the style that a generator without norms begins with",
     "trainer.default_root_dir": "folder of the run (default: runs/cyclestyle)",
     "trainer.max_epochs": "epochs (default: those of the schedule)",
     "trainer.devices": "number of GPUs, or of processes on a CPU",
