@@ -114,7 +114,7 @@ class ReconstructionTask(GANTask):
         Raises:
             DataError: the images are too small for the layers.
         """
-        images = as_rgb(images)
+        images = as_rgb(images).to(torch.promote_types(images.dtype, torch.float32))  # the VGG keeps its precision
         features = self.perceptual[0].to(images)
         if min(images.shape[-2:]) < features.min_size:
             raise DataError(
