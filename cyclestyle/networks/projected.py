@@ -82,8 +82,8 @@ class ProjectedDiscriminator(nn.Module):
         if (shorter := min(images.shape[-2:])) < self.size:
             shape = [round(side * self.size / shorter) for side in images.shape[-2:]]
             images = F.interpolate(images, shape, mode="bilinear")
-        # The features keep their precision: weights that are rounded to that of an image, and back, are those of another
-        # network, and the backward pass of the images before would meet them.
+        # The features keep their precision: weights that are rounded to that of an image, and back, are those of
+        # another network, and the backward pass of the images before would meet them.
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         taps = self.features[0].to(images)(images.expand(-1, 3, -1, -1))
         maps: list[Tensor] = []

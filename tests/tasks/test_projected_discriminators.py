@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from cyclestyle.functional import discriminator_loss, generator_loss
 from cyclestyle.functional.augmentation import diff_augment
 from cyclestyle.networks import build_discriminators, initialise, projected
-from cyclestyle.tasks import CUT, DCLGAN, CycleGAN
+from cyclestyle.tasks import CUT, DCLGAN, ContentGAN, CycleGAN
 from cyclestyle.tasks.adversary import Adversary
 from cyclestyle.tasks.pseudo_reals import PseudoReals
 from cyclestyle.weights.checkpoints import read_checkpoint
@@ -133,3 +133,20 @@ def test_it_is_no_network_of_the_original_implementation(cyclestyle, tiny_fit, t
     assert status != 0
     assert "has projected or several discriminators, which the original implementations lack" in error
     assert not (tmp_path / "files").exists()
+
+
+def test_frozen_features_keep_their_precision():
+    """Images in bfloat16 once rounded the frozen networks, while a backward pass still needed them."""
+    task = ContentGAN(**TINY, discriminator="projected", perceptual_features="random", perceptual_layers=["relu1_2"])
+    task.setup("fit")
+    frozen = [network.state_dict() for network in (*task.D_B.features, *task.perceptual)]
+    before = [{name: value.clone() for name, value in one.items()} for one in frozen]
+    batch = dict(zip("AB", [torch.rand(1, 3, 128, 128) * 2 - 1 for _ in range(2)], strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = task.losses(batch)
+    weight = task.G_AB.model[1].weight
+    assert torch.autograd.grad(losses["G_AB"] + losses["content"], weight)[0].isfinite().all()
+    for one, other in zip(
+        before, [network.state_dict() for network in (*task.D_B.features, *task.perceptual)], strict=True
+    ):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
