@@ -27,6 +27,7 @@ def words(samples):
         "--ema.decay=0.9",
         "--grid.every_n_steps=4",
         "--grid.images=2",
+        "--page.every_n_seconds=0",
     ]
 
 

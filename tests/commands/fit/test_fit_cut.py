@@ -37,6 +37,7 @@ def fit_words(samples, *configs):
         "--grid.images=2",
         "--ema.decay=0.5",
         "--alarms.after_steps=1",
+        "--page.every_n_seconds=0",
         "--ckpt_path=last",
     ]
 
@@ -77,10 +78,10 @@ def test_a_run_leaves_everything_in_its_folder(run):
     }
 
 
-@pytest.mark.parametrize("call", [2, 4, 6])  # inside an epoch, and at the end of one
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(monkeypatch, cyclestyle, words, run, tmp_path, call):
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(monkeypatch, cyclestyle, words, run, tmp_path):
     from cyclestyle.tasks import DCLGAN
 
+    call = {"CUT": 6, "DCLGAN": 4}["DCLGAN" if "dclgan" in words[1] else "CUT"]  # inside an epoch, and at its end
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
     calls = []
     with monkeypatch.context() as patched:

@@ -41,6 +41,7 @@ def words(samples, tmp_path_factory):
         "--trainer.enable_model_summary=false",
         "--grid.every_n_steps=4",
         "--grid.images=2",
+        "--page.every_n_seconds=0",
         "--ema.decay=0.5",
         "--alarms.after_steps=1",
         "--ckpt_path=last",
@@ -81,14 +82,13 @@ def test_the_best_checkpoint_is_that_of_the_lowest_loss(run):
     assert read_checkpoint(run / "checkpoints" / "best.ckpt")["global_step"] == [3, 6][losses.index(min(losses))]
 
 
-@pytest.mark.parametrize("call", [2, 3, 5])  # inside an epoch, and at the end of one
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(monkeypatch, cyclestyle, words, run, tmp_path, call):
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(monkeypatch, cyclestyle, words, run, tmp_path):
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
     original, calls = Johnson.training_step, []
 
     def step(self, batch, batch_idx):
         calls.append(batch_idx)
-        if len(calls) == call:
+        if len(calls) == 5:  # within the second epoch
             signal.raise_signal(signal.SIGTERM)
         return original(self, batch, batch_idx)
 

@@ -107,13 +107,12 @@ def test_a_schedule_without_epochs_is_refused(cyclestyle, tiny_fit, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", ["test", "validate"])
-def test_without_a_checkpoint_the_best_of_the_run_is_measured(cyclestyle, tiny_fit, run, tmp_path, command):
+def test_without_a_checkpoint_the_best_of_the_run_is_measured(cyclestyle, tiny_fit, run, tmp_path):
     """It used to be a network with random weights."""
     words = [*tiny_fit[1:], f"--trainer.default_root_dir={run}"]
-    best = cyclestyle(command, *words, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}")[1]
-    assert cyclestyle(command, *words)[1] == best
-    status, _, error = cyclestyle(command, *words, f"--trainer.default_root_dir={tmp_path / 'empty'}")
+    best = cyclestyle("validate", *words, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}")[1]
+    assert cyclestyle("validate", *words)[1] == best
+    status, _, error = cyclestyle("validate", *words, f"--trainer.default_root_dir={tmp_path / 'empty'}")
     assert status == 1
     assert "empty has no checkpoints/best.ckpt or checkpoints/last.ckpt; train first" in error
 
@@ -147,16 +146,15 @@ def test_a_second_fit_in_the_same_folder_is_refused(forks, cyclestyle, tiny_fit,
     assert not (tmp_path / ".lock").exists()
 
 
-@pytest.mark.parametrize("command", ["test", "validate"])
-def test_images_are_measured_as_the_run_prepared_them(cyclestyle, tiny_fit, run, command):
+def test_images_are_measured_as_the_run_prepared_them(cyclestyle, tiny_fit, run):
     """The config file says 256 pixels; the run was trained with 32 by an option. It used to be measured at 256."""
     data = next(word for word in tiny_fit if word.startswith("--data.root"))
     words = ["--config=cyclegan", data, f"--trainer.default_root_dir={run}", "--data.workers=0"]
-    as_trained = cyclestyle(command, *words, "--data.crop_size=32", "--data.load_size=36")
+    as_trained = cyclestyle("validate", *words, "--data.crop_size=32", "--data.load_size=36")
     assert as_trained[0] == 0, as_trained[2]
     assert "warning" not in as_trained[2]
-    assert cyclestyle(command, *words)[1] == as_trained[1]
-    status, output, error = cyclestyle(command, *words, "--data.crop_size=16", "--data.load_size=16")
+    assert cyclestyle("validate", *words)[1] == as_trained[1]
+    status, output, error = cyclestyle("validate", *words, "--data.crop_size=16", "--data.load_size=16")
     assert status == 0
     assert "measuring with data.crop_size 16; " in error
     assert output != as_trained[1]

@@ -27,42 +27,34 @@ def steps(folder):
 CALLBACK = "--trainer.callbacks+="
 
 
+NEUTRAL = [
+    *("--trainer.limit_val_batches=0.5", "--trainer.val_check_interval=0.5", "--trainer.num_sanity_val_steps=-1"),
+    *("--trainer.inference_mode=false", "--trainer.deterministic=true", "--trainer.profiler=simple"),
+    *("--trainer.max_time=00:00:05:00", "--trainer.enable_model_summary=true", "--best.every_n_epochs=1"),
+    *(f"{CALLBACK}ModelCheckpoint", "--trainer.callbacks.every_n_epochs=1"),
+    *(f"{CALLBACK}EarlyStopping", "--trainer.callbacks.monitor=val/cycle"),
+    *(f"{CALLBACK}Timer", "--trainer.callbacks.duration=00:00:05:00"),
+    *(f"{CALLBACK}LearningRateMonitor", "--trainer.logger=CSVLogger"),
+]
+"""Options that change neither the number of steps nor each other."""
+
+
 @pytest.mark.parametrize(
     ("words", "count"),
     [
-        (["--trainer.overfit_batches=2"], 2),
-        (["--trainer.overfit_batches=0.5"], 3),
-        (["--trainer.limit_train_batches=2"], 2),
-        (["--trainer.limit_train_batches=0.5"], 3),
-        (["--trainer.limit_val_batches=0.5"], 7),
-        (["--trainer.limit_val_batches=0"], 7),
-        (["--trainer.val_check_interval=0.5"], 7),
-        (["--trainer.val_check_interval=5", "--trainer.check_val_every_n_epoch=null"], 7),
-        (["--trainer.check_val_every_n_epoch=2"], 7),
-        (["--trainer.max_steps=5"], 5),
-        (["--trainer.max_time=00:00:05:00"], 7),
-        (["--trainer.num_sanity_val_steps=-1"], 7),
+        (NEUTRAL, 7),
+        (["--trainer.overfit_batches=2", f"{CALLBACK}ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"], 2),
+        (["--trainer.overfit_batches=0.5", "--trainer.logger=pytorch_lightning.loggers.CSVLogger"], 3),
+        (["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=0"], 2),
+        (["--trainer.limit_train_batches=0.5", "--trainer.check_val_every_n_epoch=2", "--trainer.logger=true"], 3),
+        (["--trainer.val_check_interval=5", "--trainer.check_val_every_n_epoch=null", "--trainer.max_steps=5"], 5),
         (["--trainer.reload_dataloaders_every_n_epochs=1", "--model.constant_epochs=2"], 14),
-        (["--trainer.accumulate_grad_batches=2"], 4),
-        (["--trainer.inference_mode=false"], 7),
-        (["--trainer.deterministic=true"], 7),
-        (["--trainer.profiler=simple"], 7),
-        (["--trainer.enable_checkpointing=false"], 7),
-        (["--trainer.enable_model_summary=true"], 7),
-        (["--best.every_n_epochs=1"], 7),
-        ([f"{CALLBACK}ModelCheckpoint", "--trainer.callbacks.every_n_epochs=1"], 7),
-        ([f"{CALLBACK}ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"], 7),
-        ([f"{CALLBACK}EarlyStopping", "--trainer.callbacks.monitor=val/cycle"], 7),
-        ([f"{CALLBACK}LearningRateMonitor"], 7),
-        ([f"{CALLBACK}Timer", "--trainer.callbacks.duration=00:00:05:00"], 7),
-        (["--trainer.logger=true"], 7),
-        (["--trainer.logger=CSVLogger"], 7),
-        (["--trainer.logger=pytorch_lightning.loggers.CSVLogger"], 7),
+        (["--trainer.accumulate_grad_batches=2", "--trainer.enable_checkpointing=false"], 4),
         (["--trainer.logger=CSVLogger", "--trainer.logger+=CSVLogger"], 7),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_an_option_that_works(fit, tmp_path, words, count):
+def test_options_that_work(fit, tmp_path, words, count):
     status, _, error = fit(*words)
     assert status == 0, error
     run = tmp_path / "run"

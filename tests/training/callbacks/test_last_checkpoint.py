@@ -74,16 +74,15 @@ def raise_at(monkeypatch, hook, call, number):
     monkeypatch.setattr(CycleGAN, hook, step)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize(
-    ("hook", "call"),
+    ("hook", "call", "number"),
     [
-        ("training_step", 1),  # while gradients accumulate
-        ("training_step", 4),
-        ("training_step", 5),  # a validation follows
-        ("training_step", 7),  # the last of the epoch
-        ("validation_step", 2),  # within an epoch
-        ("validation_step", 5),  # at its end
+        ("training_step", 1, signal.SIGINT),  # while gradients accumulate
+        ("training_step", 4, signal.SIGTERM),
+        ("training_step", 5, signal.SIGINT),  # a validation follows
+        ("training_step", 7, signal.SIGTERM),  # the last of the epoch
+        ("validation_step", 2, signal.SIGINT),  # within an epoch
+        ("validation_step", 5, signal.SIGTERM),  # at its end
     ],
 )
 def test_a_signal_writes_a_checkpoint_and_stops(monkeypatch, cyclestyle, words, whole, tmp_path, number, hook, call):
@@ -123,14 +122,23 @@ def test_slurm_requeues_the_job_and_the_run_resumes(monkeypatch, cyclestyle, wor
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.fixture(scope="module")
+def in_two_parts(words, tmp_path_factory):
+    """A run that went on after its first epoch, with a checkpoint before the last one."""
+    run = tmp_path_factory.mktemp("parts") / "run"
+    words = [*words, f"--trainer.default_root_dir={run}"]
+    assert main([*words, "--trainer.max_epochs=1"]) == 0
+    assert not (run / "checkpoints" / "previous.ckpt").exists()
+    assert main([*words, "--checkpoint.every_n_train_steps=1"]) == 0
+    return run
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "missing"])
-def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, tmp_path, damage):
+def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, in_two_parts, tmp_path, damage):
     run = tmp_path / "run"
-    assert cyclestyle(*words, f"--trainer.default_root_dir={run}", "--trainer.max_epochs=1")[0] == 0
+    shutil.copytree(in_two_parts, run)
     last = run / "checkpoints" / "last.ckpt"
-    assert not last.with_name("previous.ckpt").exists()
-    words = [*words, f"--trainer.default_root_dir={run}", "--checkpoint.every_n_train_steps=1"]
-    assert cyclestyle(*words)[0] == 0
+    words = [*words, f"--trainer.default_root_dir={run}"]
     content = last.read_bytes()
     match damage:
         case "truncated":
@@ -154,9 +162,9 @@ def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, t
     assert_same(run, whole)
 
 
-def test_nothing_is_overwritten_when_both_are_damaged(cyclestyle, words, tmp_path):
+def test_nothing_is_overwritten_when_both_are_damaged(cyclestyle, words, in_two_parts, tmp_path):
+    shutil.copytree(in_two_parts, tmp_path, dirs_exist_ok=True)
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
-    assert cyclestyle(*words)[0] == 0
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / "checkpoints" / name).write_bytes(b"damaged")
     status, _, error = cyclestyle(*words)
@@ -285,7 +293,16 @@ def test_numbers_that_are_not_finite_stop_the_run(cyclestyle, words, tmp_path):
 
 def test_killed_at_random_moments(forks):
     """A short version of the slow test."""
-    words = ["--kills=2", "--workers=1", "--accumulate=2", "--signals", "KILL", "TERM"]
+    words = [
+        "--kills=2",
+        "--workers=1",
+        "--accumulate=2",
+        "--signals",
+        "KILL",
+        "TERM",
+        "--",
+        "--page.every_n_seconds=0",
+    ]
     result = forks.run(*words, code=SCRIPT, env={"PYTHONPATH": "scripts"})
     assert result.returncode == 0, result.stdout + result.stderr
     assert "2 stops in " in result.stdout
