@@ -47,6 +47,7 @@ from cyclestyle.images import to_tensor
 from cyclestyle.networks.normalisation import InstanceNorm2d
 from cyclestyle.speed.choice import EXACT, Tuning, choose, known_hardware
 from cyclestyle.speed.memory import keep_memory
+from cyclestyle.speed.training import TrainingSpeed
 from cyclestyle.tasks import CycleGAN
 from cyclestyle.tasks.image_pool import ImagePool
 from cyclestyle.translation.engine import Engine
@@ -377,7 +378,8 @@ def _batch(size: int, device: torch.device) -> dict[str, Tensor]:
 
 def _our_step(task: CycleGAN, tuning: Tuning, size: int, device: torch.device) -> Call:
     """A step as `Task` takes it: all losses, one backward pass, one Adam."""
-    task.tune(tuning)
+    task.speed = TrainingSpeed(tuning)
+    task.arrange(task.speed.memory_format)
     task.train().compile_for_training(steps=float("inf"))
     optimizer: torch.optim.Optimizer = task.configure_optimizers()["optimizer"]  # type: ignore[index,call-overload]
     batch = _batch(size, device)

@@ -11,6 +11,7 @@ import yaml
 
 from cyclestyle.cli import main
 from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, ContentGAN, CycleGAN, Gatys, Johnson
+from cyclestyle.tasks.schedule import scheduled_epochs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA_SETS = sorted(CONFIGS.glob("*2*.yaml"))
@@ -64,7 +65,7 @@ def test_fastcut_changes_the_losses_and_the_schedule_alone(capsys):
         "lambda_NCE": 10.0, "nce_identity": False, "flip_equivariance": True, "constant_epochs": 150,
         "decay_epochs": 50,
     }  # fmt: skip
-    assert CUT.scheduled_epochs(after) == 200
+    assert scheduled_epochs(after) == 200
 
 
 def test_the_recipe_for_cpus_is_an_overlay_of_the_paper_recipe(capsys):

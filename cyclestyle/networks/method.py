@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -79,7 +80,7 @@ class Method(nn.Module, ABC):
         raise CycleStyleError(f"{self.name} has learnt its style; leave --style out")
 
     def exported(self, direction: Direction) -> OnePass:
-        """Return the translation as one module that other programs can run.
+        """Return the translation as one module that other programs can run; by default `translate` itself.
 
         It is given images of the sizes that its networks require (`multiple` and `min_size`), as `call_at_any_size`
         gives them to these.
@@ -87,7 +88,9 @@ class Method(nn.Module, ABC):
         Raises:
             CycleStyleError: the method, with these settings, is no single pass of networks.
         """
-        raise CycleStyleError(f"{self.name} cannot be exported")
+        if not self.one_pass:
+            raise CycleStyleError(f"{self.name} computes each image in many passes, and cannot be exported")
+        return OnePass.around(_Translation(self, direction), self.in_channels(direction))
 
     @property
     def name(self) -> str:
@@ -112,3 +115,17 @@ class Method(nn.Module, ABC):
         """Bring the weights of the networks into a memory format."""
         for network in self.networks or tuple(self.children()):
             network.to(memory_format=memory_format)
+
+
+class _Translation(nn.Module):
+    """`translate` in one direction, as a module."""
+
+    def __init__(self, method: Method, direction: Direction) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict(dict(method.named_children()))  # whose weights are exported
+        self.translate = partial(method.translate, direction=direction)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shape: `(N, C, H, W)` → `(N, C', H, W)`, in [-1, 1]."""
+        result: Tensor = self.translate(images)
+        return result

@@ -216,13 +216,13 @@ class AdversarialTask(Task):
         super().setup(stage)
         projected = [module for module in self.modules() if isinstance(module, ProjectedDiscriminator)]
         if stage in ("fit", "validate") and any(not one.features for one in projected):
-            features = load_efficientnet(self.projected_weights).to(memory_format=self.memory_format)
+            features = load_efficientnet(self.projected_weights).to(memory_format=self.speed.memory_format)
             for one in projected:
                 one.features = (features,)
 
     def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the images of both domains in the memory format of the networks."""
-        A, B = (batch[domain].contiguous(memory_format=self.memory_format) for domain in ("A", "B"))
+        A, B = (batch[domain].contiguous(memory_format=self.speed.memory_format) for domain in ("A", "B"))
         return A, B
 
     def judged_real(self, discriminator: str, images: Tensor) -> Tensor | None:

@@ -2,25 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError
-from cyclestyle.networks.method import Direction, Method
-from cyclestyle.networks.one_pass import OnePass
-from cyclestyle.speed.choice import Tuning
-from cyclestyle.speed.convolutions import FastConvolutions
-from cyclestyle.tasks.random_state import RankState, gather_ranks, random_state, restore_random
-from cyclestyle.tasks.schedule import LRPolicy, Plateau, Schedule
+from cyclestyle.networks.method import Method
+from cyclestyle.speed.training import TrainingSpeed, compile_network
+from cyclestyle.tasks.freezing import Freezing
+from cyclestyle.tasks.optimizer import clip_groups, parameter_groups
+from cyclestyle.tasks.random_state import Ranks
+from cyclestyle.tasks.schedule import Schedule
 
 Batch = dict[str, Any]
 """What a datamodule yields, such as `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`."""
@@ -50,21 +46,13 @@ class Task(pl.LightningModule, Method):
             return self.network(images)
     ```
 
-    Constructor arguments must be numbers, strings, lists or dictionaries of these, and `save_hyperparameters()` must
-    be called, so that `load` can build the task from its checkpoint. A task that takes `**schedule` and hands it to
-    `super().__init__(**schedule)` has the options below.
+    Constructor arguments are plain values, and `save_hyperparameters()` is called, so that `load` can build the task
+    from its checkpoint. One that hands `**schedule` to `super().__init__(**schedule)` has the options below.
 
     Args:
-        constant_epochs: epochs at `lr`; null: all.
-        decay_epochs: epochs over which the rate then falls linearly to 0.
-        lr_policy: how the rate falls: `linear` as these two say; `step` every `lr_step_epochs`; `plateau` where
-            `monitor` no longer falls; `cosine` over `constant_epochs + decay_epochs`.
-        lr_warmup_steps: steps in which the rate rises linearly at the start; 0 for none.
-        lr_step_epochs: epochs between two reductions of `step`.
-        lr_factor: what `step` and `plateau` multiply the rate by; null: 0.1 and 0.2, as the original code.
-        lr_patience: validations that `plateau` waits for a figure that is better by 1 %.
         freeze: names of networks, layers or weights that are not trained, such as `G_AB.model.1`, which may have
             wildcards, such as `D_*`.
+        schedule: those of `Schedule`.
 
     Attributes:
         schedule: the learning-rate policy.
@@ -80,10 +68,8 @@ class Task(pl.LightningModule, Method):
         lr: learning rate of Adam.
         betas: betas of Adam.
         lr_factors: the learning rates of groups of `parameter_groups` relative to `lr`, by their names.
-        memory_format: of weights and images. This and the following are what `tune` sets.
-        compile_networks: whether training compiles the networks.
-        compiled_steps: steps that a training must have for that.
-        fused: whether Adam updates all parameters in one call.
+        speed: how the networks run in training; to be set before the training starts.
+        frozen: the weights that are not trained.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -93,40 +79,15 @@ class Task(pl.LightningModule, Method):
     filled_in: ClassVar[tuple[str, ...]] = ()
     renamed_logs: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(
-        self,
-        *,
-        constant_epochs: int | None = None,
-        decay_epochs: int = 0,
-        lr_policy: LRPolicy = "linear",
-        lr_warmup_steps: int = 0,
-        lr_step_epochs: int = 50,
-        lr_factor: float | None = None,
-        lr_patience: int = 5,
-        freeze: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, *, freeze: Sequence[str] = (), **schedule: Any) -> None:
         super().__init__()
-        self.schedule = Schedule(
-            policy=lr_policy,
-            constant_epochs=constant_epochs,
-            decay_epochs=decay_epochs,
-            warmup_steps=lr_warmup_steps,
-            step_epochs=lr_step_epochs,
-            factor=lr_factor,
-            patience=lr_patience,
-        )
-        self.frozen_names = tuple(freeze)
-        self._frozen: set[str] = set()  # the names of the parameters that `freeze` has turned off
-        self._plateau = Plateau(self.schedule.reduction, lr_patience)
+        self.schedule = Schedule(**schedule)
+        self.frozen = Freezing(freeze)
         self.lr = 2e-4
         self.betas = (0.9, 0.999)
         self.lr_factors: Mapping[str, float] = {}
-        self.memory_format = torch.contiguous_format
-        self.compile_networks = False
-        self.compiled_steps = 0
-        self.fused = False
-        self._convolutions: AbstractContextManager[Any] = nullcontext()
-        self._restored_random: dict[str, Tensor] | None = None  # from a checkpoint, until training starts
+        self.speed = TrainingSpeed()
+        self._ranks = Ranks()
 
     @property
     def device(self) -> torch.device:
@@ -164,31 +125,9 @@ class Task(pl.LightningModule, Method):
         """
         return None
 
-    def exported(self, direction: Direction) -> OnePass:
-        """Return the translation as one module that other programs can run; by default `translate` itself.
-
-        It is given images of the sizes that its networks require (`multiple` and `min_size`), as `call_at_any_size`
-        gives them to these.
-
-        Raises:
-            CycleStyleError: the method, with these settings, is no single pass of networks.
-        """
-        if not self.one_pass:
-            raise CycleStyleError(f"{self.name} computes each image in many passes, and cannot be exported")
-        return OnePass.around(_Translation(self, direction), self.in_channels(direction))
-
     def learning_rate_factor(self, epoch: int) -> float:
-        """Return the factor of the learning rate in `epoch`, counted from 0, without warm-up.
-
-        With the policy `plateau` it is that of the present epoch.
-        """
-        return self._plateau.factor if self.schedule.policy == "plateau" else self.schedule.at_epoch(epoch)
-
-    @classmethod
-    def scheduled_epochs(cls, settings: Mapping[str, Any]) -> int | None:
-        """Return the epochs that the schedule of the constructor arguments `settings` has; None if it has no end."""
-        constant = settings.get("constant_epochs")
-        return None if constant is None else int(constant) + int(settings.get("decay_epochs", 0))
+        """Return the factor of the learning rate in `epoch`, counted from 0, without warm-up."""
+        return self.schedule.at_epoch(epoch)
 
     # Training
 
@@ -203,8 +142,8 @@ class Task(pl.LightningModule, Method):
         }
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return `losses`, computed as `tune` says."""
-        with self._convolutions:
+        """Return `losses`, computed as `speed` says."""
+        with self.speed.convolutions:
             return self.losses(batch)
 
     def _sums(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -217,55 +156,27 @@ class Task(pl.LightningModule, Method):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the trained parameters in groups, each with a name: generators (or networks), and discriminators.
-
-        Those in `freeze` are among them, but have no gradients, so that a resumed run may train them.
-        """
-        groups: dict[str, list[nn.Parameter]] = {"generators" if self.discriminators else "networks": []}
-        for name, parameter in self.named_parameters():
-            group = "discriminators" if name.partition(".")[0] in self.discriminators else next(iter(groups))
-            if parameter.requires_grad or name in self._frozen:
-                groups.setdefault(group, []).append(parameter)
-        return [{"params": parameters, "name": name} for name, parameters in groups.items()]
-
-    def frozen_parameters(self) -> list[str]:
-        """Return the names of the parameters that `freeze` names.
-
-        Raises:
-            CycleStyleError: one of its names matches no trained parameter, or nothing is left to train.
-        """
-        trained = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
-        trained = [*trained, *self._frozen]
-        found: set[str] = set()
-        for pattern in self.frozen_names:
-            matching = {name for name in trained if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")}
-            if not matching:
-                networks = ", ".join(dict.fromkeys(name.partition(".")[0] for name in trained))
-                raise CycleStyleError(
-                    f"model.freeze {pattern} matches no trained weights; the networks are {networks}, and their "
-                    f"weights have names such as {trained[0]}"
-                )
-            found |= matching
-        if found and found == set(trained):
-            raise CycleStyleError("model.freeze leaves nothing to train; freeze less")
-        return sorted(found)
+        """Return the groups of the optimiser, each with a name; see `optimizer.parameter_groups`."""
+        return parameter_groups(self.named_parameters(), self.discriminators, self.frozen.names)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return one Adam over all parameter groups. `on_train_batch_start` sets its rate."""
-        fused = self._fused() or None  # None: PyTorch decides between its other ways
-        return {"optimizer": torch.optim.Adam(self.parameter_groups(), lr=self.lr, betas=self.betas, fused=fused)}
+        groups = self.parameter_groups()
+        return {"optimizer": torch.optim.Adam(groups, lr=self.lr, betas=self.betas, fused=self._fused())}
 
-    def _fused(self) -> bool:
-        """Whether Adam is fused; not where gradients are clipped in `16-mixed`, because they would still be scaled."""
-        if self._trainer is None or not self.trainer.gradient_clip_val:
-            return self.fused
-        return self.fused and getattr(self.trainer.precision_plugin, "scaler", None) is None
+    def _fused(self) -> bool | None:
+        """Whether Adam is fused; None lets PyTorch decide between its other ways.
+
+        Not where gradients are clipped in `16-mixed`, because they would still be scaled.
+        """
+        clipped = self._trainer is not None and self.trainer.gradient_clip_val
+        scaled = clipped and getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        return None if scaled else self.speed.fused or None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate, a function of the epoch and the step, and the betas.
+        """Set the betas, and the learning rate, a function of the epoch and the step also in a resumed run.
 
-        A resumed run therefore has the rate of an uninterrupted one, or the one that a changed setting asks for. A
-        task with optimisers of its own decides about their rates itself.
+        A task with optimisers of its own decides about their rates itself.
         """
         if type(self).configure_optimizers is not Task.configure_optimizers:
             return
@@ -274,35 +185,14 @@ class Task(pl.LightningModule, Method):
             group["lr"] = self.lr * factor * self.lr_factors.get(group["name"], 1.0)
             group["betas"] = self.betas
 
-    def on_validation_epoch_end(self) -> None:
-        """Show the monitored figure to the policy `plateau`, before any checkpoint of this validation is written.
-
-        Raises:
-            CycleStyleError: the figure has not been logged.
-        """
-        trainer = self.trainer
-        if self.schedule.policy != "plateau" or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        if self.monitor not in trainer.callback_metrics:
-            raise CycleStyleError(
-                f"lr_policy plateau follows {self.monitor}, which the validation has not logged; choose another policy"
-            )
-        self._plateau.observe(float(trainer.callback_metrics[self.monitor]))
-
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each parameter group by itself: a norm over both would let one player scale the other."""
-        if not gradient_clip_val:
-            return
-        for group in optimizer.param_groups:
-            if gradient_clip_algorithm == "value":
-                nn.utils.clip_grad_value_(group["params"], gradient_clip_val)
-            else:
-                nn.utils.clip_grad_norm_(group["params"], gradient_clip_val)
+        """Clip each parameter group by itself."""
+        clip_groups(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # Validation and test
 
@@ -314,56 +204,23 @@ class Task(pl.LightningModule, Method):
         """Log and return the same as `validation_step`."""
         return self._measure("test", batch)
 
+    def on_validation_epoch_end(self) -> None:
+        """Show the monitored figure to the policy `plateau`."""
+        if self.schedule.plateau is not None:
+            self.schedule.plateau.follow(self.trainer, self.monitor)
+
     def _measure(self, stage: str, batch: Batch) -> dict[str, Tensor]:
-        with self._convolutions:
+        with self.speed.convolutions:
             sample = self.sample(batch)
             figures = self.figures(batch, sample)
         self._log(stage, figures, batch, sync_dist=True)
         return sample
 
-    def _log(
-        self,
-        stage: str,
-        values: Mapping[str, Tensor],
-        batch: Batch,
-        *,
-        sync_dist: bool = False,
-    ) -> None:
+    def _log(self, stage: str, values: Mapping[str, Tensor], batch: Batch, *, sync_dist: bool = False) -> None:
         # Without `prog_bar`, for which Lightning would wait for the device after every batch
         size = batch_size(batch)
         for name, value in values.items():
             self.log(f"{stage}/{name}", value.detach(), batch_size=size, sync_dist=sync_dist)
-
-    # Speed
-
-    def tune(self, tuning: Tuning, *, compiled_steps: int = 0) -> None:
-        """Train as `tuning` says, in which null leaves everything as it is.
-
-        Args:
-            tuning: what makes the task faster.
-            compiled_steps: steps that a training must have for its networks to be compiled.
-        """
-        if tuning.channels_last:
-            self.memory_format = torch.channels_last
-            self.arrange(self.memory_format)
-        if tuning.winograd:
-            self._convolutions = FastConvolutions()
-        if tuning.compile:
-            self.compile_networks, self.compiled_steps = True, compiled_steps
-        self.fused = bool(tuning.fused)
-
-    def compile_for_training(self, *, steps: float) -> None:
-        """Compile the networks, if that is wanted for a training of so many steps."""
-        if self.compile_networks and steps >= self.compiled_steps:
-            rank_zero_info("compiling the networks; the first step takes minutes, in later runs a few seconds")
-            # Without layouts chosen by the compiler: on processors with AMX, PyTorch 2.14.1 gives NaN in them for the
-            # gradient of a norm before a padded residual block in bfloat16.
-            options = {"layout_optimization": False} if self.device.type == "cpu" else None
-            for network in self.networks or tuple(self.children()):
-                # In place: the keys of the state_dict stay the same. Without CUDA graphs (mode="reduce-overhead"): the
-                # next call of a network overwrites what its graph returned, such as the fakes of a grid, and the step
-                # of a discriminator inside the batch does so while the generator's loss still needs them.
-                network.compile(options=options)
 
     # State beside the weights
 
@@ -395,78 +252,44 @@ class Task(pl.LightningModule, Method):
             CycleStyleError: the policy `plateau` has no validation to follow, or `freeze` names what is not there.
         """
         if stage == "fit":  # before DDP, which waits for the gradients of all that is trained
-            self._frozen = set(self.frozen_parameters())
-            for name in self._frozen:
-                self.get_parameter(name).requires_grad_(False)
-        if stage == "fit" and self.schedule.policy == "plateau" and not self.trainer.enable_validation:
+            self.frozen.apply(self)
+        if stage == "fit" and self.schedule.plateau is not None and not self.trainer.enable_validation:
             raise CycleStyleError(
                 f"model.lr_policy plateau follows {self.monitor}, but the run has no validation; "
                 "leave trainer.limit_val_batches above 0, or choose linear, step or cosine"
             )
-        if self.memory_format == torch.channels_last:
-            self.arrange(self.memory_format)
-        parts = self._rank_states()
-        for number, part in enumerate(parts.values()):
-            part.reseed(self.global_rank * len(parts) + number)
+        if self.speed.memory_format == torch.channels_last:
+            self.arrange(self.speed.memory_format)
+        self._ranks.reseed(self)
 
     def on_train_start(self) -> None:
-        """Compile the networks where that is wanted, and continue with the random numbers of the checkpoint.
-
-        Without a checkpoint, each rank gets its own random numbers.
-        """
+        """Compile the networks where that is wanted, and continue with the random numbers of the checkpoint."""
         self.compile_for_training(steps=self.trainer.estimated_stepping_batches)
-        if self._restored_random is not None:
-            restore_random(self._restored_random, self.device)
-        elif self.global_rank > 0:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
-        self._restored_random = None
+        self._ranks.start(self)
+
+    def compile_for_training(self, *, steps: float) -> None:
+        """Compile the networks, if `speed` wants that for a training of so many steps."""
+        if self.speed.compiles(steps):
+            rank_zero_info("compiling the networks; the first step takes minutes, in later runs a few seconds")
+            for network in self.networks or tuple(self.children()):
+                compile_network(network, self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the name of the task, the state of its schedule, and the random state of every rank."""
         checkpoint["cyclestyle_task"] = task_name(type(self))
-        if self.schedule.policy == "plateau":
-            checkpoint["plateau"] = self._plateau.state_dict()
-        parts = {name: part.state_dict() for name, part in self._rank_states().items()}
-        states = gather_ranks({"parts": parts, "random": random_state(self.device)})
-        checkpoint["rank_states"] = [state["parts"] for state in states]
-        checkpoint["random"] = [state["random"] for state in states]
+        if self.schedule.plateau is not None:
+            checkpoint["plateau"] = self.schedule.plateau.state_dict()
+        self._ranks.save(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the schedule, and the random state of this rank, unless the checkpoint does not have this rank.
-
-        A rank that it does not have takes only states that all ranks share. Whether Adam is fused is not restored.
-        """
+        """Restore the schedule and the random state of this rank. Whether Adam is fused is not restored."""
         if type(self).configure_optimizers is Task.configure_optimizers:
             for optimizer in checkpoint.get("optimizer_states", []):
                 for group in optimizer["param_groups"]:
-                    group["fused"] = self._fused() or None
-        if "plateau" in checkpoint:
-            self._plateau.load_state_dict(checkpoint["plateau"])
-        states, random = checkpoint.get("rank_states", []), checkpoint.get("random", [])
-        known = self.global_rank < len(states)
-        stored = states[self.global_rank if known else 0] if states else {}
-        for name, part in self._rank_states().items():
-            if name in stored and (known or part.shared):
-                part.load_state_dict(stored[name], self.device)
-        if self.global_rank < len(random):
-            self._restored_random = random[self.global_rank]
-
-    def _rank_states(self) -> dict[str, RankState]:
-        return {name: part for name, part in vars(self).items() if isinstance(part, RankState)}
-
-
-class _Translation(nn.Module):
-    """`translate` in one direction, as a module."""
-
-    def __init__(self, task: Task, direction: Direction) -> None:
-        super().__init__()
-        self.networks = nn.ModuleDict(dict(task.named_children()))  # whose weights are exported
-        self.translate = partial(task.translate, direction=direction)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Shape: `(N, C, H, W)` → `(N, C', H, W)`, in [-1, 1]."""
-        result: Tensor = self.translate(images)
-        return result
+                    group["fused"] = self._fused()
+        if self.schedule.plateau is not None and "plateau" in checkpoint:
+            self.schedule.plateau.load_state_dict(checkpoint["plateau"])
+        self._ranks.load(self, checkpoint)
 
 
 def as_task(pl_module: pl.LightningModule) -> Task:

@@ -121,13 +121,13 @@ class ContentGAN(ReconstructionTask):
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:
         """Return real image and fake."""
-        real_A = batch["A"].contiguous(memory_format=self.memory_format)
+        real_A = batch["A"].contiguous(memory_format=self.speed.memory_format)
         return {"real_A": real_A, "fake_B": self.G_AB(real_A)}
 
     def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the unweighted content loss and the identity error, a mean absolute difference in [0, 2]."""
         figures = {"content": self.feature_distance(sample["fake_B"], sample["real_A"])}
         if self.lambda_identity > 0:
-            real_B = batch["B"].contiguous(memory_format=self.memory_format)
+            real_B = batch["B"].contiguous(memory_format=self.speed.memory_format)
             figures["idt_B"] = F.l1_loss(self.G_AB(real_B), real_B)
         return figures

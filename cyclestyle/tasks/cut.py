@@ -153,7 +153,7 @@ class CUT(DiscriminatorsFirst, GANTask):
     @torch.no_grad()
     def sample(self, batch: Batch) -> dict[str, Tensor]:
         """Return real image and fake."""
-        real_A = batch["A"].contiguous(memory_format=self.memory_format)
+        real_A = batch["A"].contiguous(memory_format=self.speed.memory_format)
         return {"real_A": real_A, "fake_B": self.G_AB(real_A)}
 
     def figures(self, batch: Batch, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,6 +161,6 @@ class CUT(DiscriminatorsFirst, GANTask):
         draws = torch.Generator().manual_seed(0)
         figures = {"NCE": self._nce(sample["real_A"], sample["fake_B"], generator=draws)}
         if self.nce_identity:
-            real_B = batch["B"].contiguous(memory_format=self.memory_format)
+            real_B = batch["B"].contiguous(memory_format=self.speed.memory_format)
             figures["NCE_idt"] = self._nce(real_B, self.G_AB(real_B), generator=draws)
         return figures

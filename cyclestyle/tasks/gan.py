@@ -133,7 +133,7 @@ class GANTask(DomainTask):
 
     def translate(self, images: Tensor, direction: Direction) -> Tensor:
         """Translate images of any height and width."""
-        return call_at_any_size(self.generator(direction), images.contiguous(memory_format=self.memory_format))
+        return call_at_any_size(self.generator(direction), images.contiguous(memory_format=self.speed.memory_format))
 
     def exported(self, direction: Direction) -> OnePass:
         """Return the generator of the direction."""

@@ -220,6 +220,14 @@ class Exported(Method):
             raise CycleStyleError(f"{self.file} takes one style image, got {len(styles)}; name one with --style")
         self.style = styles[0]
 
+    def exported(self, direction: Direction) -> OnePass:
+        """Refuse: it is exported already.
+
+        Raises:
+            CycleStyleError: always.
+        """
+        raise CycleStyleError(f"{self.name} cannot be exported")
+
     def in_channels(self, direction: Direction) -> int:
         """Return the channels that the network takes."""
         return self.description.in_channels

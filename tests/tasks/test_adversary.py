@@ -284,7 +284,6 @@ def test_the_defaults_change_nothing(task, settings):
     built = task(**settings)
     assert built.pseudo_reals is None
     assert not any("parametrizations" in key for key in built.state_dict())
-    assert not any("pseudo" in name for name in built._rank_states())
     assert (built.adversary.r1_gamma, built.adversary.lambda_GP, built.adversary.real_target) == (0, 0, 1)
     assert built.adversary.policy == ()
 

@@ -17,7 +17,9 @@ from cyclestyle.functional.contrastive import l2_normalise, patch_nce, take_patc
 from cyclestyle.networks import PatchMLP
 from cyclestyle.networks.resampling import BlurDown, BlurUp
 from cyclestyle.speed.choice import Tuning
+from cyclestyle.speed.training import TrainingSpeed
 from cyclestyle.tasks import CUT
+from cyclestyle.tasks.schedule import scheduled_epochs
 from cyclestyle.translator import Translator
 from cyclestyle.weights.official import write_official
 
@@ -337,7 +339,7 @@ def test_other_ways_to_run_the_step_have_the_same_gradients(way):
         torch.manual_seed(0)
         task, record = CUT(**TINY, checkpoint_activations=used and way.startswith("check"), init_gain=1.0), Record()
         if used and not way.startswith("check"):
-            task.tune(Tuning(**{way: True}))
+            task.speed = TrainingSpeed(Tuning(**{way: True}))
         quiet_trainer(precision="64-true", max_epochs=1, callbacks=[record]).fit(task, loader(data))
         found.append(record.gradients)
     assert found[0].keys() == found[1].keys()
@@ -349,7 +351,7 @@ def test_the_rate_falls_after_200_epochs_to_0():
     task = CUT(**TINY)
     factors = [task.learning_rate_factor(epoch) for epoch in (0, 199, 200, 399, 400)]
     assert factors == pytest.approx([1, 1, 200 / 201, 1 / 201, 0])
-    assert CUT.scheduled_epochs({"constant_epochs": 150, "decay_epochs": 50}) == 200
+    assert scheduled_epochs({"constant_epochs": 150, "decay_epochs": 50}) == 200
 
 
 @pytest.mark.parametrize(

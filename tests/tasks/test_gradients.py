@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from cyclestyle.networks import normalisation
 from cyclestyle.speed.choice import Tuning
+from cyclestyle.speed.training import TrainingSpeed
 from cyclestyle.tasks import CycleGAN
 
 GENERATORS = {
@@ -36,7 +37,7 @@ def new_task(generator, way="eager"):
     settings = {"ngf": 8, "ndf": 8, "discriminator": "n_layers", "n_layers": 2, "init_gain": 0.1}
     options, tuning = WAYS[way]
     task = CycleGAN(**settings, **GENERATORS[generator], **options)
-    task.tune(tuning)
+    task.speed = TrainingSpeed(tuning)
     return task
 
 

@@ -26,7 +26,7 @@ def fit(method=CycleGAN, *, fused=False, steps=1, scaler=None, resume=None, save
     """Train on random images, and return the task, the parameter groups of Adam, and the gradients."""
     torch.manual_seed(0)
     task, kept = method(**TINY), Gradients()
-    task.fused = fused
+    task.speed.fused = fused
     scaler = torch.amp.GradScaler("cpu", **(scaler or {"init_scale": 1024.0}))
     random = torch.Generator().manual_seed(0)
     images = [{domain: torch.rand(3, 16, 16, generator=random) * 2 - 1 for domain in "AB"} for _ in range(4)]

@@ -30,13 +30,13 @@ def rates_of_torch(scheduler, epochs, **settings):
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        (Schedule(policy="step"), lambda: rates_of_torch(lr_scheduler.StepLR, 200, step_size=50, gamma=0.1)),
+        (Schedule(lr_policy="step"), lambda: rates_of_torch(lr_scheduler.StepLR, 200, step_size=50, gamma=0.1)),
         (
-            Schedule(policy="step", step_epochs=3, factor=0.5),
+            Schedule(lr_policy="step", lr_step_epochs=3, lr_factor=0.5),
             lambda: rates_of_torch(lr_scheduler.StepLR, 200, step_size=3, gamma=0.5),
         ),
         (
-            Schedule(policy="cosine", constant_epochs=150, decay_epochs=50),
+            Schedule(lr_policy="cosine", constant_epochs=150, decay_epochs=50),
             lambda: rates_of_torch(lr_scheduler.CosineAnnealingLR, 200, T_max=200, eta_min=0),
         ),
         (
@@ -53,7 +53,7 @@ def test_the_rate_of_every_epoch_is_that_of_the_original(schedule, expected):
 
 def test_linear_and_cosine_end_at_zero():
     for policy in ("linear", "cosine"):
-        schedule = Schedule(policy=policy, constant_epochs=3, decay_epochs=2)
+        schedule = Schedule(lr_policy=policy, constant_epochs=3, decay_epochs=2)
         assert schedule.at_epoch(4) > 0
         assert schedule.at_epoch(5) == schedule.at_epoch(9) == 0
 
@@ -78,11 +78,11 @@ def test_plateau_is_that_of_torch(patience):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"policy": "poly"}, "lr_policy must be one of linear, step, plateau, cosine, got 'poly'"),
-        ({"warmup_steps": -1}, "lr_warmup_steps must not be below 0, got -1"),
-        ({"step_epochs": 0}, "lr_step_epochs must be above 0, got 0"),
-        ({"factor": 1.0}, "lr_factor must be above 0 and below 1, got 1.0"),
-        ({"policy": "cosine"}, "set constant_epochs"),
+        ({"lr_policy": "poly"}, "lr_policy must be one of linear, step, plateau, cosine, got 'poly'"),
+        ({"lr_warmup_steps": -1}, "lr_warmup_steps must not be below 0, got -1"),
+        ({"lr_step_epochs": 0}, "lr_step_epochs must be above 0, got 0"),
+        ({"lr_factor": 1.0}, "lr_factor must be above 0 and below 1, got 1.0"),
+        ({"lr_policy": "cosine"}, "set constant_epochs"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
@@ -114,14 +114,14 @@ class Scheduled(Alternating):
 
 def test_warm_up_rises_step_by_step_and_multiplies_the_policy():
     rates = Rates()
-    task = Scheduled(policy="step", step_epochs=1, factor=0.5, warmup_steps=4)
+    task = Scheduled(lr_policy="step", lr_step_epochs=1, lr_factor=0.5, lr_warmup_steps=4)
     trained(task, batches(3), epochs=2, callbacks=[rates])
     assert rates.rates == pytest.approx([0.25, 0.5, 0.75, 0.5, 0.5, 0.5])
 
 
 def test_warm_up_counts_optimiser_steps_where_gradients_accumulate():
     rates = Rates()
-    trained(Scheduled(warmup_steps=2), batches(6), callbacks=[rates], accumulate_grad_batches=2)
+    trained(Scheduled(lr_warmup_steps=2), batches(6), callbacks=[rates], accumulate_grad_batches=2)
     assert rates.rates == pytest.approx([0.5, 0.5, 1, 1, 1, 1])
 
 

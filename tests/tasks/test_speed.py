@@ -17,6 +17,7 @@ from cyclestyle.speed.choice import (
     known_hardware,
 )
 from cyclestyle.speed.setup import choose_tuning
+from cyclestyle.speed.training import TrainingSpeed
 from cyclestyle.tasks import CycleGAN
 from cyclestyle.translation.engine import Engine
 from cyclestyle.translation.large import LargeImages
@@ -100,7 +101,7 @@ def test_long_trainings_are_compiled(monkeypatch, steps):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compiled.append(options))
     task, choice = CycleGAN(generator="resnet6", ngf=2, ndf=2), chosen("auto", AMX)
-    task.tune(choice.tuning, compiled_steps=choice.compiled_steps)
+    task.speed = TrainingSpeed(choice.tuning, compiled_steps=choice.compiled_steps)
     task.compile_for_training(steps=steps)
     # Without a mode: CUDA graphs overwrite results. The layouts of the compiler are channels_last.
     assert compiled == ([] if steps < 2000 else 4 * [{"layout_optimization": False}])
@@ -117,7 +118,7 @@ def test_one_call_of_adam_takes_the_same_steps():
     tasks[1].load_state_dict(tasks[0].state_dict())
     before = tasks[0].G_AB.model[1].weight.clone()
     for task, fused in zip(tasks, (False, True), strict=True):
-        task.tune(replace(EXACT, fused=fused))
+        task.speed = TrainingSpeed(replace(EXACT, fused=fused))
         optimizer = task.configure_optimizers()["optimizer"]
         random = torch.Generator().manual_seed(0)
         for _ in range(3):

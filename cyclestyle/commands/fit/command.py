@@ -35,8 +35,10 @@ from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import locked
 from cyclestyle.speed.choice import SpeedName, Tuning
 from cyclestyle.speed.setup import choose_tuning
+from cyclestyle.speed.training import TrainingSpeed
 from cyclestyle.tasks.base import Task
 from cyclestyle.tasks.load import start_from
+from cyclestyle.tasks.schedule import scheduled_epochs
 from cyclestyle.training import (
     Alarms,
     BestCheckpoint,
@@ -213,7 +215,7 @@ class TrainingCLI(LightningCLI):
             model, data = (config[part].get("init_args", {}).get(name) for part in ("model", "data"))
             if model is not None and data is not None and model != data:
                 raise CycleStyleError(f"model.{name} is {model} and data.{name} is {data}; set both to the same number")
-        scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
+        scheduled = scheduled_epochs(config.model.get("init_args", {}))
         if config.trainer.max_epochs is None and config.trainer.max_steps == -1:
             if scheduled == 0 and self.subcommand == "fit":
                 raise CycleStyleError(f"{SCHEDULE} is 0, so that nothing would be trained; raise one of them")
@@ -270,12 +272,12 @@ class TrainingCLI(LightningCLI):
         config = self.config["fit"]
         root = Path(config.trainer.default_root_dir)
         choice = self.choice
-        self.model.tune(choice.tuning, compiled_steps=choice.compiled_steps)
+        self.model.speed = TrainingSpeed(choice.tuning, compiled_steps=choice.compiled_steps)
         if config.speed != "exact":
             rank_zero_only(print)(f"speed {config.speed}: {self.choice.reason}")
         if config.init_from and config.ckpt_path is None:
             self._start(config.init_from, config.init_style)
-        self.model.frozen_parameters()  # before any file is written
+        self.model.frozen.matching(self.model)  # before any file is written
         if config.trainer.fast_dev_run:
             return
         rename_columns(root / "metrics.csv", self.model.renamed_logs)
@@ -301,7 +303,7 @@ class TrainingCLI(LightningCLI):
             raise CycleStyleError("no step was trained; raise trainer.max_time, or the limits of the run")
         if self.resumed_at is not None and self.trainer.global_step == self.resumed_at[1]:
             config = self.config["fit"]
-            end = _end(config, self.model.scheduled_epochs(config.model.get("init_args", {})))
+            end = _end(config, scheduled_epochs(config.model.get("init_args", {})))
             warn(f"nothing was left to train: {end}; raise it to go on")
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunPage) and callback.every_n_seconds:
@@ -365,7 +367,7 @@ def _check_length(task: Task, config: Any, resumed_at: tuple[int, int] | None) -
     Raises:
         CycleStyleError: the checkpoint that the run continues from is beyond its end.
     """
-    scheduled = task.scheduled_epochs(config.model.get("init_args", {}))
+    scheduled = scheduled_epochs(config.model.get("init_args", {}))
     epochs = config.trainer.max_epochs or 0
     if resumed_at is not None and 0 < epochs < resumed_at[0]:
         end = _end(config, scheduled)
