@@ -138,8 +138,8 @@ def translate_within(
         result[0][:, :, start : start + rows.shape[2]] = nearest_levels(rows) if images.dtype == torch.uint8 else rows
 
     room = _room(settings, room)
-    statistics = None
-    if settings.statistics == "reduced":
+    statistics = [] if not found.norms else None  # without norms, all rows pass through in one sweep
+    if found.norms and settings.statistics == "reduced":
         side = max(images.shape[2:])
         size = [max(1, round(length * min(1.0, REDUCED_SIDE / side))) for length in images.shape[2:]]
         # On the CPU: GPUs have no interpolation of uint8 with antialiasing, and another one would change the result
@@ -181,7 +181,11 @@ def check_fits(function: Translate, shape: torch.Size, settings: LargeImages, ro
         needed = format_bytes(ROWS * found.largest_row_bytes)
         raise ImageError(f"one row of {size} takes {needed}, but the memory is {format_bytes(memory)}; add memory")
     in_memory = _room(settings, room)
-    if settings.statistics == "exact" and found.kept_bytes > in_memory.memory - 4 * in_memory.strip_bytes:
+    if (
+        found.norms
+        and settings.statistics == "exact"
+        and found.kept_bytes > in_memory.memory - 4 * in_memory.strip_bytes
+    ):
         free = free_room(settings.folder)
         if found.kept_bytes > free:
             raise ImageError(

@@ -125,13 +125,13 @@ def test_the_memory_format_does_not_change_the_gradients():
         assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-14)
 
 
-def test_it_is_not_compiled():
-    def refuse(*_):
-        raise AssertionError("the compiler was called")
-
-    network = new(size=128)
-    network.compile(backend=refuse)
-    assert network(images(1, 3, 128, 128)).shape == (1, 4)
+def test_features_and_heads_are_compiled_and_the_state_stays():
+    network, compiled = new(size=128).eval(), []
+    before, names = network(images(1, 3, 128, 128)), list(network.state_dict())
+    network.compile(backend=lambda graph, _: compiled.append(graph) or graph.forward)
+    assert torch.equal(network(images(1, 3, 128, 128)), before)
+    assert len(compiled) == 5
+    assert list(network.state_dict()) == names
 
 
 def test_photos_have_the_statistics_that_the_network_has_stored(lite0):

@@ -8,7 +8,7 @@ from torch import nn
 from cyclestyle.errors import CycleStyleError, ImageError
 from cyclestyle.images import PNG, from_levels, nearest_levels
 from cyclestyle.networks.streaming import Room, plan
-from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, CycleGAN, Johnson, Task
+from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, ContentGAN, CycleGAN, Johnson, Task
 from cyclestyle.translation.engine import Engine
 from cyclestyle.translation.jobs import Job
 from cyclestyle.translation.large import LargeImages
@@ -49,6 +49,7 @@ METHODS = {
     "cyclegan unet": lambda: CycleGAN(**{**GAN, "generator": "unet128"}),
     "cut": lambda: CUT(**GAN, resample="blur"),
     "dclgan": lambda: DCLGAN(**GAN, resample="transpose"),
+    "without norms": lambda: ContentGAN(**GAN, resample="resize", norm="none"),
     "johnson": lambda: Johnson(style=["none.jpg"], width=3),
     "adain": autoencoder,
     "file": lambda: GeneratorOnly(ngf=3, depth=1),
@@ -212,6 +213,13 @@ def test_what_cannot_fit_is_said_before_the_work(size, settings, message, monkey
     with pytest.raises(ImageError, match=message):
         engine.check_fits(*size)
     engine.check_fits(300, 200)
+
+
+def test_without_norms_no_scratch_file_is_needed(monkeypatch):
+    monkeypatch.setattr("cyclestyle.translation.large.free_room", lambda folder: 0)
+    engine = made("without norms")
+    engine.large_images = LargeImages(memory="50MB")
+    engine.check_fits(90_000, 90_000)
 
 
 @pytest.fixture

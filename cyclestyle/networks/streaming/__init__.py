@@ -39,12 +39,14 @@ class Plan:
         largest_row_bytes: memory of the activations that one row takes where it takes most.
         largest: numbers of the largest activation.
         work: floating-point operations, the unit of progress.
+        norms: norms that need statistics of the whole image.
     """
 
     kept_bytes: int
     largest_row_bytes: int
     largest: int
     work: float
+    norms: int
 
 
 def plan(function: Function, shape: Sequence[int], room: Room) -> Plan:
@@ -65,6 +67,7 @@ def plan(function: Function, shape: Sequence[int], room: Room) -> Plan:
         largest_row_bytes=planner.largest_row,
         largest=planner.largest,
         work=planner.work,
+        norms=len(planner.found),
     )
 
 
@@ -100,9 +103,19 @@ def stream(
         OSError: the disk is full.
     """
     running = Stream(room)
-    running.on_work = None if on_progress is None else lambda done: on_progress(min(done / work, 1.0))
-    running.given = None if statistics is None else list(statistics)
-    _call(function, Node(torch.Size(shape), room.dtype, read), running, write)
+    image = Node(torch.Size(shape), room.dtype, read)
+    if statistics is None:
+        running.on_work = None if on_progress is None else lambda done: on_progress(min(done / work, 1.0))
+        _call(function, image, running, write)
+        return
+
+    def write_counted(start: int, rows: Tensor) -> None:
+        write(start, rows)
+        if on_progress is not None:
+            on_progress(min((start + rows.shape[2]) / shape[2], 1.0))
+
+    running.given = list(statistics)
+    _call(function, image, running, write_counted)
 
 
 def collect_statistics(
