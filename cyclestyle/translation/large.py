@@ -138,7 +138,8 @@ def translate_within(
         result[0][:, :, start : start + rows.shape[2]] = nearest_levels(rows) if images.dtype == torch.uint8 else rows
 
     room = _room(settings, room)
-    statistics = [] if not found.norms else None  # without norms, all rows pass through in one sweep
+    # Without norms, all rows pass through in one sweep
+    statistics: list[tuple[Tensor, Tensor]] | None = None if found.norms else []
     if found.norms and settings.statistics == "reduced":
         side = max(images.shape[2:])
         size = [max(1, round(length * min(1.0, REDUCED_SIDE / side))) for length in images.shape[2:]]
