@@ -9,7 +9,9 @@ from cyclestyle.commands.line.process import number_of
 from cyclestyle.data.sample import write_samples
 
 
-def sample_data(folder: str, *, train: int = 240, test: int = 24, size: int = 128, seed: int = 0) -> int:
+def sample_data(
+    folder: str, *, train: int = 240, test: int = 24, size: int = 128, seed: int = 0, masks: bool = False
+) -> int:
     """Draw photos (domain A) and paintings (domain B) of generated landscapes.
 
     Writes trainA, trainB, testA, testB, and in truthB the true painting of each photo in testA.
@@ -20,6 +22,7 @@ def sample_data(folder: str, *, train: int = 240, test: int = 24, size: int = 12
         test: test images of each domain.
         size: width and height in pixels.
         seed: another seed draws other images.
+        masks: draw the masks of trees too, into masks_trainA, masks_trainB and masks_testA.
     """
 
     def progress(done: int, total: int) -> None:
@@ -32,6 +35,7 @@ def sample_data(folder: str, *, train: int = 240, test: int = 24, size: int = 12
         test=test,
         size=size,
         seed=seed,
+        masks=masks,
         progress=progress if terminal else lambda done, total: None,
     )
     if drawn and terminal:

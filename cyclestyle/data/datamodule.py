@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
+from cyclestyle.data.beside import find_masks, find_pairs, pairs_of
 from cyclestyle.data.datasets import Domain, Drawn, SingleDomainSet, UnpairedTestSet, UnpairedTrainSet, collate
 from cyclestyle.data.ranges import RangeName, count_clipped, find_range, parse_bands, parse_range
 from cyclestyle.data.reader import CacheName, Decoder, ImageReader, build_cache
@@ -236,6 +237,11 @@ class Domains(ImageFolders):
         show_A: the bands of domain A that grids, pages and metrics show as red, green and blue, counted from 1, such as
             `4,3,2`; null: the first three.
         show_B: those of domain B.
+        masks_A: a folder with a mask for each training image of domain A, of the same name: a grey image of its size,
+            white where `model.lambda_outside` and `model.judge_inside` let translations change it.
+        masks_B: that of domain B.
+        pairs: the images of A and B that show the same, for `model.lambda_pairs` and evaluation: a CSV file with one of
+            each in a line, or `names` for those of equal names.
         options: those of every `ImageFolders`, such as `batch_size`.
 
     Attributes:
@@ -254,10 +260,17 @@ class Domains(ImageFolders):
         range_B: RangeName = "auto",
         show_A: str | list[int] | None = None,
         show_B: str | list[int] | None = None,
+        masks_A: str | None = None,
+        masks_B: str | None = None,
+        pairs: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.channels = {"A": channels_A, "B": channels_B}
+        self.masks = {domain: Path(folder) for domain, folder in (("A", masks_A), ("B", masks_B)) if folder}
+        self.wanted_pairs = pairs
+        self._masks: dict[str, list[Path]] = {}  # of the training images, by domain
+        self._pairs: dict[str, list[tuple[int, int]]] = {}  # by split
         self.range_names = {"A": range_A, "B": range_B}
         self.ranges: dict[str, list[float]] = {}
         self.shown: dict[str, list[int]] = {}
@@ -287,16 +300,48 @@ class Domains(ImageFolders):
             if count:
                 log.warning("test_%s: values outside of the range: %d, in %s", domain, count, name_some(files))
 
+    @abstractmethod
+    def _roots(self, split: str) -> list[Path]:
+        """Return the folders of a split."""
+
+    def _found_in(self, split: str) -> dict[Path, Path]:
+        """The images of a split, with the folder that each was found in."""
+        roots = self._roots(split)
+        return {path: next(root for root in roots if path.is_relative_to(root)) for path in self.paths(split)}
+
+    def _find_beside(self, stage: str) -> None:
+        """Find masks, which training alone uses, and pairs."""
+        splits = [*(["train"] if stage == "fit" else []), *(["test"] if stage != "fit" or self._validates else [])]
+        if stage == "fit":
+            for domain, folder in self.masks.items():
+                self._masks[domain] = find_masks(f"data.masks_{domain}", folder, self._found_in(f"train_{domain}"))
+        if self.wanted_pairs is None:
+            return
+        for part in splits:
+            found = find_pairs(self.wanted_pairs, self._found_in(f"{part}_A"), self._found_in(f"{part}_B"))
+            self._pairs[part] = pairs_of(found, self.paths(f"{part}_A"), self.paths(f"{part}_B"))
+        counts = ", ".join(f"{len(self._pairs[part])} to {part} with" for part in splits)
+        lost = len(found) - sum(map(len, self._pairs.values()))  # of the lines of a file
+        left = f"; {lost} are left out, whose images are not both in one split" if lost > 0 and stage == "fit" else ""
+        rank_zero_only(print)(f"data.pairs: {counts}{left}")
+
+    @property
+    def training_pairs(self) -> int:
+        """Number of pairs to train with."""
+        return len(self._pairs.get("train", []))
+
     def _by_type(self, split: str) -> bool:
         return self.range_names[split[-1]] == "type"
 
     def _domain(self, split: str) -> Domain:
         """The images of a split, and how they are read."""
         ends = self.ranges.get(split[-1])
+        masks = self._masks.get(split[-1], []) if split.startswith("train") else []
         return Domain(
             paths=self.paths(split),
             channels=self.channels[split[-1]],
             range=None if ends is None else ValueRange(*ends),
+            masks=masks,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -394,16 +439,19 @@ class UnpairedImages(Domains):
         self._find_splits(stage, *_SPLITS)
         if stage == "fit" and (self.trainer is None or self.trainer.ckpt_path is None):  # else they are loaded
             self._find_ranges()
+        self._find_beside(stage)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of randomly augmented training pairs, from the position of the loaded checkpoint."""
-        train_set = UnpairedTrainSet(self._domain("train_A"), self._domain("train_B"), self.reader)
-        sampler = self._sampler(len(train_set.A.paths), len(train_set.B.paths), paired=self.paired)
+        A, B = self._domain("train_A"), self._domain("train_B")
+        train_set = UnpairedTrainSet(A, B, self.reader, self._pairs.get("train", []))
+        sampler = self._sampler(len(A.paths), len(B.paths), paired=self.paired)
         return self._loader(train_set, collate, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return batches of the held-out images, without augmentation, sorted by name."""
-        test_set = UnpairedTestSet(self._domain("test_A"), self._domain("test_B"), self.reader)
+        A, B = self._domain("test_A"), self._domain("test_B")
+        test_set = UnpairedTestSet(A, B, self.reader, self._pairs.get("test", []))
         return self._loader(test_set, collate)
 
     def domain_images(self, split: str, max_images: int) -> DataLoader[Any]:
@@ -417,6 +465,10 @@ class UnpairedImages(Domains):
         if len(domain.paths) > max_images:
             domain = replace(domain, paths=sorted(random.Random(0).sample(domain.paths, max_images)))
         return DataLoader(SingleDomainSet(domain, self.reader), num_workers=0, generator=torch.Generator())
+
+    def _roots(self, split: str) -> list[Path]:
+        named = self.folders[split] or (self.folders[split.replace("test", "train")] if self.root is None else None)
+        return [Path(folder) for folder in named] if named else [Path(str(self.root)) / split.replace("_", "")]
 
     def _find(self, split: str) -> list[Path]:
         folders: Sequence[str] | None = self.folders[split]

@@ -15,7 +15,8 @@ from cyclestyle.data.sampler import Draw
 from cyclestyle.errors import DataError
 from cyclestyle.images import ValueRange
 
-Item = tuple[Tensor, Tensor, str, str]
+Item = dict[str, Tensor | str]
+"""Images and masks of each domain, `(C, H, W)`, and their paths, by the names that a batch has for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +27,13 @@ class Domain:
         paths: their files.
         channels: number of channels.
         range: the values that become -1 and 1; None: colours, of which each file has the range of its type.
+        masks: the mask of each image; empty for none.
     """
 
     paths: Sequence[Path]
     channels: int = 3
     range: ValueRange | None = None
+    masks: Sequence[Path] = ()
 
 
 class UnpairedSet(Dataset[Item]):
@@ -40,22 +43,53 @@ class UnpairedSet(Dataset[Item]):
         A: domain A.
         B: domain B.
         reader: reads, resizes, crops and flips images.
+        pairs: the numbers of images of A and B that show the same.
     """
 
-    def __init__(self, A: Domain, B: Domain, reader: ImageReader) -> None:
-        self.A, self.B, self.reader = A, B, reader
+    def __init__(self, A: Domain, B: Domain, reader: ImageReader, pairs: Sequence[tuple[int, int]] = ()) -> None:
+        self.A, self.B, self.reader, self.pairs = A, B, reader, pairs
 
 
 class UnpairedTrainSet(UnpairedSet):
-    """Randomly augmented pairs; the indices are the draws of an `UnpairedSampler`."""
+    """Randomly augmented pairs; the indices are the draws of an `UnpairedSampler`.
+
+    With masks, items have `mask_A` and `mask_B` in [0, 1], and with pairs `pair_A` and `pair_B`, a pair that is drawn
+    beside the other images. Crops and flips of a mask are those of its image, and both images of a pair have the same.
+    """
 
     def __getitem__(self, draw: Draw) -> Item:
         """Return two augmented images, `(C, H, W)` in [-1, 1], and their paths."""
         rng = random.Random(draw.seed)
-        path_A, path_B = self.A.paths[draw.index_A], self.B.paths[draw.index_B]
-        image_A = self.reader.for_training(path_A, self.A.channels, rng, self.A.range)
-        image_B = self.reader.for_training(path_B, self.B.channels, rng, self.B.range)
-        return image_A, image_B, str(path_A), str(path_B)
+        item: Item = {}
+        for name, domain, index in (("A", self.A, draw.index_A), ("B", self.B, draw.index_B)):
+            path, before = domain.paths[index], rng.getstate()
+            item[name], item[f"paths_{name}"] = self._read(domain, path, rng), str(path)
+            if domain.masks:
+                mask = self.reader.for_training(domain.masks[index], 1, _as_before(before))
+                item[f"mask_{name}"] = (mask + 1) / 2
+        if self.pairs:
+            rng = random.Random(f"pair {draw.seed}")
+            first, second = self.pairs[rng.randrange(len(self.pairs))]
+            before = rng.getstate()
+            item["pair_A"] = self._read(self.A, self.A.paths[first], rng)
+            item["pair_B"] = self._read(self.B, self.B.paths[second], _as_before(before))
+            _check_pair(item["pair_A"], item["pair_B"], self.A.paths[first], self.B.paths[second])
+        return item
+
+    def _read(self, domain: Domain, path: Path, rng: random.Random) -> Tensor:
+        return self.reader.for_training(path, domain.channels, rng, domain.range)
+
+
+def _as_before(state: Any) -> random.Random:
+    """Return a generator of the numbers that another one has drawn since it was in a state."""
+    rng = random.Random()
+    rng.setstate(state)
+    return rng
+
+
+def _check_pair(first: Any, second: Any, path: Path, other: Path) -> None:
+    if first.shape[1:] != second.shape[1:]:
+        raise DataError(f"{path} and {other} are a pair, but differ in size; make them equal, or choose another resize")
 
 
 class Drawn(Dataset[Any]):
@@ -73,17 +107,37 @@ class Drawn(Dataset[Any]):
 
 
 class UnpairedTestSet(UnpairedSet):
-    """Pairs of held-out images without augmentation; the smaller domain is repeated to the length of the larger."""
+    """Pairs of held-out images without augmentation; the smaller domain is repeated to the length of the larger.
+
+    With pairs, items have `truth_B`, the image of B that shows the same as that of A, and `truth_A`. They are NaN where
+    there is none.
+    """
 
     def __len__(self) -> int:
         return max(len(self.A.paths), len(self.B.paths))
 
     def __getitem__(self, index: int) -> Item:
         """Return two images, `(C, H, W)` in [-1, 1], and their paths."""
-        path_A, path_B = (domain.paths[index % len(domain.paths)] for domain in (self.A, self.B))
-        image_A = self.reader.for_evaluation(path_A, self.A.channels, self.A.range)
-        image_B = self.reader.for_evaluation(path_B, self.B.channels, self.B.range)
-        return image_A, image_B, str(path_A), str(path_B)
+        item: Item = {}
+        for name, domain in (("A", self.A), ("B", self.B)):
+            path = domain.paths[index % len(domain.paths)]
+            item[name], item[f"paths_{name}"] = self._read(domain, path), str(path)
+        if self.pairs:
+            item["truth_B"] = self._truth(item["A"], dict(self.pairs), index % len(self.A.paths), self.A, self.B)
+            back = {second: first for first, second in self.pairs}
+            item["truth_A"] = self._truth(item["B"], back, index % len(self.B.paths), self.B, self.A)
+        return item
+
+    def _read(self, domain: Domain, path: Path) -> Tensor:
+        return self.reader.for_evaluation(path, domain.channels, domain.range)
+
+    def _truth(self, image: Any, others: dict[int, int], index: int, domain: Domain, other: Domain) -> Tensor:
+        if index not in others:
+            return torch.full((other.channels, *image.shape[1:]), torch.nan)
+        path = other.paths[others[index]]
+        truth = self._read(other, path)
+        _check_pair(image, truth, domain.paths[index], path)
+        return truth
 
 
 class SingleDomainSet(Dataset[Tensor]):
@@ -101,15 +155,15 @@ class SingleDomainSet(Dataset[Tensor]):
 
 
 def collate(items: Sequence[Item]) -> dict[str, Any]:
-    """Stack items into `{"A": (N, C, H, W), "B": (N, C, H, W), "paths_A": [...], "paths_B": [...]}`.
+    """Stack items into `{"A": (N, C, H, W), "B": …, "paths_A": [...], "paths_B": [...]}`, and masks and pairs.
 
     Raises:
         DataError: the images of one domain differ in size.
     """
-    images_A, images_B, paths_A, paths_B = (list(column) for column in zip(*items, strict=True))
-    check_sizes(images_A, paths_A)
-    check_sizes(images_B, paths_B)
-    return {"A": torch.stack(images_A), "B": torch.stack(images_B), "paths_A": paths_A, "paths_B": paths_B}
+    batch: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
+    for name in "AB":
+        check_sizes(batch[name], batch[f"paths_{name}"])
+    return {name: torch.stack(one) if isinstance(one[0], Tensor) else one for name, one in batch.items()}
 
 
 def check_sizes(images: Sequence[Tensor], paths: Sequence[str]) -> None:

@@ -144,9 +144,15 @@ def measure_images(extractor: Extractor, images: Mapping[ImageName, Tensor]) -> 
 
 
 def summarise(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the figure of several images for each metric of images: the mean, or the largest of the means."""
-    names = [name for name, metric in METRICS.items() if metric.function is not None and name in images[0]]
-    each = {name: torch.tensor([image[name] for image in images], dtype=torch.float64) for name in names}
+    """Return the figure of several images for each metric of images: the mean, or the largest of the means.
+
+    Images that a metric was not measured of, such as those without a true counterpart, are left out of it.
+    """
+    given = {name for image in images for name in image}
+    names = [name for name, metric in METRICS.items() if metric.function is not None and name in given]
+    each = {
+        name: torch.tensor([image[name] for image in images if name in image], dtype=torch.float64) for name in names
+    }
     return {name: figures.mean(dim=0).max().item() for name, figures in each.items()}
 
 

@@ -98,13 +98,15 @@ class ContentGAN(ReconstructionTask):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of the table above."""
         real_A, real_B = self._images(batch)
-        losses = {}
+        losses: dict[str, Tensor] = {}
         if self.lambda_identity > 0:
             fake_B, same_B = call_on_both(self.G_AB, real_A, real_B)
             losses["idt_B"] = self.lambda_identity * self.reconstruction_loss(same_B, real_B)
         else:
             fake_B = self.G_AB(real_A)
-        losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, fake_B)
+        losses |= self.domain_losses(batch, AtoB=fake_B)
+        seen_B, inside_B = self.inside(batch, "A", fake_B), self.inside(batch, "B", real_B)
+        losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, seen_B)
         features = self.features(fake_B)
         with torch.no_grad():
             features_A = self.features(real_A)
@@ -113,7 +115,7 @@ class ContentGAN(ReconstructionTask):
         if self.lambda_style > 0:
             styles = [relative_style_loss(features[layer], features_B[layer]) for layer in self.style_layers]
             losses["style"] = self.lambda_style * torch.stack(styles).sum()
-        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach(), "D_B")
+        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, inside_B, seen_B.detach(), "D_B")
         return losses
 
     # Validation and prediction

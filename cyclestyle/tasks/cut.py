@@ -119,9 +119,11 @@ class CUT(DiscriminatorsFirst, GANTask):
         ids, flip = batch.get("patch_ids", {}), self._flips(batch)
         fake_B, idt_B = self._translate_both(real_A, real_B, flip)  # G_AB(A), G_AB(B), mirrored or not
         # Adversarial loss, eq. 1: D_B moves first, and judges the fakes again for the generator
-        loss_D = self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach(), "D_B")
+        seen_B, inside_B = self.inside(batch, "A", fake_B, mirrored=flip), self.inside(batch, "B", real_B)
+        loss_D = self.adversary.discriminator_loss(self.D_B, inside_B, seen_B.detach(), "D_B")
         losses = self.update_discriminators({"D_B": loss_D})
-        losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, fake_B)
+        losses |= self.domain_losses(batch, AtoB=fake_B.flip(-1) if flip else fake_B)
+        losses["G_AB"] = self.lambda_GAN * self.adversary.generator_loss(self.D_B, seen_B)
         # PatchNCE, eq. 3: the translation of each image, and of each image of B, corresponds to it
         weight = self.lambda_NCE / 2 if self.nce_identity else self.lambda_NCE
         losses["NCE"] = weight * self._nce(real_A, fake_B, ids=ids.get("NCE"), mirrored=flip)

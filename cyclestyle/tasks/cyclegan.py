@@ -87,10 +87,11 @@ class CycleGAN(ReconstructionTask):
         real_A, real_B = self._images(batch)
         fake_B, same_B = self._translate_both(self.G_AB, real_A, real_B)  # G_AB(A), G_AB(B)
         fake_A, same_A = self._translate_both(self.G_BA, real_B, real_A)  # G_BA(B), G_BA(A)
-        losses = {}
+        losses = self.domain_losses(batch, AtoB=fake_B, BtoA=fake_A)
         # Adversarial loss, eq. 1
-        losses["G_AB"] = self.adversary.generator_loss(self.D_B, fake_B)
-        losses["G_BA"] = self.adversary.generator_loss(self.D_A, fake_A)
+        seen_B, seen_A = self.inside(batch, "A", fake_B), self.inside(batch, "B", fake_A)
+        losses["G_AB"] = self.adversary.generator_loss(self.D_B, seen_B)
+        losses["G_BA"] = self.adversary.generator_loss(self.D_A, seen_A)
         # Cycle consistency loss, eq. 2
         losses["cycle_A"] = self.lambda_A * self.reconstruction_loss(self.G_BA(fake_B), real_A)
         losses["cycle_B"] = self.lambda_B * self.reconstruction_loss(self.G_AB(fake_A), real_B)
@@ -99,8 +100,9 @@ class CycleGAN(ReconstructionTask):
             losses["idt_B"] = self.lambda_B * self.lambda_identity * self.reconstruction_loss(same_B, real_B)
             losses["idt_A"] = self.lambda_A * self.lambda_identity * self.reconstruction_loss(same_A, real_A)
         # Discriminator losses, eq. 1, on fakes from the history (section 4)
-        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, self.pool_B.query(fake_B.detach()), "D_B")
-        losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(fake_A.detach()), "D_A")
+        real_A, real_B = self.inside(batch, "A", real_A), self.inside(batch, "B", real_B)
+        losses["D_B"] = self.adversary.discriminator_loss(self.D_B, real_B, self.pool_B.query(seen_B.detach()), "D_B")
+        losses["D_A"] = self.adversary.discriminator_loss(self.D_A, real_A, self.pool_A.query(seen_A.detach()), "D_A")
         return losses
 
     def _translate_both(self, generator: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

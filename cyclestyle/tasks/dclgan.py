@@ -118,14 +118,17 @@ class DCLGAN(DiscriminatorsFirst, ReconstructionTask):
         fake_B, same_B = self._translate_both(self.G_AB, real_A, real_B)  # G_AB(A), G_AB(B)
         fake_A, same_A = self._translate_both(self.G_BA, real_B, real_A)  # G_BA(B), G_BA(A)
         # Adversarial losses: the discriminators move first, and judge the fakes again for the generators
+        seen_B, seen_A = self.inside(batch, "A", fake_B), self.inside(batch, "B", fake_A)
+        inside_A, inside_B = self.inside(batch, "A", real_A), self.inside(batch, "B", real_B)
         losses = self.update_discriminators(
             {
-                "D_A": self.adversary.discriminator_loss(self.D_A, real_A, fake_A.detach(), "D_A"),
-                "D_B": self.adversary.discriminator_loss(self.D_B, real_B, fake_B.detach(), "D_B"),
+                "D_A": self.adversary.discriminator_loss(self.D_A, inside_A, seen_A.detach(), "D_A"),
+                "D_B": self.adversary.discriminator_loss(self.D_B, inside_B, seen_B.detach(), "D_B"),
             }
         )
-        losses["G_AB"] = self.lambda_GAN / 2 * self.adversary.generator_loss(self.D_B, fake_B)
-        losses["G_BA"] = self.lambda_GAN / 2 * self.adversary.generator_loss(self.D_A, fake_A)
+        losses |= self.domain_losses(batch, AtoB=fake_B, BtoA=fake_A)
+        losses["G_AB"] = self.lambda_GAN / 2 * self.adversary.generator_loss(self.D_B, seen_B)
+        losses["G_BA"] = self.lambda_GAN / 2 * self.adversary.generator_loss(self.D_A, seen_A)
         # PatchNCE: each image is a key of its own domain, its translation a query of the other one
         ids = batch.get("patch_ids", {})
         losses["NCE_AB"] = self.lambda_NCE / 2 * self._nce_AB(real_A, fake_B, ids=ids.get("NCE_AB"))

@@ -1,8 +1,10 @@
 import hashlib
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cyclestyle.data.sample import write_samples
 from cyclestyle.data.sample.scene import draw_scene
@@ -82,3 +84,17 @@ def test_a_folder_with_images_of_ones_own_is_refused(cyclestyle, tmp_path, save_
     assert status == 1
     assert f"{tmp_path / 'mine' / 'trainB'} holds files that are no samples; choose another folder" in error
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["trainB"]
+
+
+def test_masks_show_the_trees_and_change_no_image(tmp_path):
+    write_samples(tmp_path / "plain", train=2, test=1, size=32, workers=1)
+    write_samples(tmp_path / "masked", train=2, test=1, size=32, workers=1, masks=True)
+    for image in (tmp_path / "plain").rglob("*.png"):
+        assert (tmp_path / "masked" / image.relative_to(tmp_path / "plain")).read_bytes() == image.read_bytes()
+    for split, count in (("trainA", 2), ("trainB", 2), ("testA", 1)):
+        masks = sorted((tmp_path / "masked" / f"masks_{split}").iterdir())
+        assert [path.name for path in masks] == [f"{number:04d}.png" for number in range(count)]
+        for path in masks:
+            pixels = np.asarray(Image.open(path))
+            assert pixels.shape == (32, 32)
+            assert set(np.unique(pixels)) == {0, 255}

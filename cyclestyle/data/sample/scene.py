@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 RGB = tuple[float, float, float]
+CROWN_GRAIN = 0.07
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Scene:
     """Direction of the surface, `(H, W)` in radians: vertical for grass, horizontal for water."""
     haze: RGB
     """Colour of the haze."""
+
+    @property
+    def trees(self) -> NDArray[np.bool_]:
+        """Where the crowns of trees are, `(H, W)`."""
+        return np.asarray(self.grain == CROWN_GRAIN)
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ def _put_tree(canvas: _Canvas, rng: np.random.Generator, light: _Light, horizon:
         shade = np.clip(0.45 + 0.5 * (cx - canvas.x + cy - canvas.y) / radius + 0.12 * leaves, 0, 1)
         mask = _edge(radius * (1 + 0.10 * leaves) - offset, canvas.size)
         angle = np.arctan2(canvas.y - cy, canvas.x - cx) + np.pi / 2  # tangential to the crown
-        canvas.put(mask, _lit(albedo, light, shade), grain=0.07, distance=distance, flow=angle)
+        canvas.put(mask, _lit(albedo, light, shade), grain=CROWN_GRAIN, distance=distance, flow=angle)
 
 
 def _put_house(canvas: _Canvas, rng: np.random.Generator, light: _Light, horizon: float) -> None:

@@ -37,6 +37,7 @@ def write_samples(
     test: int = 24,
     size: int = 128,
     seed: int = 0,
+    masks: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
@@ -52,6 +53,7 @@ def write_samples(
         test: number of images in each of `testA`, `testB` and `truthB`.
         size: width and height in pixels.
         seed: seed of the scenes and of the rendering.
+        masks: write the masks of the trees of `trainA`, `trainB` and `testA` into `masks_trainA` and so on.
         workers: number of processes; the number of cores by default.
         progress: called with the number of finished images and their total.
 
@@ -62,7 +64,7 @@ def write_samples(
     for name, value, minimum in (("train", train, 1), ("test", test, 1), ("size", size, 32), ("seed", seed, 0)):
         if value < minimum:
             raise DataError(f"{name} must be at least {minimum}, got {value}")
-    images = _plan(folder, train, test, size, seed)
+    images = _plan(folder, train, test, size, seed, masks)
     _check_settings(folder, f"size {size}, seed {seed}", {image.path.parent for image in images})
     missing = [image for image in images if not image.path.exists()]
     processes = min(workers or os.cpu_count() or 1, len(missing))
@@ -77,14 +79,16 @@ def write_samples(
     return len(missing)
 
 
-def _plan(folder: Path, train: int, test: int, size: int, seed: int) -> list[_Image]:
-    splits = (
+def _plan(folder: Path, train: int, test: int, size: int, seed: int, masks: bool) -> list[_Image]:
+    splits = [
         ("trainA", "photo", _TRAIN_PHOTOS, train),
         ("trainB", "painting", _TRAIN_PAINTINGS, train),
         ("testA", "photo", _TEST_PHOTOS, test),
         ("testB", "painting", _TEST_PAINTINGS, test),
         ("truthB", "painting", _TEST_PHOTOS, test),
-    )
+    ]
+    if masks:
+        splits += [(f"masks_{name}", "mask", split, count) for name, _, split, count in splits[:3]]
     return [
         _Image((split, seed, index), domain, size, folder / name / f"{index:04d}.png")
         for name, domain, split, count in splits
@@ -109,6 +113,8 @@ def _render(image: _Image) -> None:
 
 def _drawn(seed: tuple[int, int, int], domain: str, size: int) -> Image.Image:
     scene = draw_scene(np.random.default_rng(seed), size)
+    if domain == "mask":
+        return Image.fromarray(np.where(scene.trees, 255, 0).astype(np.uint8))
     rng = np.random.default_rng((*seed, len(domain)))
     pixels = take_photo(scene, rng) if domain == "photo" else paint(scene, rng)
     return Image.fromarray(np.rint(255 * pixels).astype(np.uint8))

@@ -69,6 +69,7 @@ class Evaluation(pl.Callback):
         self.table: dict[str, dict[str, Any]] = {}
         self.samples: dict[str, dict[str, Tensor]] = {}
         self.measured: dict[str, dict[str, dict[str, Measured]]] = {}
+        self._truths: set[str] = set()  # domains whose translations have true counterparts
         self._domains: dict[str, Tensor] = {}  # embeddings of the training images
 
     def figures(self, task: Task) -> list[str]:
@@ -80,9 +81,13 @@ class Evaluation(pl.Callback):
             f"{name}_{direction}"
             for direction in task.directions
             for name, metric in METRICS.items()
-            if set(metric.images) <= images_of(direction, sample).keys()  # those of sets need none
+            if set(metric.images) <= self._given(direction, sample)  # those of sets need none
         ]
         return ["kid", *(f"kid_std_{direction}" for direction in task.directions), *names]
+
+    def _given(self, direction: Direction, sample: Mapping[str, Tensor]) -> set[ImageName]:
+        """The images that metrics of a direction can take."""
+        return {*images_of(direction, sample), *(("truth",) if DOMAINS[direction][1] in self._truths else ())}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which figures cannot be computed, because KID and FID need two images.
@@ -135,6 +140,7 @@ class Evaluation(pl.Callback):
     ) -> None:
         """Measure the images of a batch."""
         self.samples = {"raw": outputs}
+        self._truths = {name[-1] for name in batch if name.startswith("truth_")}
         if trainer.sanity_checking:
             return
         task = as_task(pl_module)
@@ -164,18 +170,23 @@ class Evaluation(pl.Callback):
     def _measure(self, task: Task, variant: str, sample: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         assert self.extractor is not None
         for direction in task.directions:
-            source, _ = DOMAINS[direction]
+            source, target = DOMAINS[direction]
             known = self.measured.setdefault(variant, {}).setdefault(direction, {})
             paths = batch.get(f"paths_{source}") or numbered_images(len(known), len(batch[source]), task)
             if known.keys() >= set(paths):
                 continue  # the loader repeats the smaller domain
             named = images_of(direction, sample)
             images = {role: shown(task.trainer, name, sample[name].float()) for role, name in named.items()}
+            truth = batch.get(f"truth_{target}")
+            if truth is not None:
+                images["truth"] = shown(task.trainer, target, truth.float())
             extractor = self.extractor.to(images["translation"].device)
             embeddings = embed(extractor, images["translation"]).cpu()
             figures = measure_images(extractor, images)
-            for path, embedding, each in zip(paths, embeddings, figures, strict=True):
-                known[path] = {"embedding": embedding, **each}
+            for number, (path, embedding, each) in enumerate(zip(paths, embeddings, figures, strict=True)):
+                alone = truth is not None and bool(truth[number].isnan().any())
+                kept = {name: one for name, one in each.items() if not (alone and "truth" in METRICS[name].images)}
+                known[path] = {"embedding": embedding, **kept}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the figures, so that checkpoints and early stopping can go by them."""
