@@ -41,15 +41,16 @@ class ImageFolders(pl.LightningDataModule, ABC):
 
     Args:
         prepare: resizes, crops and flips images.
-        batch_size: size of a batch in each process.
+        batch_size: number of images of each domain in a batch in each process.
         workers: number of loader processes; by default the number of cores minus one, at most 4.
-        on_bad_image: `raise` or `skip` files that are not images.
+        on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
+            start, leaves out the ones that cannot be read, and logs their number and names.
         decoder: `pillow`; or `torchvision`, which reads JPEGs several times as fast, with levels that differ from those
             of Pillow by at most 1; null: Pillow, and torchvision with `--speed fast` or `auto`.
         cache: keep resized images in `memory`, or on the `disk` in the cache folder of the user; `none` does not.
         cache_size: bytes that the cache may take, such as `4GB`.
         seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
-        max_images: number of training images of each domain that are used, the first by name; None for all.
+        max_images: use only the first so many training images of each domain, sorted by name; null for all.
 
     Raises:
         ValueError: `batch_size` or `max_images` is less than 1, or `workers` is less than 0.
@@ -59,14 +60,14 @@ class ImageFolders(pl.LightningDataModule, ABC):
         self,
         *,
         prepare: Preparation,
-        batch_size: int,
-        workers: int | None,
-        on_bad_image: OnBadImage,
-        decoder: Decoder | None,
-        cache: CacheName,
-        cache_size: str,
-        seed: int | None,
-        max_images: int | None,
+        batch_size: int = 1,
+        workers: int | None = None,
+        on_bad_image: OnBadImage = "raise",
+        decoder: Decoder | None = None,
+        cache: CacheName = "none",
+        cache_size: str = "4GB",
+        seed: int | None = None,
+        max_images: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -283,6 +284,18 @@ class Domains(ImageFolders):
             if bands is not None:
                 self.shown[domain] = parse_bands(f"show_{domain}", bands, self.channels[domain])
 
+    def domain_images(self, split: str, max_images: int) -> DataLoader[Any]:
+        """Return batches `(1, C, H, W)` of the images of one split, without augmentation.
+
+        Args:
+            split: `train_A`, `train_B`, `test_A` or `test_B`.
+            max_images: if the split has more images, a random subset of this size is used, the same in every call.
+        """
+        domain = self._domain(split)
+        if len(domain.paths) > max_images:
+            domain = replace(domain, paths=sorted(random.Random(0).sample(domain.paths, max_images)))
+        return DataLoader(SingleDomainSet(domain, self.reader), num_workers=0, generator=torch.Generator())
+
     def _find_ranges(self) -> None:
         """Find the ranges in the training images, and say what was found."""
         for domain, wanted in self.range_names.items():
@@ -377,17 +390,7 @@ class UnpairedImages(Domains):
         crop_size: size after the crop, pixels; a multiple of 4.
         flip: flip images horizontally with probability 0.5.
         paired: use the same order for B as for A instead of an independent one.
-        batch_size: number of pairs in a batch in each process.
-        workers: number of loader processes; by default the number of cores minus one, at most 4.
-        on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
-            start, leaves out the ones that cannot be read, and logs their number and names.
-        decoder: `pillow`; or `torchvision`, which reads JPEGs several times as fast, with levels that differ from those
-            of Pillow by at most 1; null: Pillow, and torchvision with `--speed fast` or `auto`.
-        cache: keep resized images in `memory`, or on the `disk` in the cache folder of the user; `none` does not.
-        cache_size: bytes that the cache may take, such as `4GB`.
-        seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
-        max_images: use only the first so many training images of each domain, sorted by name; null for all.
-        options: what the images of the domains are; see `Domains`.
+        options: those of `Domains`, which say what the images are, and of every `ImageFolders`, such as `batch_size`.
 
     Raises:
         DataError: a folder does not exist or contains no images, or a file is not an image.
@@ -407,28 +410,10 @@ class UnpairedImages(Domains):
         crop_size: int = 256,
         flip: bool = True,
         paired: bool = False,
-        batch_size: int = 1,
-        workers: int | None = None,
-        on_bad_image: OnBadImage = "raise",
-        decoder: Decoder | None = None,
-        cache: CacheName = "none",
-        cache_size: str = "4GB",
-        seed: int | None = None,
-        max_images: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(
-            prepare=Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip),
-            batch_size=batch_size,
-            workers=workers,
-            on_bad_image=on_bad_image,
-            decoder=decoder,
-            cache=cache,
-            cache_size=cache_size,
-            seed=seed,
-            max_images=max_images,
-            **options,
-        )
+        prepare = Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip)
+        super().__init__(prepare=prepare, **options)
         self.save_hyperparameters(logger=False)  # into checkpoints
         self.root = root
         self.folders = dict(zip(_SPLITS, (train_A, train_B, test_A, test_B), strict=True))
@@ -453,18 +438,6 @@ class UnpairedImages(Domains):
         A, B = self._domain("test_A"), self._domain("test_B")
         test_set = UnpairedTestSet(A, B, self.reader, self._pairs.get("test", []))
         return self._loader(test_set, collate)
-
-    def domain_images(self, split: str, max_images: int) -> DataLoader[Any]:
-        """Return batches `(1, C, H, W)` of the images of one split, without augmentation.
-
-        Args:
-            split: `train_A`, `train_B`, `test_A` or `test_B`.
-            max_images: if the split has more images, a random subset of this size is used, the same in every call.
-        """
-        domain = self._domain(split)
-        if len(domain.paths) > max_images:
-            domain = replace(domain, paths=sorted(random.Random(0).sample(domain.paths, max_images)))
-        return DataLoader(SingleDomainSet(domain, self.reader), num_workers=0, generator=torch.Generator())
 
     def _roots(self, split: str) -> list[Path]:
         named = self.folders[split] or (self.folders[split.replace("test", "train")] if self.root is None else None)
@@ -498,3 +471,9 @@ class UnpairedImages(Domains):
                 "name two folders of images with --data.train_A and --data.train_B"
             )
         return find_images_in([root / name])
+
+
+def domains_of(trainer: pl.Trainer) -> Domains | None:
+    """Return the datamodule of a training, if it is one of two domains, whose images can be asked for."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, Domains) else None

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cyclestyle.data.datamodule import ImageFolders, OnBadImage
+from cyclestyle.data.datamodule import ImageFolders
 from cyclestyle.data.datasets import check_sizes
-from cyclestyle.data.reader import CacheName, Decoder, ImageReader
+from cyclestyle.data.reader import ImageReader
 from cyclestyle.data.sampler import Draw
 from cyclestyle.data.transforms import Preparation, Resize
 from cyclestyle.errors import DataError
@@ -35,15 +35,7 @@ class Photos(ImageFolders):
         crop_size: size after the crop, pixels; a multiple of 4.
         flip: flip images horizontally with probability 0.5.
         batch_size: number of photos in a batch in each process.
-        workers: number of loader processes; by default the number of cores minus one, at most 4.
-        on_bad_image: `raise` stops at the first file that is not an image; `skip` decodes every file once at the
-            start, leaves out the ones that cannot be read, and logs their number and names.
-        decoder: `pillow`; or `torchvision`, which reads JPEGs several times as fast, with levels that differ from those
-            of Pillow by at most 1; null: Pillow, and torchvision with `--speed fast` or `auto`.
-        cache: keep resized images in `memory`, or on the `disk` in the cache folder of the user; `none` does not.
-        cache_size: bytes that the cache may take, such as `4GB`.
-        seed: seed of the order, the crops and the flips; `seed_everything` of the run by default.
-        max_images: use only the first so many training photos, sorted by name; null for all.
+        options: those of every `ImageFolders`, such as `workers`.
 
     Raises:
         DataError: a folder does not exist or contains no images, or a file is not an image.
@@ -60,25 +52,10 @@ class Photos(ImageFolders):
         crop_size: int = 256,
         flip: bool = False,
         batch_size: int = 4,
-        workers: int | None = None,
-        on_bad_image: OnBadImage = "raise",
-        decoder: Decoder | None = None,
-        cache: CacheName = "none",
-        cache_size: str = "4GB",
-        seed: int | None = None,
-        max_images: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            prepare=Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip),
-            batch_size=batch_size,
-            workers=workers,
-            on_bad_image=on_bad_image,
-            decoder=decoder,
-            cache=cache,
-            cache_size=cache_size,
-            seed=seed,
-            max_images=max_images,
-        )
+        prepare = Preparation(resize=resize, load_size=load_size, crop_size=crop_size, flip=flip)
+        super().__init__(prepare=prepare, batch_size=batch_size, **options)
         self.save_hyperparameters(logger=False)  # into checkpoints
         self.folders = {"train": train, "test": test}
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclestyle.data.datamodule import domains_of
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks.method import DOMAINS, Direction, stored_ranges
 from cyclestyle.tasks.adversary import AdversarialTask
@@ -95,8 +96,8 @@ class DomainTask(AdversarialTask):
             CycleStyleError: it has no masks or no pairs, or the domains of masks have different channels.
         """
         super().on_fit_start()
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        masks = getattr(data, "masks", {})
+        data = domains_of(self.trainer)
+        masks = {} if data is None else data.masks
         sources = {DOMAINS[direction][0] for direction in self.directions}
         if self.lambda_outside > 0 and not sources & set(masks):
             raise CycleStyleError(
@@ -106,12 +107,12 @@ class DomainTask(AdversarialTask):
             raise CycleStyleError("model.lambda_outside needs the same channels in both domains; set it to 0")
         if self.judge_inside and set(masks) != {"A", "B"}:
             raise CycleStyleError("model.judge_inside needs the masks of both domains, data.masks_A and data.masks_B")
-        if self.lambda_pairs > 0 and not getattr(data, "training_pairs", 0):
+        if self.lambda_pairs > 0 and not (data and data.training_pairs):
             raise CycleStyleError("model.lambda_pairs needs pairs of training images; name them with data.pairs")
 
     def on_train_start(self) -> None:
         """Store the ranges of the domains, with which translations are made, among the constructor arguments."""
         super().on_train_start()
-        found = getattr(self.trainer.datamodule, "ranges", None)  # type: ignore[attr-defined]
-        if found is not None:
-            self.hparams["ranges"], self.ranges = found or None, stored_ranges(found)
+        data = domains_of(self.trainer)
+        if data is not None:
+            self.hparams["ranges"], self.ranges = data.ranges or None, stored_ranges(data.ranges)

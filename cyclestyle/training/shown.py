@@ -3,6 +3,7 @@
 import pytorch_lightning as pl
 from torch import Tensor
 
+from cyclestyle.data.datamodule import domains_of
 from cyclestyle.images import as_rgb
 
 
@@ -14,5 +15,6 @@ def shown(trainer: pl.Trainer, name: str, images: Tensor) -> Tensor:
         name: of the images, which ends with the letter of the domain, such as `fake_B`.
         images: of any number of channels.
     """
-    bands = getattr(trainer.datamodule, "shown", {}).get(name[-1:])  # type: ignore[attr-defined]
+    data = domains_of(trainer)
+    bands = None if data is None else data.shown.get(name[-1:])
     return as_rgb(images) if bands is None else images[..., bands, :, :]

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cyclestyle.data.datamodule import domains_of
 from cyclestyle.images import as_rgb
 from cyclestyle.metrics.checkerboard import checkerboard_spectrum
 from cyclestyle.metrics.health import diversity, duplicate_share, luminance_correlation, thumbnails
@@ -62,8 +63,8 @@ class Alarms(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the training images for duplicates."""
-        data = getattr(trainer, "datamodule", None)
-        if not self.enabled or not trainer.is_global_zero or data is None or not hasattr(data, "domain_images"):
+        data = domains_of(trainer)
+        if not self.enabled or not trainer.is_global_zero or data is None:
             return
         for domain in sorted({domain for direction in as_task(pl_module).directions for domain in DOMAINS[direction]}):
             images = data.domain_images(f"train_{domain}", MAX_COMPARED)

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from cyclestyle.data.datamodule import domains_of
 from cyclestyle.tasks.base import Task, as_task
 
 
@@ -61,8 +62,8 @@ class DiscriminatorAccuracy(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Judge training images, and log the means."""
-        data = getattr(trainer, "datamodule", None)
-        if not self._shares or data is None or not hasattr(data, "domain_images"):
+        data = domains_of(trainer)
+        if not self._shares or data is None:
             return
         held_out, self._shares = self._shares, {}
         for name in held_out:

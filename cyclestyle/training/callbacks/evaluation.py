@@ -13,6 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
+from cyclestyle.data.datamodule import domains_of
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.files import write_file
 from cyclestyle.metrics import (
@@ -107,9 +108,9 @@ class Evaluation(pl.Callback):
 
     def _too_few(self, trainer: pl.Trainer, task: Task) -> dict[str, str]:
         """The directions whose sets of images are too small, and which set that is."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = domains_of(trainer)
         batches = sum(trainer.num_val_batches)
-        if self.extractor is None or not batches or not hasattr(data, "paths"):
+        if self.extractor is None or not batches or data is None:
             return {}
         few: dict[str, str] = {}
         for direction in task.directions:
@@ -226,8 +227,8 @@ class Evaluation(pl.Callback):
         """The embeddings of the training images of a domain, computed once a run."""
         if domain not in self._domains:
             assert self.extractor is not None
-            data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-            if not hasattr(data, "domain_images"):
+            data = domains_of(trainer)
+            if data is None:
                 raise CycleStyleError(
                     "evaluation needs the training images of both domains; train with UnpairedImages, "
                     "or set evaluation.extractor to none"
