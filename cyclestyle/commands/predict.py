@@ -53,7 +53,7 @@ from cyclestyle.translation.writer import Manifest
 from cyclestyle.weights.checkpoints import run_checkpoint
 from cyclestyle.weights.contents import Averaging, read
 from cyclestyle.weights.located import CONFIG, located, saved_direction
-from cyclestyle.weights.shipped import SHIPPED
+from cyclestyle.weights.shipped import default_model
 
 LISTS = ("input", "style", "style_weights", "mask")
 """Options that take several words."""
@@ -239,7 +239,7 @@ def _run(command: _Command, shown: str | None) -> tuple[dict[str, Any], int]:
     """Translate files, and return what was done and the status; `shown` is the name of the output in messages."""
     settings = command.settings
     if settings.ckpt_path is None and command.model is None:
-        settings.ckpt_path = next(iter(SHIPPED))
+        settings.ckpt_path = default_model(styles=bool(settings.style or settings.sheet))
         print(f"with the model {settings.ckpt_path} of the package (--ckpt_path takes others; cyclestyle models)")
     chosen, shard, rank = _format(settings), _shard(settings.shard), Rank.of_environment()
     several = settings.devices > 1 and rank.count == 1

@@ -22,9 +22,15 @@ class Shipped:
 
 
 SHIPPED = {
+    "monet": Shipped(purpose="photos in the manner of Monet, in the colours of each photo", work_size=512),
     "styles": Shipped(purpose="photos in the styles of painters, one network for all", work_size=1024),
 }
-"""The names that `--ckpt_path` takes. The first one is used where none is named."""
+"""The names that `--ckpt_path` takes."""
+
+
+def default_model(*, styles: bool) -> str:
+    """Return the model that is used where none is named: `styles` where a style is, else `monet`."""
+    return "styles" if styles else "monet"
 
 
 def shipped_path(name: str) -> Path:

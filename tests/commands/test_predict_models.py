@@ -34,12 +34,14 @@ def pixels(image):
 def test_no_checkpoint_is_needed(cyclestyle, photo, folder):
     status, text, _ = cyclestyle("predict", "--input", photo, "--output", "painting.png")
     assert status == 0
-    assert "with the model styles of the package" in text
-    default = Translator.load("styles").method.style_names[0]
-    assert f"style: {default} (of " in text
-    assert "painting at 1024 pixels; --work_size 0" in text
+    assert "with the model monet of the package" in text
+    assert "painting at 512 pixels; --work_size 0" in text
     found = pixels(read_image(folder / "painting.png"))
-    assert np.abs(found - pixels(Translator.load("styles", style=default)(photo))).max() <= 1
+    assert np.abs(found - pixels(Translator.load("monet")(photo))).max() <= 1
+    status, text, _ = cyclestyle("predict", "--input", photo, "--output", "wave.png", "--style", "wave")
+    assert status == 0
+    assert "with the model styles of the package" in text
+    assert "style: wave (of " in text
 
 
 def test_models_of_the_package_are_listed_with_their_styles(cyclestyle):
