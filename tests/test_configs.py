@@ -11,6 +11,7 @@ import yaml
 
 from cyclestyle.cli import main
 from cyclestyle.tasks import CUT, DCLGAN, Autoencoder, ContentGAN, CycleGAN, Gatys, Johnson
+from cyclestyle.tasks.pixel_optimisation import Painting
 from cyclestyle.tasks.schedule import scheduled_epochs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -119,7 +120,8 @@ def test_johnson_up_to_relu3_1_changes_the_layers_alone(capsys):
 
 def test_gatys_shows_every_default():
     shown = yaml.safe_load(STYLE[0].read_text())["model"]["init_args"]
-    defaults = {name: one.default for name, one in signature(Gatys).parameters.items()}
+    parameters = {**signature(Gatys).parameters, **signature(Painting).parameters}
+    defaults = {name: one.default for name, one in parameters.items() if name != "painting"}
     assert shown == {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 

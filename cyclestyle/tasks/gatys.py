@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,8 @@ from cyclestyle.networks.method import Direction
 from cyclestyle.networks.styles import normalised_weights
 from cyclestyle.networks.vgg import Pooling, VGGName
 from cyclestyle.tasks.base import Batch, Task
-from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
-from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Optimiser, Painter
+from cyclestyle.tasks.checks import check_choices, check_not_negative
+from cyclestyle.tasks.pixel_optimisation import GramObjective, GramWeights, Painter, Painting
 from cyclestyle.weights.vgg import load_vgg
 
 Start = Literal["content", "noise", "style"]
@@ -73,19 +73,11 @@ class Gatys(Task):
         tv_weight: factor of the total-variation loss, the mean squared difference of neighbouring pixels.
         pooling: `max` or `average`.
         start: initial image, `content`, `noise` or `style`.
-        optimiser: `lbfgs` or `adam`.
-        lr: learning rate of Adam.
-        history: history size of L-BFGS; each entry needs the memory of two images. 20 and 50 gave no lower losses.
-        sizes: for each scale, the square root of the number of pixels; a smaller photo is not enlarged.
-        steps: evaluations of the losses at each scale.
-        style_scale: size of the style images relative to `sizes`.
         colour: `style` (colours of the painting), `luminance` (colours of the photo; only the luminance is painted), or
             `match` (colours of the photo; the mean and covariance of the painting are matched to them first).
         colour_match: method of `match`, `cholesky`, `pca` or `transport`.
-        keep_size: enlarge each result to the size of its photo if the last scale is smaller.
-        tile: maximum height and width of an image evaluated as a whole; a larger one is evaluated in tiles to bound
-            memory.
         seed: random seed of the noise.
+        painting: those of `Painting`, such as `sizes` and `steps`.
 
     Raises:
         ValueError: a value is out of its range, or a layer is unknown.
@@ -112,28 +104,17 @@ class Gatys(Task):
         tv_weight: float = 0.0,
         pooling: Pooling | None = None,
         start: Start | None = None,
-        optimiser: Optimiser = "lbfgs",
-        lr: float = 0.02,
-        history: int = 10,
-        sizes: Sequence[int] = (512,),
-        steps: Sequence[int] = (500,),
-        style_scale: float = 1.0,
         colour: Colour = "style",
         colour_match: ColourMatch = "transport",
-        keep_size: bool = True,
-        tile: int = 1024,
         seed: int = 0,
+        **painting: Any,
     ) -> None:
         super().__init__()
-        check_choices(preset=(preset, tuple(PRESETS)), optimiser=(optimiser, get_args(Optimiser)))
+        check_choices(preset=(preset, tuple(PRESETS)))
         check_choices(colour=(colour, get_args(Colour)), colour_match=(colour_match, get_args(ColourMatch)))
         check_choices(features_precision=(features_precision, get_args(FeaturesPrecision)))
         check_not_negative(content_weight=content_weight, style_weight=style_weight, tv_weight=tv_weight)
-        check_positive(style_scale=style_scale, lr=lr, history=history)
-        if not sizes or len(sizes) != len(steps) or min(*sizes, *steps) < 1:
-            raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {sizes} and {steps}")
-        if tile < 16:
-            raise ValueError(f"tile must be at least 16, got {tile}")
+        self.painting = Painting(**painting)
         defaults = PRESETS[preset]
         self.start = defaults.start if start is None else start
         check_choices(start=(self.start, get_args(Start)))
@@ -152,10 +133,7 @@ class Gatys(Task):
             total_variation=tv_weight,
             reduction=defaults.reduction,
         )
-        self.optimiser, self.lr, self.history = optimiser, lr, history
-        self.scales = tuple(zip(sizes, steps, strict=True))
-        self.style_scale, self.tile = style_scale, tile
-        self.colour, self.colour_match, self.keep_size, self.seed = colour, colour_match, keep_size, seed
+        self.colour, self.colour_match, self.seed = colour, colour_match, seed
         self.half_features = features_precision == "bf16"
         self._scaled = False  # the activations are those that the loss weights are for
         self.styles: list[Tensor] = []
@@ -169,7 +147,7 @@ class Gatys(Task):
         self.style_weights = normalised_weights(len(styles), weights)
         used = [style[None] for style, weight in zip(styles, self.style_weights, strict=True) if weight]
         if used and not self._scaled:
-            size = min(CALIBRATION, self.scales[-1][0])
+            size = min(CALIBRATION, self.painting.sizes[-1])
             self.features.scale_as_original([self._resized_style(style, size) for style in used])
             self._scaled = True
 
@@ -205,7 +183,7 @@ class Gatys(Task):
             raise CycleStyleError(f"{len(masks)} masks for {len(self.styles)} styles; give one mask for each style")
         if photo.dtype not in (torch.float32, torch.float64):
             raise CycleStyleError("images are not painted in half precision; use float32")
-        painter = Painter(self.optimiser, self.lr, self.history, self.on_evaluation)
+        painter = Painter(self.painting.optimiser, self.painting.lr, self.painting.history, self.on_evaluation)
         image: Tensor | None = None
         # The gradients of Gram matrices underflow in half precision, and there is no gradient scaler here.
         full_precision = torch.autocast(photo.device.type, enabled=False)
@@ -213,19 +191,19 @@ class Gatys(Task):
             if self.half_features:  # not earlier, because the scale of the weights is set by the first style
                 self.features.convolutions.to(torch.bfloat16)
             photo, styles = photo.clone(), [style.to(photo)[None] for style in self.styles]
-            for size, steps in self.scales:
+            for size, steps in zip(self.painting.sizes, self.painting.steps, strict=True):
                 shape = working_size(photo.shape, size, self.features.min_size)
                 target, matched = self._match_colours(
                     resized(photo, shape), [self._resized_style(style, size) for style in styles]
                 )
-                objective = GramObjective(self.features, self.weights, self.tile)
+                objective = GramObjective(self.features, self.weights, self.painting.tile)
                 objective.keep_content(target)
                 objective.keep_styles(matched, self.style_weights, None if masks is None else resized(masks, shape))
                 image = painter(
                     objective, self._start_image(target, matched) if image is None else resized(image, shape), steps
                 )
             assert image is not None
-        result = resized(image, photo.shape[-2:]) if self.keep_size else image
+        result = resized(image, photo.shape[-2:]) if self.painting.keep_size else image
         return put_luminance(result, resized(photo, result.shape[-2:])) if self.colour == "luminance" else result
 
     def _match_colours(self, photo: Tensor, styles: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -240,7 +218,9 @@ class Gatys(Task):
         return photo, styles
 
     def _resized_style(self, style: Tensor, size: int) -> Tensor:
-        return resized(style, working_size(style.shape, round(size * self.style_scale), self.features.min_size))
+        return resized(
+            style, working_size(style.shape, round(size * self.painting.style_scale), self.features.min_size)
+        )
 
     def _start_image(self, photo: Tensor, styles: list[Tensor]) -> Tensor:
         """Return the initial image of the optimisation."""

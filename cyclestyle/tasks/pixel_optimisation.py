@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from cyclestyle.errors import DivergedError
 from cyclestyle.functional.style import Reduction, content_loss, gram_matrix, style_loss, total_variation
 from cyclestyle.networks.method import OnEvaluation
 from cyclestyle.networks.vgg import VGG, stride
+from cyclestyle.tasks.checks import check_choices, check_positive
 
 Optimiser = Literal["lbfgs", "adam"]
 Losses = dict[str, Tensor]
@@ -217,6 +218,43 @@ def _cuts(length: int, size: int, step: int) -> list[tuple[int, int]]:
 
 
 # Optimisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painting:
+    """How the pixels of each image are optimised, at one scale or several.
+
+    Args:
+        optimiser: `lbfgs` or `adam`.
+        lr: learning rate of Adam.
+        history: history size of L-BFGS; each entry needs the memory of two images. 20 and 50 gave no lower losses.
+        sizes: for each scale, the square root of the number of pixels; a smaller photo is not enlarged.
+        steps: evaluations of the losses at each scale.
+        style_scale: size of the style images relative to `sizes`.
+        keep_size: enlarge each result to the size of its photo if the last scale is smaller.
+        tile: maximum height and width of an image evaluated as a whole; a larger one is evaluated in tiles to bound
+            memory.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    optimiser: Optimiser = "lbfgs"
+    lr: float = 0.02
+    history: int = 10
+    sizes: Sequence[int] = (512,)
+    steps: Sequence[int] = (500,)
+    style_scale: float = 1.0
+    keep_size: bool = True
+    tile: int = 1024
+
+    def __post_init__(self) -> None:
+        check_choices(optimiser=(self.optimiser, get_args(Optimiser)))
+        check_positive(style_scale=self.style_scale, lr=self.lr, history=self.history)
+        if not self.sizes or len(self.sizes) != len(self.steps) or min(*self.sizes, *self.steps) < 1:
+            raise ValueError(f"sizes and steps need an entry above 0 for each scale, got {self.sizes} and {self.steps}")
+        if self.tile < 16:
+            raise ValueError(f"tile must be at least 16, got {self.tile}")
 
 
 @dataclass

@@ -84,7 +84,8 @@ def test_a_checkerboard_raises_an_alarm_that_names_the_remedy(monkeypatch, alarm
 def test_a_perfect_discriminator_raises_an_alarm(monkeypatch, alarms):
     original = Adversary.discriminator_loss
     monkeypatch.setattr(Adversary, "discriminator_loss", lambda *arguments: 1e-3 * original(*arguments))
-    lines = alarms(steps=112)
+    monkeypatch.setattr("cyclestyle.training.callbacks.alarms.WINDOW", 10)
+    lines = alarms(steps=14)
     assert [
         f"the discriminator of domain {domain} separates real from fake perfectly" in "".join(lines) for domain in "AB"
     ] == [True] * 2
@@ -93,7 +94,8 @@ def test_a_perfect_discriminator_raises_an_alarm(monkeypatch, alarms):
 def test_the_negative_losses_of_a_critic_raise_no_alarm(monkeypatch, alarms):
     original = Adversary.discriminator_loss
     monkeypatch.setattr(Adversary, "discriminator_loss", lambda *arguments: original(*arguments) - 1)
-    assert "separates real from fake perfectly" not in "".join(alarms(steps=112))
+    monkeypatch.setattr("cyclestyle.training.callbacks.alarms.WINDOW", 10)
+    assert "separates real from fake perfectly" not in "".join(alarms(steps=14))
 
 
 def test_exploding_gradients_raise_an_alarm(monkeypatch, alarms):
@@ -101,10 +103,11 @@ def test_exploding_gradients_raise_an_alarm(monkeypatch, alarms):
 
     def step(self, batch, batch_idx):
         outputs = original(self, batch, batch_idx)
-        return {**outputs, "loss": outputs["loss"] * (1e7 if self.global_step >= 100 else 1)}
+        return {**outputs, "loss": outputs["loss"] * (1e7 if self.global_step >= 10 else 1)}
 
     monkeypatch.setattr(CycleGAN, "training_step", step)
-    text = "".join(alarms(steps=112))
+    monkeypatch.setattr("cyclestyle.training.callbacks.alarms.WINDOW", 10)
+    text = "".join(alarms(steps=14))
     assert "the gradients of the generators explode" in text
     assert "the gradients of the discriminators explode" in text
 
