@@ -217,13 +217,13 @@ def test_a_sheet_shows_the_photo_in_all_styles(cyclestyle, checkpoint, photo, fo
         assert not (folder / "out").exists()  # before the work
 
 
-def test_translating_imports_no_lightning(checkpoint, tmp_path, save_image):
+def test_translating_and_drawing_samples_import_no_lightning(checkpoint, tmp_path, save_image):
     """It takes longer to import than a photo to translate."""
     photo = save_image("photo.png", size=(20, 16))
     task = load(checkpoint)
     torch.save(task.G_AB.state_dict(), tmp_path / "latest_net_G_A.pth")
     code = (
-        "import sys; from cyclestyle.cli import main\n"
+        "import sys; from cyclestyle.cli import main; import cyclestyle.commands.sample_data\n"
         "for name in sys.argv[3:]: assert main(['predict', '--ckpt_path', name, '--input', sys.argv[1],\n"
         "    '--output', sys.argv[2], '--overwrite', '--speed', 'exact']) == 0\n"
         "print([name for name in ('pytorch_lightning', 'torchmetrics', 'torchvision.models') if name in sys.modules])"

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
-import cyclestyle.data
+import cyclestyle.data.photos
 import cyclestyle.tasks  # noqa: F401  # imported so that short class names resolve
 from cyclestyle.commands.fit.painter import start_from_style
 from cyclestyle.commands.fit.resuming import check_checkpoint, check_start, find_checkpoint, measure_as_trained, warn
