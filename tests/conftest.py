@@ -52,6 +52,23 @@ class Taps(nn.Module):
         ]
 
 
+def save_dicom(path, stored, *, intercept=-1024, window=(40, 400)):
+    """Write a slice as a scanner does: numbers from 0 on, and what they stand for."""
+    pydicom = pytest.importorskip("pydicom")
+    dataset = pydicom.dataset.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.CTImageStorage, pydicom.uid.generate_uid()
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, intercept
+    dataset.WindowCenter, dataset.WindowWidth = window
+    dataset.PixelData = stored.astype("<u2").tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _slow_hardware(tmp_path_factory):
     """Nothing is faster than float32 as it is, on every machine that runs the tests."""

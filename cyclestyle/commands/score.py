@@ -2,6 +2,7 @@
 
 import glob
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cyclestyle.errors import CycleStyleError, DataError
 from cyclestyle.files import write_json
 from cyclestyle.functional.colour import ColourTransfer
 from cyclestyle.images import EXTENSIONS, read_image, to_image, to_tensor, write_image
-from cyclestyle.images.folders import find_images
+from cyclestyle.images.folders import check_images, find_images
 from cyclestyle.metrics import (
     METRICS,
     Extractor,
@@ -79,6 +80,9 @@ def score(
     for results in [Path(one) for one in (*output, truth) if one]:  # before the work, which takes minutes
         for name in names:
             counterpart(results, name, folder)
+    for images in (folder, Path(source), Path(target)):
+        for line in check_images(find_images(images), decode=False).losses():
+            print(f"cyclestyle: warning: {images}: {line}", file=sys.stderr)
     found = build_extractor(extractor, weights)
     targets = list(_tensors(Path(target)))
     sources = find_images(Path(source))

@@ -107,10 +107,8 @@ def find_range(name: str, wanted: RangeName, paths: Sequence[Path]) -> tuple[Val
         return None, line if len(types) > 1 else ""
     if parsed == "auto" and len(types) > 1:
         raise DataError(f"{name} is auto, but the files have several types: {kinds}; give the range as two numbers")
-    if parsed == "window":
-        window = _window(name, paths)
-        return window, f"{name}: the window of the files, {window}"
-    given = parsed if isinstance(parsed, ValueRange) else None
+    window = _window(name, paths) if parsed == "window" else None
+    given = parsed if isinstance(parsed, ValueRange) else window
     found = _examine(paths, given)
     read = f"{name}: {kinds} of {found.low:g} to {found.high:g}"
     if given is not None:

@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -47,6 +48,18 @@ def test_a_large_source_is_thinned_out_for_the_probe(cyclestyle, folders, monkey
     status, text, _ = cyclestyle("score", *(word for pair in folders.items() for word in pair))
     assert status == 0
     assert "learnt from 5 images of" in text
+
+
+def test_numbers_that_become_black_or_white_are_said(cyclestyle, folders, tmp_path):
+    for number in range(3):
+        values = np.random.default_rng(number).normal(0, 500, (32, 32)).astype(np.float32)
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / "scans" / f"{number}.tif")
+    words = {name: folder for name, folder in folders.items() if name != "--truth"} | {"--target": tmp_path / "scans"}
+    status, _, error = cyclestyle("score", *(word for pair in words.items() for word in pair))
+    assert status == 0
+    assert f"warning: {tmp_path / 'scans'}: values outside of 0 to 1 (0 to 65535 for integers)" in error
+    assert "in 3 of 3 files: 0.tif, 1.tif, 2.tif" in error
 
 
 def test_without_the_truth_and_with_several_outputs(cyclestyle, folders, samples):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import save_dicom
 from PIL import Image
 
 from cyclestyle.data.datamodule import UnpairedImages
@@ -127,6 +128,13 @@ def test_a_resumed_training_keeps_the_range_unless_numbers_are_given():
 
 
 def test_a_window_is_that_of_dicom(tmp_path):
-    pytest.importorskip("pydicom")
     with pytest.raises(DataError, match="none of the files says what its window is"):
         find_range("data.range_A", "window", save(tmp_path, ramp(0, 9, "int16")))
+    slices = [np.arange(1024, dtype=np.uint16).reshape(32, 32) + 512, np.full((32, 32), 1064, np.uint16)]
+    paths = [tmp_path / f"{number}.dcm" for number in range(2)]
+    for path, stored, window in zip(paths, slices, ((40, 400), (0, 200)), strict=True):
+        save_dicom(path, stored, window=window)
+    found, line = find_range("data.range_A", "window", paths)
+    assert found == ValueRange(-160, 240)
+    clipped = int(((slices[0] < 864) | (slices[0] > 1264)).sum())  # that is, -160 and 240 without the intercept
+    assert line.endswith(f"taken as -160 to 240, which clips 30 % ({clipped}) of the values")

@@ -5,6 +5,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
+from conftest import save_dicom
 from PIL import Image
 
 from cyclestyle.errors import ImageError
@@ -150,28 +151,11 @@ def test_tiffs_of_other_programs_are_read(tmp_path):
 
 
 def test_dicom_has_the_units_of_its_modality(tmp_path):
-    pydicom = pytest.importorskip("pydicom")
-    path = save_dicom(pydicom, tmp_path / "a.dcm", np.arange(24, dtype=np.uint16).reshape(4, 6))
+    path = save_dicom(tmp_path / "a.dcm", np.arange(24, dtype=np.uint16).reshape(4, 6))
     header = read_header(path)
     assert (header.dtype, header.size, header.format) == ("int16", (6, 4), "DICOM")
     assert np.array_equal(read_values(path)[..., 0], np.arange(24).reshape(4, 6) - 1024)
     assert target_format(path) == (format_named("tiff"), "a.tif")
-
-
-def save_dicom(pydicom, path, stored, *, intercept=-1024, window=(40, 400)):
-    """Write a slice as a scanner does."""
-    dataset = pydicom.dataset.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.CTImageStorage, pydicom.uid.generate_uid()
-    dataset.Rows, dataset.Columns = stored.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.RescaleSlope, dataset.RescaleIntercept = 1, intercept
-    dataset.WindowCenter, dataset.WindowWidth = window
-    dataset.PixelData = stored.astype("<u2").tobytes()
-    dataset.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_packages_that_are_missing_are_named(tmp_path, monkeypatch):
