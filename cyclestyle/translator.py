@@ -21,7 +21,7 @@ from cyclestyle.translation.opening import open_method
 from cyclestyle.translation.reading import Ranges
 from cyclestyle.translation.wishes import Style, finish_as, use_styles
 from cyclestyle.weights.contents import Averaging
-from cyclestyle.weights.located import located, saved_direction
+from cyclestyle.weights.resolve import resolve_checkpoint, saved_direction
 
 Array = NDArray[Any]
 
@@ -104,7 +104,7 @@ class Translator(nn.Module):
             ValueError: a value is out of its range.
         """
         large_images = LargeImages(memory=memory, scratch=scratch, statistics=statistics)
-        path = located(path)
+        path = resolve_checkpoint(path)
         method = open_method(path, averaging=averaging, **changes)
         translator = cls(method, direction=direction, device=device)
         translator.engine.large_images = large_images

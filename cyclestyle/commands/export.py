@@ -32,8 +32,8 @@ from cyclestyle.translation.opening import PLAIN, open_method
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.contents import Averaging
 from cyclestyle.weights.exported import Precision
-from cyclestyle.weights.located import located
 from cyclestyle.weights.official import METHODS, method_of, write_official
+from cyclestyle.weights.resolve import resolve_checkpoint
 
 SIZES = ((1, 256, 256), (2, 96, 160), (1, 75, 101))
 """Number, height and width of the images on which a file is compared with PyTorch; the last ones are padded."""
@@ -99,7 +99,7 @@ def run(name: str, args: Sequence[str]) -> int:
     parser.set_defaults(stored_model(args))
     config = parser.parse_args(list(args))
     _refuse_ignored(config)
-    config.ckpt_path = str(located(config.ckpt_path))
+    config.ckpt_path = str(resolve_checkpoint(config.ckpt_path))
     if config.format != "official":
         return _export(config)
     return export(**{key: config.get(key) for key in inspect.signature(export).parameters})

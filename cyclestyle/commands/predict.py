@@ -51,8 +51,8 @@ from cyclestyle.translation.steady import Steady
 from cyclestyle.translation.wishes import finish_as, read_styles, use_styles
 from cyclestyle.translation.writer import Manifest
 from cyclestyle.weights.checkpoints import run_checkpoint
-from cyclestyle.weights.contents import Averaging, read
-from cyclestyle.weights.located import CONFIG, located, saved_direction
+from cyclestyle.weights.contents import Averaging, read_weights_file
+from cyclestyle.weights.resolve import CONFIG, resolve_checkpoint, saved_direction
 from cyclestyle.weights.shipped import default_model
 
 LISTS = ("input", "style", "style_weights", "mask")
@@ -291,7 +291,7 @@ def _engine(command: _Command, device: torch.device) -> tuple[Engine, str]:
     """Return what translates on a device, and how fast it runs and why."""
     settings = command.settings
     if settings.ckpt_path is not None:
-        settings.ckpt_path = str(located(settings.ckpt_path))
+        settings.ckpt_path = str(resolve_checkpoint(settings.ckpt_path))
     for style in settings.style or [] if settings.ckpt_path is None else []:
         read_styles(style)  # before a network is downloaded for it
     try:
@@ -541,20 +541,22 @@ def stored_model(args: Sequence[str]) -> dict[str, Any]:
     configs = [yaml.safe_load(path.read_text()) or {} for path in config_files(args)]
     named = [config["ckpt_path"] for config in configs if config.get("ckpt_path")]
     named += [after for word, after in pairwise(words) if word == "--ckpt_path"]
-    path = located(named[-1]) if named else Path()
+    path = resolve_checkpoint(named[-1]) if named else Path()
     if not named or not path.exists():
         return {}
     try:
-        found, _ = read(path, "auto")
+        contents, _ = read_weights_file(path, "auto")
     except CheckpointError:  # said when it is loaded
         return {}
-    if found.task in PLAIN:
-        return {"model": {"class_path": f"cyclestyle.translation.plain.{found.task}", "init_args": found.settings}}
+    if contents.task in PLAIN:
+        return {
+            "model": {"class_path": f"cyclestyle.translation.plain.{contents.task}", "init_args": contents.settings}
+        }
     import cyclestyle.tasks
 
-    if not hasattr(cyclestyle.tasks, found.task):
+    if not hasattr(cyclestyle.tasks, contents.task):
         return {}  # --model has to name it
-    return {"model": {"class_path": f"cyclestyle.tasks.{found.task}", "init_args": found.settings}}
+    return {"model": {"class_path": f"cyclestyle.tasks.{contents.task}", "init_args": contents.settings}}
 
 
 def _report(

@@ -161,7 +161,7 @@ def check_same_size(real: Tensor, fake: Tensor, setting: str) -> None:
 
 
 def _mixed(real: Tensor, fake: Tensor, alpha: Tensor, setting: str) -> Tensor:
-    """Return α · real + (1 − α) · fake, cut off from what made them: `(N, C, H, W)`."""
+    """Return α · real + (1 − α) · fake, detached: `(N, C, H, W)`."""
     check_same_size(real, fake, setting)
     dtype = torch.promote_types(real.dtype, fake.dtype)
     share = alpha.to(dtype)[:, None, None, None]

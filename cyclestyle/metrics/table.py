@@ -195,7 +195,7 @@ def embed(extractor: Extractor, images: Tensor) -> Tensor:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean; NaN of nothing."""
+    """Return the mean; NaN if empty."""
     return sum(values) / len(values) if values else math.nan
 
 

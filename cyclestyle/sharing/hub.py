@@ -15,7 +15,7 @@ from cyclestyle.metrics import METRICS
 from cyclestyle.sharing.exporting import Exporting, any_network, describe, run_config
 from cyclestyle.translation.engine import Engine
 from cyclestyle.weights.exported.weights_file import write_weights
-from cyclestyle.weights.located import CONFIG, WEIGHTS, hub_folder
+from cyclestyle.weights.resolve import CONFIG, WEIGHTS, hub_folder
 
 CARD, GRID = "README.md", "samples.png"
 

@@ -119,7 +119,7 @@ def choose(
     bfloat16: bool,
     training: bool,
 ) -> Choice:
-    """Decide what is not given.
+    """Fill in unset settings.
 
     Args:
         speed: `exact` changes no number; `fast` takes whatever is faster here; `auto` does so too, but compiles only

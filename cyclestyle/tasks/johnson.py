@@ -23,9 +23,9 @@ from cyclestyle.networks.vgg import VGG, Pooling, VGGName
 from cyclestyle.tasks.base import Batch, Task
 from cyclestyle.tasks.checks import check_choices, check_not_negative, check_positive
 from cyclestyle.tasks.gatys import resized, working_size
-from cyclestyle.weights.contents import read
-from cyclestyle.weights.foreign import Found
-from cyclestyle.weights.located import located
+from cyclestyle.weights.contents import read_weights_file
+from cyclestyle.weights.foreign import Contents
+from cyclestyle.weights.resolve import resolve_checkpoint
 from cyclestyle.weights.vgg import load_vgg
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -393,16 +393,16 @@ class PerceptualLoss(nn.Module):
         return torch.stack(contents).sum(), torch.stack(losses).sum()
 
 
-def _base(path: str, settings: Mapping[str, Any]) -> Found:
+def _base(path: str, settings: Mapping[str, Any]) -> Contents:
     """Return the network that new styles are added to."""
-    found, _ = read(located(path), "auto")
-    if found.task != "Johnson" or not found.settings.get("conditional"):
+    contents, _ = read_weights_file(resolve_checkpoint(path), "auto")
+    if contents.task != "Johnson" or not contents.settings.get("conditional"):
         raise CycleStyleError(f"{path} is no network of many styles; name one that was trained with model.conditional")
     for setting in ("width", "upsample", "output", "preset"):
-        theirs = found.settings.get(setting, settings[setting])
+        theirs = contents.settings.get(setting, settings[setting])
         if theirs != settings[setting]:
             raise CycleStyleError(f"{path} has model.{setting} {theirs}, not {settings[setting]}; set both to the same")
-    return found
+    return contents
 
 
 def _with_new_styles(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

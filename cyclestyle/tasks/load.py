@@ -11,9 +11,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.method import Direction
 from cyclestyle.tasks.base import Task, task_name
-from cyclestyle.weights.contents import Averaging, put_weights, read, stored_settings
-from cyclestyle.weights.foreign import Found
-from cyclestyle.weights.located import located
+from cyclestyle.weights.contents import Averaging, put_weights, read_weights_file, stored_settings
+from cyclestyle.weights.foreign import Contents
+from cyclestyle.weights.resolve import resolve_checkpoint
 
 
 def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | None = None, **changes: Any) -> Task:
@@ -32,16 +32,16 @@ def load(path: str | Path, *, averaging: Averaging = "auto", task: type[Task] | 
         CheckpointError: the file cannot be loaded, or holds what cannot be trained.
         ValueError: `averaging` or a changed argument is out of its range.
     """
-    path = located(path)
-    found, own = read(path, averaging)
-    return build(found, path, task if own else None, changes)
+    path = resolve_checkpoint(path)
+    contents, own = read_weights_file(path, averaging)
+    return build(contents, path, task if own else None, changes)
 
 
-def build(found: Found, path: Path, task: type[Any] | None, changes: Mapping[str, Any]) -> Task:
+def build(contents: Contents, path: Path, task: type[Any] | None, changes: Mapping[str, Any]) -> Task:
     """Build a task from what a file holds; see `load`.
 
     Args:
-        found: what it holds.
+        contents: what it holds.
         path: the file, for messages.
         task: the class, for tasks that are not part of this package.
         changes: constructor arguments that replace those of the file.
@@ -49,12 +49,12 @@ def build(found: Found, path: Path, task: type[Any] | None, changes: Mapping[str
     Raises:
         CheckpointError: the task is unknown, or the weights do not fit.
     """
-    chosen = named_task(found.task, path, task)
+    chosen = named_task(contents.task, path, task)
     try:
-        built = chosen(**{**found.settings, **changes})
+        built = chosen(**{**contents.settings, **changes})
     except TypeError as error:
         raise CheckpointError(f"{path} was written by another version of {chosen.__name__}: {error}") from error
-    _put(found, built, path)
+    _put(contents, built, path)
     return built.eval()
 
 
@@ -72,16 +72,16 @@ def start_from(task: Task, path: str | Path) -> None:
     Raises:
         CheckpointError: the file is missing, damaged or of another task, or its networks are not those of the task.
     """
-    path = located(path)
-    start_with(task, *read(path, "auto"), path)
+    path = resolve_checkpoint(path)
+    start_with(task, *read_weights_file(path, "auto"), path)
 
 
-def start_with(task: Task, found: Found, own: bool, path: Path) -> None:
+def start_with(task: Task, contents: Contents, own: bool, path: Path) -> None:
     """Give a task the weights that a checkpoint holds; see `start_from`.
 
     Args:
         task: the task of the new run.
-        found: what the checkpoint holds.
+        contents: what the checkpoint holds.
         own: whether its settings are written in it, and not inferred from the weights.
         path: its file, for messages.
 
@@ -89,18 +89,18 @@ def start_with(task: Task, found: Found, own: bool, path: Path) -> None:
         CheckpointError: it is of another task, or its networks are not those of the task.
     """
     name = task_name(type(task))
-    alone = found.task == "GeneratorOnly" and "generator" in type(task).architecture
+    alone = contents.task == "GeneratorOnly" and "generator" in type(task).architecture
     if alone:
-        found = _for_generator(found, task, path)
-    if found.task != name:
-        raise CheckpointError(f"{path} holds a {found.task}, but the config says {name}")
+        contents = _for_generator(contents, task, path)
+    if contents.task != name:
+        raise CheckpointError(f"{path} holds a {contents.task}, but the config says {name}")
     expected = {key: value.shape for key, value in task.state_dict().items()}
-    shapes = {key: value.shape for key, value in found.weights.items()}
-    partial = found.translating_only or alone
+    shapes = {key: value.shape for key, value in contents.weights.items()}
+    partial = contents.translating_only or alone
     fits = shapes == {key: shape for key, shape in expected.items() if key in shapes or not partial}
     ours = stored_settings({"hyper_parameters": dict(task.hparams)})
     # Files from before there were such settings do not name them.
-    theirs = {"residual": 0.0, "norm": "instance", **found.settings}
+    theirs = {"residual": 0.0, "norm": "instance", **contents.settings}
     for setting in type(task).architecture:
         if setting not in theirs or setting not in ours or theirs[setting] == ours[setting]:
             continue
@@ -115,14 +115,14 @@ def start_with(task: Task, found: Found, own: bool, path: Path) -> None:
                 f"{ours[setting]}; set both to the same"
             )
     if not alone:
-        _put(found, task, path)
+        _put(contents, task, path)
         return
-    _put(replace(found, weights={**task.state_dict(), **found.weights}), task, path)
+    _put(replace(contents, weights={**task.state_dict(), **contents.weights}), task, path)
     place = next(iter(shapes)).partition(".")[0]
     rank_zero_info(f"{place} starts with the generator of {path.name}, all other networks start anew")
 
 
-def _for_generator(found: Found, task: Task, path: Path) -> Found:
+def _for_generator(contents: Contents, task: Task, path: Path) -> Contents:
     """Turn a generator alone into weights of a task: of its generator of the same direction.
 
     Raises:
@@ -131,8 +131,8 @@ def _for_generator(found: Found, task: Task, path: Path) -> Found:
     wanted: Direction = "BtoA" if path.stem.endswith("net_G_B") else "AtoB"
     network = task.exported(wanted if wanted in task.directions else "AtoB").network
     place = next(name for name, module in task.named_modules() if module is network)
-    weights = {key.replace("generator.", f"{place}.", 1): value for key, value in found.weights.items()}
-    return Found(task=task_name(type(task)), settings=found.settings, weights=weights)
+    weights = {key.replace("generator.", f"{place}.", 1): value for key, value in contents.weights.items()}
+    return Contents(task=task_name(type(task)), settings=contents.settings, weights=weights)
 
 
 def named_task(name: str, path: Path, given: type[Task] | None = None) -> type[Task]:
@@ -148,18 +148,18 @@ def named_task(name: str, path: Path, given: type[Task] | None = None) -> type[T
         if task_name(given) != name:
             raise CheckpointError(f"{path} is a checkpoint of {name}; expected one of {task_name(given)}")
         return given
-    found = getattr(importlib.import_module("cyclestyle.tasks"), name, None)
-    if isinstance(found, type) and issubclass(found, Task):
-        return found
+    named = getattr(importlib.import_module("cyclestyle.tasks"), name, None)
+    if isinstance(named, type) and issubclass(named, Task):
+        return named
     if name in ("GeneratorOnly", "Exported"):
         raise CheckpointError(f"{path} holds what only translates ({name}), and cannot be trained; name a checkpoint")
     raise CheckpointError(f"{path} is a checkpoint of {name}, which is not part of cyclestyle; add --model {name}")
 
 
-def _put(found: Found, task: Task, path: Path) -> None:
+def _put(contents: Contents, task: Task, path: Path) -> None:
     """Load the weights of a file into its task."""
-    weights, architecture = found.weights, type(task).architecture
-    if found.translating_only:  # the others, such as discriminators, stay as they are
+    weights, architecture = contents.weights, type(task).architecture
+    if contents.translating_only:  # the others, such as discriminators, stay as they are
         own = task.state_dict()
         weights = {**{key: own[key] for key in own.keys() - task.translating_weights().keys()}, **weights}
     remedy = f"; leave changes of {', '.join(architecture)} out" if architecture else ""

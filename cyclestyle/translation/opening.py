@@ -7,12 +7,12 @@ from typing import Any
 from cyclestyle.errors import CheckpointError
 from cyclestyle.networks.method import Direction, Method
 from cyclestyle.translation.plain import Exported, GeneratorOnly, Generators, ManyStyles
-from cyclestyle.weights.contents import Averaging, put_weights, read
-from cyclestyle.weights.foreign import Found
-from cyclestyle.weights.located import located
+from cyclestyle.weights.contents import Averaging, put_weights, read_weights_file
+from cyclestyle.weights.foreign import Contents
+from cyclestyle.weights.resolve import resolve_checkpoint
 
 PLAIN: dict[str, type[Method]] = {"Exported": Exported, "GeneratorOnly": GeneratorOnly}
-"""Methods that are no tasks, by their names in `Found`."""
+"""Methods that are no tasks, by their names in `Contents`."""
 TWO_WAYS: dict[Direction, str] = {"AtoB": "G_AB", "BtoA": "G_BA"}
 GENERATORS: dict[str, Mapping[Direction, str]] = {
     "CycleGAN": TWO_WAYS,
@@ -33,7 +33,7 @@ def open_method(
 
     Args:
         path: a checkpoint, the folder of a run or of the original CycleGAN, a file of `cyclestyle export`, a file of
-            another program, or a name such as `official:style_monet`; see `cyclestyle.weights.located`.
+            another program, or a name such as `official:style_monet`; see `cyclestyle.weights.resolve`.
         averaging: `ema` takes the averaged weights of a run, `raw` those of its last step, and `auto` the averaged
             ones where there are any.
         method: the class, for methods that are not part of this package.
@@ -44,32 +44,32 @@ def open_method(
             the changed arguments, or it has no averaged weights.
         ValueError: `averaging` or a changed argument is out of its range.
     """
-    path = located(path)
-    found, own = read(path, averaging)
-    built = _plain(found, changes, path) if method is None or found.task in PLAIN else None
+    path = resolve_checkpoint(path)
+    contents, own = read_weights_file(path, averaging)
+    built = _plain(contents, changes, path) if method is None or contents.task in PLAIN else None
     if built is None:
         from cyclestyle.tasks.load import build  # imports Lightning, which takes seconds
 
-        built = build(found, path, method if own else None, changes)
+        built = build(contents, path, method if own else None, changes)
     return built.eval().requires_grad_(False)
 
 
-def _plain(found: Found, changes: Mapping[str, Any], path: Path) -> Method | None:
+def _plain(contents: Contents, changes: Mapping[str, Any], path: Path) -> Method | None:
     """The plain module that does what a checkpoint does; None if there is none."""
-    if found.task in PLAIN:
+    if contents.task in PLAIN:
         try:
-            built = PLAIN[found.task](**{**found.settings, **changes})
+            built = PLAIN[contents.task](**{**contents.settings, **changes})
         except TypeError as error:
-            raise CheckpointError(f"{path} holds a {found.task}: {error}") from error
+            raise CheckpointError(f"{path} holds a {contents.task}: {error}") from error
     elif changes:  # which the task checks
         return None
-    elif found.task in GENERATORS and "generator" in found.settings:
-        built = Generators(found.task, found.settings, GENERATORS[found.task])
-    elif found.task == "Johnson" and found.settings.get("style_names") and found.settings.get("output"):
-        built = ManyStyles(found.settings)
+    elif contents.task in GENERATORS and "generator" in contents.settings:
+        built = Generators(contents.task, contents.settings, GENERATORS[contents.task])
+    elif contents.task == "Johnson" and contents.settings.get("style_names") and contents.settings.get("output"):
+        built = ManyStyles(contents.settings)
     else:
         return None
     names = tuple(f"{name}." for name, _ in built.named_children())
-    weights = {key: value for key, value in found.weights.items() if key.startswith(names)}
-    put_weights(weights, built, path, found.task)
+    weights = {key: value for key, value in contents.weights.items() if key.startswith(names)}
+    put_weights(weights, built, path, contents.task)
     return built

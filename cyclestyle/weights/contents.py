@@ -10,13 +10,13 @@ from cyclestyle.errors import CheckpointError
 from cyclestyle.weights.checkpoints import read_checkpoint
 from cyclestyle.weights.exported import is_exported
 from cyclestyle.weights.exported.weights_file import read_weights
-from cyclestyle.weights.foreign import Found, find, find_in_folder
+from cyclestyle.weights.foreign import Contents, find, find_in_folder
 from cyclestyle.weights.upgrade import current_settings, upgrade
 
 Averaging = Literal["auto", "ema", "raw"]
 
 
-def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
+def read_weights_file(path: Path, averaging: Averaging) -> tuple[Contents, bool]:
     """Return what a file or folder holds, and whether it is of this package.
 
     Args:
@@ -33,7 +33,7 @@ def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
     if path.is_dir() and (folder := find_in_folder(path)) is not None:
         return folder, False
     if is_exported(path):
-        return Found(task="Exported", settings={"file": str(path)}, weights={}), True
+        return Contents(task="Exported", settings={"file": str(path)}, weights={}), True
     if path.suffix.lower() == ".safetensors" or (path / "model.safetensors").is_file():
         return _read_safetensors(path / "model.safetensors" if path.is_dir() else path)
     checkpoint = upgrade(read_checkpoint(path))
@@ -43,7 +43,7 @@ def read(path: Path, averaging: Averaging) -> tuple[Found, bool]:
         return find(checkpoint, path), False
     average = {} if averaging == "raw" else checkpoint.get("ema", {})
     weights = {**checkpoint["state_dict"], **average}
-    return Found(task=checkpoint["cyclestyle_task"], settings=stored_settings(checkpoint), weights=weights), True
+    return Contents(task=checkpoint["cyclestyle_task"], settings=stored_settings(checkpoint), weights=weights), True
 
 
 def stored_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,10 +73,10 @@ def put_weights(weights: Mapping[str, Tensor], module: nn.Module, path: Path, na
     module.load_state_dict(weights)
 
 
-def _read_safetensors(path: Path) -> tuple[Found, bool]:
+def _read_safetensors(path: Path) -> tuple[Contents, bool]:
     """What a file of `export --format safetensors`, or of another program, holds."""
     description, weights = read_weights(path)
     if description is None:
         return find(weights, path), False
     settings = current_settings(description.method, description.settings)
-    return Found(task=description.method, settings=settings, weights=weights, translating_only=True), True
+    return Contents(task=description.method, settings=settings, weights=weights, translating_only=True), True

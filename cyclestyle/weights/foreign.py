@@ -26,7 +26,7 @@ Content = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Contents:
     """A task, the constructor arguments that build it, and its weights.
 
     Attributes:
@@ -44,11 +44,11 @@ class Format(NamedTuple):
 
     name: str
     matches: Callable[[Content], bool]
-    build: Callable[[Content, Path], Found]
+    build: Callable[[Content, Path], Contents]
     translates: bool = False
 
 
-def find(content: Content, path: Path) -> Found:
+def find(content: Content, path: Path) -> Contents:
     """Return what a file of another program holds.
 
     A state_dict that is nested, under keys such as `state_dict`, `netG` or `params_ema`, is found. Of several
@@ -106,7 +106,7 @@ def _nested_generators(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Format,
     return {}
 
 
-def find_in_folder(folder: Path) -> Found | None:
+def find_in_folder(folder: Path) -> Contents | None:
     """Return what a folder of the original CycleGAN, CUT or DCLGAN holds, such as `latest_net_G_A.pth`; else None.
 
     Without files of `latest`, those of the last epoch count, such as `200_net_G_A.pth`.
@@ -130,14 +130,14 @@ def find_in_folder(folder: Path) -> Found | None:
     task = max(complete or begun[:1], key=lambda name: len(files(name)))  # DCLGAN has the files of CycleGAN, and more
     settings, networks = read_official(folder, epoch, task)
     weights = {f"{name}.{key}": value for name, network in networks.items() for key, value in network.items()}
-    return Found(task=task, settings=settings, weights=weights)
+    return Contents(task=task, settings=settings, weights=weights)
 
 
 def _is_generator(content: Content) -> bool:
     return isinstance(read_shape(content, "generator"), GeneratorShape)
 
 
-def _official_generator(content: Content, path: Path) -> Found:
+def _official_generator(content: Content, path: Path) -> Contents:
     shape = read_shape(content, "generator")
     assert isinstance(shape, GeneratorShape)
     weights = unwrapped(content)
@@ -155,7 +155,7 @@ def _official_generator(content: Content, path: Path) -> Found:
         "resample": shape.resample,
         "norm": norm,
     }
-    return Found(
+    return Contents(
         task="GeneratorOnly",
         settings=settings,
         weights={f"generator.{key}": value for key, value in weights.items()},
@@ -166,7 +166,7 @@ def _is_discriminator(content: Content) -> bool:
     return read_shape(content, "discriminator") is not None
 
 
-def _discriminator(content: Content, path: Path) -> Found:
+def _discriminator(content: Content, path: Path) -> Contents:
     raise CheckpointError(
         f"{path} holds a discriminator; expected a generator file of the original implementation such as "
         "latest_net_G_A.pth, or a checkpoint of a run"
@@ -177,17 +177,17 @@ def _is_patch_mlp(content: Content) -> bool:
     return read_shape(content, "patch MLP") is not None
 
 
-def _patch_mlp(content: Content, path: Path) -> Found:
+def _patch_mlp(content: Content, path: Path) -> Contents:
     raise CheckpointError(
         f"{path} holds the heads of a contrastive loss; expected the generator beside it, such as latest_net_G.pth, "
         "or a checkpoint of a run"
     )
 
 
-def _fast_neural_style(content: Content, path: Path) -> Found:
+def _fast_neural_style(content: Content, path: Path) -> Contents:
     network = read_example(content, path)
     settings = {"width": network.first.conv.out_channels, "upsample": network.upsample, "output": network.output}
-    return Found(
+    return Contents(
         task="Johnson",
         settings=settings,
         weights={f"transform.{key}": value for key, value in network.state_dict().items()},
@@ -198,7 +198,7 @@ def _is_decoder(content: Content) -> bool:
     return "1.weight" in content and content["1.weight"].ndim == 4
 
 
-def _decoder(content: Content, path: Path) -> Found:
+def _decoder(content: Content, path: Path) -> Contents:
     raise CheckpointError(
         f"{path} holds a decoder or a VGG alone; name decoders in --model.decoders and the VGG in --model.weights, "
         "as --config wct shows"

@@ -2,7 +2,7 @@ import pytest
 
 from cyclestyle.errors import CheckpointError
 from cyclestyle.weights.checkpoints import read_checkpoint
-from cyclestyle.weights.located import located
+from cyclestyle.weights.resolve import resolve_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ def test_what_is_saved_as_a_checkpoint_by_mistake_is_named(tmp_path, content, me
     [
         ("style_monet", "did you mean official:style_monet?"),
         ("style", "did you mean styles?"),
-        ("mine", "`cyclestyle models` lists styles and those of the original release"),
+        ("quite_another", "or a model: `cyclestyle models` lists "),
     ],
 )
 def test_a_name_that_is_none_leads_to_those_that_are(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError) as error:
-        located(name)
+        resolve_checkpoint(name)
     assert f"checkpoint {name} does not exist; " in str(error.value)
     assert message in str(error.value)

@@ -30,7 +30,7 @@ from cyclestyle.translation.reading import Batch
 from cyclestyle.translation.run import Options, translate_files
 from cyclestyle.translation.wishes import finish_as
 from cyclestyle.translator import Translator
-from cyclestyle.weights.located import located
+from cyclestyle.weights.resolve import resolve_checkpoint
 
 PREVIEW = 1400
 """Longest side of the images that the page shows; the download has the size of the upload."""
@@ -199,7 +199,7 @@ class Studio:
         known = method.known_directions
         engine.direction = next((one for one in known if one == wishes.direction), known[0])
         strength = min(max(float(wishes.strength), 0.0), 1.0)
-        checkpoint = located(self.checkpoints[name])
+        checkpoint = resolve_checkpoint(self.checkpoints[name])
         finish_as(engine, checkpoint, strength=strength, preserve_color=wishes.preserve_color)
         if method.style_names:
             names = method.style_names

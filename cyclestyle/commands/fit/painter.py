@@ -14,8 +14,8 @@ from cyclestyle.tasks.load import start_with
 from cyclestyle.translation.opening import open_method
 from cyclestyle.translation.plain import ManyStyles
 from cyclestyle.translation.wishes import use_styles
-from cyclestyle.weights.foreign import Found
-from cyclestyle.weights.located import located
+from cyclestyle.weights.foreign import Contents
+from cyclestyle.weights.resolve import resolve_checkpoint
 
 
 def start_from_style(task: Task, name: str, style: str, photos: Iterable[Tensor]) -> None:
@@ -40,9 +40,9 @@ def start_from_style(task: Task, name: str, style: str, photos: Iterable[Tensor]
     batch = torch.cat([photo[..., :height, :width] for photo in shown])
     network = as_generator(painter.transform, painter.mixture.shares, batch)
     settings = generator_settings(painter.transform)
-    found = Found(
+    contents = Contents(
         task="GeneratorOnly",
         settings={"generator": settings.pop("name"), **settings},
         weights={f"generator.{key}": value for key, value in network.state_dict().items()},
     )
-    start_with(task, found, True, Path(located(name)))
+    start_with(task, contents, True, Path(resolve_checkpoint(name)))

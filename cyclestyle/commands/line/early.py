@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cyclestyle.files import checked_input
-from cyclestyle.weights.located import check_checkpoint
+from cyclestyle.weights.resolve import check_checkpoint
 
 
 def check_paths(args: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ class Alarms(pl.Callback):
     | inversion | light and dark are inverted |
     | checkerboard | translations show a regular pattern of 2 or 4 pixels |
     | saturation | a discriminator separates real and fake images perfectly and gives no useful gradient |
-    | overfitting | a discriminator knows its training images by heart, and takes held-out ones for fakes |
+    | overfitting | a discriminator overfits its training images, and takes held-out ones for fakes |
     | gradients | the gradients of a parameter group explode or vanish |
     | duplicates | most images of a domain are copies of each other |
     | rate | the learning rate is 0, after the end of the schedule |
@@ -204,7 +204,7 @@ class Alarms(pl.Callback):
                 self._raise(
                     trainer,
                     f"overfitting {domain}",
-                    f"the discriminator of domain {domain} knows its training images by heart: it takes {trained:.0%} "
+                    f"the discriminator of domain {domain} overfits its training images: it takes {trained:.0%} "
                     f"of them for real, but {held_out:.0%} of held-out ones. Add images, or train anew with "
                     "--model.diff_augment '[color, translation, cutout]'",
                 )

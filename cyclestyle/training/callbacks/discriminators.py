@@ -15,7 +15,7 @@ class DiscriminatorAccuracy(pl.Callback):
 
     `val/D_B_real` is that of held-out images of domain B, and `val/D_B_real_train` that of training images; both are
     shares of the scores, in [0, 1]. They are close while a discriminator learns what a domain looks like. Where it
-    learns its training images by heart, the first one falls (Karras et al. 2020, *Training GANs with Limited Data*,
+    overfits its training images, the first one falls (Karras et al. 2020, *Training GANs with Limited Data*,
     section 2). Nothing is augmented here. Tasks whose scores do not say what is real are not measured.
 
     Args:

@@ -98,8 +98,8 @@ class WandbLogger(loggers.WandbLogger):
         except wandb.errors.Error as error:  # no network, no account, no permission
             reason = str(error).splitlines()[0]
             print(
-                f"cyclestyle: warning: W&B does not take this run ({reason}); it is tracked in "
-                f"{Path(str(self.save_dir)) / 'wandb'} instead, for `wandb sync`",
+                f"cyclestyle: warning: W&B is unavailable ({reason}); logging offline to "
+                f"{Path(str(self.save_dir)) / 'wandb'}, for `wandb sync`",
                 file=sys.stderr,
             )
             wandb.teardown()  # release the run id of the failed attempt

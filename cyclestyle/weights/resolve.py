@@ -19,7 +19,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 """The files in the folder of a translator."""
 
 
-def located(name: str | Path) -> Path:
+def resolve_checkpoint(name: str | Path) -> Path:
     """Return the file or folder of a checkpoint, which is downloaded if its name says so.
 
     | name | what it is |
