@@ -41,6 +41,8 @@ def use_styles(method: Method, styles: Sequence[Style], weights: Sequence[float]
     for word in words or method.style_names[:1]:
         name, _, share = word.partition(":")
         names.append(name)
+        if name in SHIPPED and name not in method.style_names:
+            raise CycleStyleError(f"{name} is a model of its own, and no style; use --ckpt_path {name}")
         if share:
             try:
                 shares.append(float(share))

@@ -82,6 +82,7 @@ def test_styles_are_named_and_mixed(cyclestyle, photo, folder):
     ("style", "message"),
     [
         ("nix", "there is no style 'nix'; the styles are "),
+        ("monet", "monet is a model of its own, and no style; use --ckpt_path monet"),
         ("wave:much", "wave:much must be a style and its share, such as wave:0.7"),
         ("wave:1,starry_night", "give each style of wave:1,starry_night a share, or none of them"),
         ("wave:-1,starry_night:2", "give each one a weight of 0 or more"),
