@@ -133,7 +133,7 @@ def check_finite(values: Numbers) -> None:
         ImageError: some are.
     """
     if values.dtype.kind == "f" and (bad := int((~np.isfinite(values)).sum())):
-        raise ImageError(f"it has {bad} values that are NaN or infinite; replace them by numbers")
+        raise ImageError(f"it has values that are NaN or infinite ({bad}); replace them by numbers")
 
 
 def with_bands(values: Numbers, bands: int) -> Numbers:

@@ -98,7 +98,7 @@ def test_values_that_are_not_finite_are_named(tmp_path, ending):
     write(path, np.arange(20, dtype=np.float32).reshape(4, 5, 1), {"tif": "tiff"}.get(ending, ending))
     assert read_values(path).shape == (4, 5, 1)
     np.save(path, array) if ending == "npy" else Image.fromarray(array[..., 0]).save(path)
-    with pytest.raises(ImageError, match=rf"a\.{ending}: it has 2 values that are NaN or infinite; replace them"):
+    with pytest.raises(ImageError, match=rf"a\.{ending}: it has values that are NaN or infinite \(2\); replace them"):
         read_sample(path, 1, ValueRange(0, 1))
 
 
