@@ -164,7 +164,8 @@ class TrainingCLI(LightningCLI):
         named = config.get("ckpt_path")
         self.resumes = named == "last" or _slurm_restarted()
         run = Path(config.trainer.default_root_dir)
-        path = find_checkpoint("last" if self.resumes else named, run, required=not is_fit)
+        start = find_checkpoint("last" if self.resumes else named, run, required=not is_fit)
+        path = None if start is None else start[0]
         config.ckpt_path = None if path is None else str(path)
         if config.init_style and not config.init_from:
             raise CycleStyleError(
@@ -175,12 +176,12 @@ class TrainingCLI(LightningCLI):
         config.weights_only = True
         if is_fit:
             _choose_decoder(config)  # before the settings are compared with those of a checkpoint
-        if path is None:
+        if start is None:
             return
         if is_fit:
-            self.resumed_at = check_checkpoint(path, config)
+            self.resumed_at = check_checkpoint(*start, config)
         else:
-            measure_as_trained(path, config.data, args)
+            measure_as_trained(*start, config.data, args)
 
     def _print_help(self, args: Sequence[str]) -> NoReturn:
         """Print the options that matter, or all of them after `--help all`."""

@@ -31,8 +31,8 @@ def _say(message: str) -> None:
     print(message, flush=True)
 
 
-def find_checkpoint(named: str | Path | None, run: Path, *, required: bool) -> Path | None:
-    """Return the checkpoint that a user means.
+def find_checkpoint(named: str | Path | None, run: Path, *, required: bool) -> tuple[Path, dict[str, Any]] | None:
+    """Return the checkpoint that a user means, and its content.
 
     Args:
         named: a file, the folder of a run, `last`, `best`, or None.
@@ -40,20 +40,22 @@ def find_checkpoint(named: str | Path | None, run: Path, *, required: bool) -> P
         required: whether the command needs one; without a name, it is the best of the run, else its last.
 
     Raises:
-        CycleStyleError: there is none.
+        CycleStyleError: there is none, it is damaged, or it holds bare weights.
     """
     folder = run / "checkpoints"
     if named == "last":
         newest = newest_checkpoint(folder, warn)
         if newest is None and required:
             raise CycleStyleError(f"{folder} holds no checkpoint; train first, or name one with --ckpt_path")
-        return newest
-    if named == "best":
-        return folder / "best.ckpt"
-    if named is None:
-        return run_checkpoint(run) if required else None
-    path = Path(named).expanduser()
-    return run_checkpoint(path) if path.is_dir() else path
+        return None if newest is None else (newest[0], upgrade(newest[1]))
+    if named is None and not required:
+        return None
+    path = run if named is None else folder / "best.ckpt" if named == "best" else Path(named).expanduser()
+    path = run_checkpoint(path) if named is None or path.is_dir() else path
+    checkpoint = upgrade(read_checkpoint(path))
+    if "state_dict" not in checkpoint:
+        raise CycleStyleError(f"{path} is not a checkpoint of a training run; only predict takes bare weights")
+    return path, checkpoint
 
 
 def check_start(path: Path | None, run: Path) -> None:
@@ -72,11 +74,12 @@ def check_start(path: Path | None, run: Path) -> None:
         )
 
 
-def check_checkpoint(path: Path, config: Any) -> tuple[int, int]:
+def check_checkpoint(path: Path, checkpoint: Mapping[str, Any], config: Any) -> tuple[int, int]:
     """Check that a checkpoint is of the task and of the networks in the config; name other changed settings.
 
     Args:
         path: the checkpoint that `fit` continues from.
+        checkpoint: its content.
         config: the config, with `model` and `data`.
 
     Returns:
@@ -85,7 +88,6 @@ def check_checkpoint(path: Path, config: Any) -> tuple[int, int]:
     Raises:
         CycleStyleError: the checkpoint is of another task or of other networks.
     """
-    checkpoint = read_run(path)
     _say(f"continuing {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']})")
     task: type[Task] = import_class(config.model["class_path"])
     stored = checkpoint.get("cyclestyle_task", task_name(task))
@@ -108,15 +110,15 @@ def check_checkpoint(path: Path, config: Any) -> tuple[int, int]:
     return checkpoint["epoch"] + 1, checkpoint["global_step"]
 
 
-def measure_as_trained(path: Path, data: Any, words: Sequence[str]) -> None:
+def measure_as_trained(path: Path, checkpoint: Mapping[str, Any], data: Any, words: Sequence[str]) -> None:
     """Prepare images for `test` and `validate` as in training, unless the command line says otherwise.
 
     Args:
         path: the checkpoint.
+        checkpoint: its content.
         data: the datamodule in the config, changed in place.
         words: the words of the command line.
     """
-    checkpoint = read_run(path)
     _say(f"measuring {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']})")
     stored, settings = data_settings(checkpoint), data.get("init_args", {})
     given = {word.lstrip("-").partition("=")[0].rpartition(".")[2] for word in words if word.startswith("--data.")}
@@ -125,18 +127,6 @@ def measure_as_trained(path: Path, data: Any, words: Sequence[str]) -> None:
             warn(f"measuring with data.{name} {new}; {path} was trained with {old}")
         elif name in MEASURED:
             settings[name] = old
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """Read the checkpoint of a training run.
-
-    Raises:
-        CycleStyleError: the file is missing or damaged, or holds bare weights.
-    """
-    checkpoint = upgrade(read_checkpoint(path))
-    if "state_dict" not in checkpoint:
-        raise CycleStyleError(f"{path} is not a checkpoint of a training run; only predict takes bare weights")
-    return checkpoint
 
 
 def data_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -220,11 +220,11 @@ def _link_previous(last: Path) -> None:
         last.replace(last.with_name(PREVIOUS))
 
 
-def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
+def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """Return `last.ckpt`, or `previous.ckpt` if the former is missing or damaged; a damaged file is reported.
 
     Returns:
-        The path, or None if neither file exists.
+        The path and the content, or None if neither file exists.
 
     Raises:
         CheckpointError: all existing files are damaged.
@@ -232,13 +232,11 @@ def newest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
     existing = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for number, path in enumerate(existing, start=1):
         try:
-            read_checkpoint(path)
+            return path, read_checkpoint(path)
         except CheckpointError as error:
             if number == len(existing):
                 raise
             report(f"{error}; resuming from {existing[number]}")
-        else:
-            return path
     return None
 
 

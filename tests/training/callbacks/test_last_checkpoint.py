@@ -162,6 +162,20 @@ def test_the_checkpoint_before_a_damaged_one_is_used(cyclestyle, words, whole, i
     assert_same(run, whole)
 
 
+def test_a_resume_reads_its_checkpoint_twice(cyclestyle, words, in_two_parts, tmp_path, monkeypatch):
+    """Once to check it and its settings, and once as Lightning does; large ones take seconds."""
+    shutil.copytree(in_two_parts, tmp_path, dirs_exist_ok=True)
+    read, original = [], torch.load
+
+    def load_file(path, *args, **options):
+        read.append(str(path))
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(torch, "load", load_file)
+    assert cyclestyle(*words, f"--trainer.default_root_dir={tmp_path}", "--model.constant_epochs=3")[0] == 0
+    assert sum(name.endswith("last.ckpt") for name in read) == 2
+
+
 def test_nothing_is_overwritten_when_both_are_damaged(cyclestyle, words, in_two_parts, tmp_path):
     shutil.copytree(in_two_parts, tmp_path, dirs_exist_ok=True)
     words = [*words, f"--trainer.default_root_dir={tmp_path}"]
