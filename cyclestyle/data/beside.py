@@ -57,12 +57,15 @@ def find_pairs(wanted: str, images_A: Mapping[Path, Path], images_B: Mapping[Pat
         named = {_relative(path, root): path for path, root in images_B.items()}
         return [(path, named[name]) for path, root in images_A.items() if (name := _relative(path, root)) in named]
     try:
-        rows = [row for row in csv.reader(Path(wanted).read_text().splitlines()) if row]
+        reader = csv.reader(Path(wanted).read_text(encoding="utf-8-sig").splitlines())
+        rows = [(reader.line_num, row) for row in reader if row]
     except OSError as error:
         raise DataError(f"cannot read data.pairs {wanted}: {error.strerror}; name a CSV file, or names") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"data.pairs {wanted} is no CSV file in UTF-8; save it as one") from error
     known = {path.resolve(): path for path in (*images_A, *images_B)}
     pairs = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in rows:
         if len(row) != 2:
             raise DataError(f"{wanted}, line {number}: expected an image of A and one of B, got {','.join(row)}")
         files = [(Path(wanted).parent / cell.strip()).resolve() for cell in row]

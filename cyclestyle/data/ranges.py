@@ -59,7 +59,8 @@ def parse_range(name: str, wanted: RangeName) -> ValueRange | tuple[float, float
     except ValueError:
         pass
     raise ValueError(
-        f"{name} must be two numbers such as -1000,2000, percentile:0.5,99.5, type, window or auto, got {wanted}"
+        f"{name} must be two numbers such as --{name}=-1000,2000, percentile:0.5,99.5, type, window or auto, "
+        f"got {wanted}"
     )
 
 
@@ -126,7 +127,7 @@ def find_range(name: str, wanted: RangeName, paths: Sequence[Path]) -> tuple[Val
 
 def _automatic(name: str, found: _Found, dtype: str) -> ValueRange:
     if found.low >= 0 and np.dtype(dtype).kind in "iu":
-        bits = next(bits for bits in (8, 10, 12, 14, 16, 24, 32, 64) if found.high < 2**bits)
+        bits = next((bits for bits in (8, 10, 12, 14, 16, 24, 32) if found.high < 2**bits), 64)
         return ValueRange(0, 2**bits - 1)
     if found.low >= 0 and found.high <= 1:
         return ValueRange(0, 1)

@@ -151,7 +151,7 @@ def target_format(source: Path) -> tuple[Format, str]:
     return (own, source.name) if own is not None else (PNG, f"{source.name}.png")
 
 
-def read_image(path: Path, channels: int = 3) -> Image.Image:
+def read_image(path: str | Path, channels: int = 3) -> Image.Image:
     """Read an image as 8 bits per channel and apply its EXIF rotation.
 
     Grey, palette, CMYK, 16-bit and floating-point files are converted by value. If the result has no alpha channel,
@@ -164,6 +164,7 @@ def read_image(path: Path, channels: int = 3) -> Image.Image:
     Raises:
         ImageError: the file does not exist, is truncated, is not an image, or has more than 4 bands.
     """
+    path = Path(path)
     with _one_line(path):
         if (file := open_numbers(path, channels)) is not None:
             values = file.read(0)

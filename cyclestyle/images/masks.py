@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from cyclestyle.errors import ImageError
@@ -30,7 +31,7 @@ def find_mask(mask: Path, image: Path, root: Path) -> Path:
         return mask
     for folder in (mask / image.parent.relative_to(root), mask):
         for path in sorted(folder.glob(f"{glob.escape(image.stem)}.*")):
-            if path.suffix.lower() in EXTENSIONS:
+            if path.stem == image.stem and path.suffix.lower() in EXTENSIONS:
                 return path
     raise ImageError(f"{mask} contains no mask {image.stem}.png for {image}")
 
@@ -42,8 +43,9 @@ def read_mask(mask: Path, image: Path, size: Sequence[int]) -> Tensor:
         The mask, `(H, W)` in [0, 1], 1 where it is white.
 
     Raises:
-        ImageError: the mask is not an image, or its size is not that of the image.
+        ImageError: the mask is not an image, has an alpha channel or several images, or another size than the image.
     """
+    _check_plain(mask)
     read = to_tensor(read_image(mask, 1))[0]
     if read.shape != tuple(size):
         (height, width), (mask_height, mask_width) = size, read.shape
@@ -51,6 +53,18 @@ def read_mask(mask: Path, image: Path, size: Sequence[int]) -> Tensor:
             f"the mask {mask} is {mask_width}×{mask_height}, but {image} is {width}×{height}; make them equal"
         )
     return (read + 1) / 2
+
+
+def _check_plain(mask: Path) -> None:
+    """Refuse masks of which only a part would be read: what shows through alpha, and images after the first."""
+    try:
+        with Image.open(mask) as opened:
+            if (images := getattr(opened, "n_frames", 1)) > 1:
+                raise ImageError(f"the mask {mask} has {images} images; save one of them")
+            if opened.has_transparency_data:
+                raise ImageError(f"the mask {mask} has an alpha channel; save it as a grey image, white inside")
+    except OSError:
+        return  # of another format, or missing, which reading it says
 
 
 def feathered(mask: Tensor, pixels: int) -> Tensor:

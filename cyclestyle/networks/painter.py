@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks.generators import ResNetGenerator, build_generator
 from cyclestyle.networks.normalisation import ConditionalInstanceNorm2d
 from cyclestyle.networks.transform import BLOCKS, NormedConvolution, TransformNetwork
@@ -28,10 +29,12 @@ def as_generator(network: TransformNetwork, shares: Tensor, photos: Tensor) -> R
         That of `build_generator` with the arguments `generator_settings(network)`.
 
     Raises:
-        ValueError: the network has one style, or another output.
+        CycleStyleError: the network has one style, another output, or transposed convolutions.
     """
-    if not network.styles or network.output != "sigmoid":
-        raise ValueError("a generator is made of a network of many styles with the output sigmoid")
+    if not network.styles or network.output != "sigmoid" or network.upsample != "resize":
+        raise CycleStyleError(
+            "a generator without norms is made of a network of many styles with output sigmoid and upsample resize"
+        )
     generator = build_generator(**generator_settings(network))
     assert isinstance(generator, ResNetGenerator)
     generator.to(photos)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from cyclestyle.data.datamodule import domains_of
@@ -99,6 +100,8 @@ class DomainTask(AdversarialTask):
         data = domains_of(self.trainer)
         masks = {} if data is None else data.masks
         sources = {DOMAINS[direction][0] for direction in self.directions}
+        if masks and not self.lambda_outside and not self.judge_inside:
+            rank_zero_warn("masks change nothing without model.lambda_outside or model.judge_inside")
         if self.lambda_outside > 0 and not sources & set(masks):
             raise CycleStyleError(
                 "model.lambda_outside needs masks; name their folder with data.masks_A or data.masks_B"

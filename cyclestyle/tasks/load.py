@@ -93,7 +93,8 @@ def start_with(task: Task, contents: Contents, own: bool, path: Path) -> None:
     if alone:
         contents = _for_generator(contents, task, path)
     if contents.task != name:
-        raise CheckpointError(f"{path} holds a {contents.task}, but the config says {name}")
+        style = "; name one of its styles with --init_style" if contents.settings.get("style_names") else ""
+        raise CheckpointError(f"{path} holds a {contents.task}, but the config says {name}{style}")
     expected = {key: value.shape for key, value in task.state_dict().items()}
     shapes = {key: value.shape for key, value in contents.weights.items()}
     partial = contents.translating_only or alone

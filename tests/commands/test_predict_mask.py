@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from cyclestyle.images import Frame, ImageFile, Source, feathered, format_named, read_mask, write_frames
+from cyclestyle.errors import ImageError
+from cyclestyle.images import Frame, ImageFile, Source, feathered, find_mask, format_named, read_mask, write_frames
 
 SIZE = (24, 20)  # width and height
 INSIDE = np.s_[4:16, 6:18]
@@ -180,3 +181,26 @@ def test_mistakes_get_one_line(predict, mask, tmp_path, words, text):
     assert text in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_has_the_whole_name_of_its_image(mask, tmp_path):
+    for name in ("img.1.png", "img.png"):
+        Image.open(mask).save(tmp_path / name)
+    (tmp_path / "photos").mkdir()
+    photo = tmp_path / "photos" / "img.jpg"
+    assert find_mask(tmp_path, photo, tmp_path / "photos") == tmp_path / "img.png"
+    (tmp_path / "img.png").unlink()
+    with pytest.raises(ImageError, match=r"contains no mask img\.png"):
+        find_mask(tmp_path, photo, tmp_path / "photos")
+
+
+def test_masks_of_which_a_part_would_be_read_are_refused(mask, predict, tmp_path):
+    save_plain(tmp_path / "photo.png")
+    grey = Image.open(mask).convert("L")
+    grey.save(tmp_path / "two.gif", save_all=True, append_images=[Image.new("L", SIZE)])
+    Image.merge("LA", [Image.new("L", SIZE), grey]).save(tmp_path / "alpha.png")
+    for name, message in (("two.gif", "has 2 images; save one of them"), ("alpha.png", "has an alpha channel")):
+        status, _, error = predict(tmp_path / "photo.png", "--mask", tmp_path / name)
+        assert status == 1
+        assert message in error
+    assert not list(tmp_path.glob("out/*.png"))

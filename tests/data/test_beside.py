@@ -106,12 +106,13 @@ def test_held_out_pairs_are_measured_without_the_training_images(root):
     ("text", "message"),
     [
         ("trainA/sub/0.png\n", "line 1: expected an image of A and one of B, got trainA/sub/0.png"),
-        ("\ntrainA/sub/9.png,trainB/sub/0.png\n", r"line 1: .*9\.png does not exist"),
+        ("\ntrainA/sub/9.png,trainB/sub/0.png\n", r"line 2: .*9\.png does not exist"),
+        ("\ufefftrainA/sub/0.png,trainB/sub/9.png\n", r"line 1: .*trainB/sub/9\.png does not exist"),  # as of Excel
         ("", "has no lines"),
     ],
 )
 def test_mistakes_in_the_list_of_pairs_are_named(root, text, message):
-    (root / "pairs.csv").write_text(text)
+    (root / "pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         module(root, pairs=str(root / "pairs.csv"))
 
@@ -119,6 +120,8 @@ def test_mistakes_in_the_list_of_pairs_are_named(root, text, message):
 def test_other_mistakes_with_pairs_are_named(root):
     with pytest.raises(DataError, match=r"cannot read data\.pairs nowhere\.csv: No such file"):
         module(root, pairs="nowhere.csv")
+    with pytest.raises(DataError, match=r"0\.png is no CSV file in UTF-8"):
+        module(root, pairs=str(root / "trainA" / "sub" / "0.png"))
     for number in range(4):
         save(root / "trainB" / "sub" / f"{number}.png", 0, size=(64, 32))
     with pytest.raises(DataError, match=r"are a pair, but differ in size"):

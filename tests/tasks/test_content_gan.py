@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cyclestyle.errors import CheckpointError
+from cyclestyle.errors import CheckpointError, CycleStyleError
 from cyclestyle.functional.style import gram_matrix
 from cyclestyle.networks import ResNetGenerator, build_generator
 from cyclestyle.networks.painter import as_generator
@@ -110,3 +110,13 @@ def test_a_generator_without_norms_keeps_the_light_of_its_image():
     assert change[0] > 20 * change[1]
     with pytest.raises(ValueError, match="norm must be one of instance, none, got 'batch'"):
         build_generator("resnet6", norm="batch")
+
+
+def test_networks_of_which_no_generator_is_made_are_refused():
+    for options in (
+        {"styles": 2, "output": "levels"},
+        {"styles": 0, "output": "sigmoid"},
+        {"styles": 2, "output": "sigmoid", "upsample": "transpose"},
+    ):
+        with pytest.raises(CycleStyleError, match="with output sigmoid and upsample resize"):
+            as_generator(TransformNetwork(width=2, **options), torch.ones(1, 2) / 2, images(0, 32))

@@ -84,7 +84,7 @@ def test_arguments_override_the_options_of_the_original(tmp_path):
     task = CycleGAN.load_official(tmp_path, epoch="35", lambda_A=3.0, pool_size=2)
     assert (task.hparams["gan_mode"], task.betas, task.lambda_A) == ("vanilla", (0.4, 0.999), 3.0)
     assert (task.schedule.constant_epochs, task.schedule.decay_epochs, task.pool_A.size) == (7, 9, 2)
-    assert (task.schedule.policy, task.schedule.step_epochs) == ("linear", 30)
+    assert (task.schedule.lr_policy, task.schedule.lr_step_epochs) == ("linear", 30)
 
 
 def test_written_files_equal_those_of_the_original(tmp_path):

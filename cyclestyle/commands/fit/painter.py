@@ -36,6 +36,11 @@ def start_from_style(task: Task, name: str, style: str, photos: Iterable[Tensor]
     use_styles(painter, [style])
     assert painter.mixture is not None
     shown = list(photos)
+    if shown[0].shape[1] != painter.transform.in_channels:
+        raise CycleStyleError(
+            f"--init_style is for photos of {painter.transform.in_channels} channels, got {shown[0].shape[1]}; set "
+            "data.channels_A and model.channels_A"
+        )
     height, width = (min(photo.shape[axis] for photo in shown) // 4 * 4 for axis in (-2, -1))
     batch = torch.cat([photo[..., :height, :width] for photo in shown])
     network = as_generator(painter.transform, painter.mixture.shares, batch)

@@ -61,6 +61,14 @@ def test_a_run_begins_with_a_style_is_resumed_and_translates(painter, tmp_path, 
         (["--init_from=styles", "--init_style=nothing", "--model.norm=none"], "there is no style 'nothing'"),
         (["--init_from=styles", "--init_style=wave", "--model.norm=none"], "model.ngf 16, but the config says 2"),
         (["--init_from=styles", "--init_style=wave"], "model.norm none, but the config says instance"),
+        (["--init_from=styles"], "holds a Johnson, but the config says ContentGAN; name one of its styles with"),
+        (
+            [
+                *("--init_from=styles", "--init_style=wave", "--data.channels_A=1", "--data.channels_B=1"),
+                *("--model.channels_A=1", "--model.channels_B=1"),
+            ],
+            "--init_style is for photos of 3 channels, got 1",
+        ),
     ],
 )
 def test_a_style_that_does_not_fit_is_named(painter, tmp_path, words, error, capsys):
