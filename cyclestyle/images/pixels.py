@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cyclestyle.images.numbers import check_finite
+
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """PIL mode for each number of channels."""
 
@@ -99,7 +101,8 @@ def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # I;16 and I;16B hold 0 to 65535; I holds the same range in 32 bits
         values = np.asarray(image).astype(np.float64) / 257.0
     elif image.mode == "F":  # convention of floating-point TIFF: 0 is black, 1 is white
-        values = np.nan_to_num(np.asarray(image).astype(np.float64)) * 255.0
+        values = np.asarray(image).astype(np.float64) * 255.0
+        check_finite(values)
     else:
         return image
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))

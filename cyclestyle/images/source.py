@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import get_sampling
 from torch import Tensor
 
 from cyclestyle.images import profiles
-from cyclestyle.images.numbers import ValueRange
+from cyclestyle.images.numbers import ValueRange, check_finite
 from cyclestyle.images.pixels import LEVELS, MODES, as_rgb, convert, nearest_levels, out_of_range, to_levels
 
 Pixels = NDArray[Any]
@@ -345,8 +345,9 @@ def _sixteen_bits(image: Image.Image, lower: Image.Image | None) -> Pixels | Non
         grey: Pixels = np.clip(np.asarray(image), 0, LEVELS[16])
         return grey.astype(np.uint16)[..., None]
     if image.mode == "F":  # convention of floating-point TIFF: 0 is black, 1 is white
-        values = np.nan_to_num(np.asarray(image).astype(np.float64)) * LEVELS[16]
-        grey = np.clip(np.rint(values), 0, LEVELS[16])
+        values = np.asarray(image).astype(np.float64)
+        check_finite(values)
+        grey = np.clip(np.rint(values * LEVELS[16]), 0, LEVELS[16])
         return grey.astype(np.uint16)[..., None]
     return None
 

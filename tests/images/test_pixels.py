@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cyclestyle.errors import DiskError, ImageError
-from cyclestyle.images import WRITTEN, convert, read_image, read_size, to_image, to_tensor, write_image
+from cyclestyle.images import WRITTEN, ImageFile, convert, read_image, read_size, to_image, to_tensor, write_image
 
 RED = (200, 30, 40)
 
@@ -59,11 +59,18 @@ def test_nan_raises_an_error():
         ("I;16", 65535, (255, 255, 255)),
         ("I", 40000, (156, 156, 156)),
         ("F", 0.5, (128, 128, 128)),
-        ("F", float("nan"), (0, 0, 0)),
     ],
 )
 def test_every_mode_is_converted_to_rgb_by_value(mode, colour, expected):
     assert convert(Image.new(mode, (2, 2), colour)).getpixel((1, 1)) == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_named(tmp_path, value):
+    Image.new("F", (2, 2), value).save(tmp_path / "grey.tif")
+    for read in (read_image, lambda path: ImageFile(path).read(0, 3)):
+        with pytest.raises(ImageError, match=r"grey\.tif: it has values that are NaN or infinite \(4\)"):
+            read(tmp_path / "grey.tif")
 
 
 def test_palette_with_transparency(tmp_path):
