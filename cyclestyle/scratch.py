@@ -110,7 +110,7 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> None:
-    """Let `peak_memory` begin anew, from what is in use, on Linux; elsewhere the peak of the process stays."""
+    """Reset `peak_memory` to the memory in use. This works on Linux only."""
     gc.collect()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # freed memory that the process keeps is not in use

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.images import ValueRange
 from cyclestyle.networks.one_pass import OnePass
+from cyclestyle.networks.styles import Mixture
 
 Direction = Literal["AtoB", "BtoA"]
 DOMAINS: dict[Direction, tuple[str, str]] = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
@@ -38,6 +39,7 @@ class Method(nn.Module, ABC):
     Attributes:
         directions: the directions of methods with two domains. In training, evaluation measures these.
         style_names: names of the styles that the method has learnt, for `use_styles`; empty for methods of one style.
+        mixture: the styles that it translates with; None for methods without `style_names`, or before a choice.
         takes_styles: whether `use_styles` takes style images, without which nothing is translated.
         takes_masks: whether `translate` takes the regions of styles as further channels.
         one_pass: whether `translate` is one pass of networks, which can be streamed.
@@ -51,6 +53,7 @@ class Method(nn.Module, ABC):
 
     directions: tuple[Direction, ...] = ()
     style_names: tuple[str, ...] = ()
+    mixture: Mixture | None = None
     takes_styles: bool = False
     takes_masks: bool = False
     one_pass: ClassVar[bool] = True

@@ -139,7 +139,7 @@ class ManyStyles(Method):
             width=settings.get("width", 32),
             styles=len(self.style_names),
         )
-        self.mixture = Mixture.of(self.style_names[:1], self.style_names)
+        self.mixture: Mixture = Mixture.of(self.style_names[:1], self.style_names)
 
     def use_styles(self, styles: Sequence[Any], weights: Sequence[float] | None = None) -> None:
         """Translate with a style, or with a mixture of several; see `Mixture`."""

@@ -1,4 +1,4 @@
-"""What a file or folder of weights holds: the one way in which commands read them, whoever has written them."""
+"""Reading files and folders of weights, of this package and of other programs."""
 
 from collections.abc import Mapping
 from pathlib import Path

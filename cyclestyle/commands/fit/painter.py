@@ -8,11 +8,10 @@ from torch import Tensor
 
 from cyclestyle.errors import CycleStyleError
 from cyclestyle.networks.painter import as_generator, generator_settings
+from cyclestyle.networks.transform import TransformNetwork
 from cyclestyle.tasks.base import Task
-from cyclestyle.tasks.johnson import Johnson
 from cyclestyle.tasks.load import start_with
 from cyclestyle.translation.opening import open_method
-from cyclestyle.translation.plain import ManyStyles
 from cyclestyle.translation.wishes import use_styles
 from cyclestyle.weights.foreign import Contents
 from cyclestyle.weights.resolve import resolve_checkpoint
@@ -31,23 +30,24 @@ def start_from_style(task: Task, name: str, style: str, photos: Iterable[Tensor]
         CycleStyleError: the checkpoint has no such style, or the task another generator.
     """
     painter = open_method(name)
-    if not isinstance(painter, ManyStyles | Johnson) or not painter.style_names:
+    network = next((part for part in painter.modules() if isinstance(part, TransformNetwork)), None)
+    if network is None or not painter.style_names:
         raise CycleStyleError(f"--init_style is for networks of many styles, and {name} is none; leave it out")
     use_styles(painter, [style])
     assert painter.mixture is not None
     shown = list(photos)
-    if shown[0].shape[1] != painter.transform.in_channels:
+    if shown[0].shape[1] != network.in_channels:
         raise CycleStyleError(
-            f"--init_style is for photos of {painter.transform.in_channels} channels, got {shown[0].shape[1]}; set "
+            f"--init_style is for photos of {network.in_channels} channels, got {shown[0].shape[1]}; set "
             "data.channels_A and model.channels_A"
         )
     height, width = (min(photo.shape[axis] for photo in shown) // 4 * 4 for axis in (-2, -1))
     batch = torch.cat([photo[..., :height, :width] for photo in shown])
-    network = as_generator(painter.transform, painter.mixture.shares, batch)
-    settings = generator_settings(painter.transform)
+    generator = as_generator(network, painter.mixture.shares, batch)
+    settings = generator_settings(network)
     contents = Contents(
         task="GeneratorOnly",
         settings={"generator": settings.pop("name"), **settings},
-        weights={f"generator.{key}": value for key, value in network.state_dict().items()},
+        weights={f"generator.{key}": value for key, value in generator.state_dict().items()},
     )
     start_with(task, contents, True, Path(resolve_checkpoint(name)))
